@@ -1,0 +1,342 @@
+"""What a plugin sees of tiffin: hook specifications, driver protocols, and the types they name.
+
+A plugin is a module that is registered through the entry-point group `tiffin.plugins` under a name
+`KIND.NAME` (`storage.overlay`, `runtime.crun`, `network.bridge`, `label.selinux`, `consumer.audit`,
+`spec.mine`). The name is all that the core knows: it loads a plugin when a command needs that kind
+and name, and not before. The module implements the hooks below with `@hookimpl`.
+
+A driver gets plain data and returns plain data. It keeps no state outside its own directory, and
+what it did is in the events. Every method may be called again after a crash, so each must be
+idempotent: making what exists, or removing what is gone, is success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import pluggy
+from msgspec import Struct
+
+from . import errors as errors
+
+HOOK_VERSION = 1
+"""Raised when a specification changes in a way that breaks plugins."""
+
+hookspec = pluggy.HookspecMarker("tiffin")
+hookimpl = pluggy.HookimplMarker("tiffin")
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+class DriverContext(Struct, frozen=True):
+    """What a driver is made from."""
+
+    root: str
+    """Directory of its own, survives a reboot; made by the driver when it is first needed."""
+    run: str
+    """Directory of its own, gone after a reboot; made by the driver when it is first needed."""
+    rootless: bool = False
+    settings: Mapping[str, Any] = {}
+    """Its table of tiffin.toml (`[storage.overlay]`), unchecked."""
+
+
+class LayerBlob(Struct, frozen=True):
+    """A layer as it lies in the content store."""
+
+    path: str
+    compression: str
+    """`none`, `gzip` or `zstd`."""
+    diff_id: str
+    """`sha256:HEX` of the uncompressed tar stream; the driver verifies it while unpacking."""
+
+
+class LayerUsage(Struct, frozen=True):
+    size: int
+    """Bytes of regular files in the unpacked layer."""
+    entries: int
+
+
+class Change(Struct, frozen=True):
+    """One difference of a container to its image, as `diff` prints it."""
+
+    kind: str
+    """`A` added, `C` changed, `D` deleted."""
+    path: str
+    """Absolute in the container; undecodable bytes as surrogate escapes."""
+
+
+class RuntimeState(Struct, frozen=True):
+    """The OCI runtime's own opinion (runtime-spec, runtime.md#state)."""
+
+    status: str
+    """`creating`, `created`, `running`, `paused` or `stopped`."""
+    pid: int = 0
+
+
+class PortMapping(Struct, frozen=True):
+    host_port: int
+    container_port: int
+    protocol: str = "tcp"
+    """`tcp`, `udp` or `sctp`."""
+    host_ip: str = ""
+    """Empty: all addresses of the host."""
+
+
+class Subnet(Struct, frozen=True):
+    subnet: str
+    """CIDR, IPv4 or IPv6."""
+    gateway: str = ""
+
+
+class NetworkConfig(Struct, frozen=True):
+    id: str
+    name: str
+    driver: str
+    interface: str
+    """The host's interface (the bridge); at most 15 bytes."""
+    subnets: tuple[Subnet, ...] = ()
+    internal: bool = False
+    mtu: int = 0
+    """0: the kernel's default."""
+    options: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+
+
+class Attachment(Struct, frozen=True):
+    """One container on one network. Decided by the engine, recorded before it is made."""
+
+    container: str
+    network: NetworkConfig
+    netns: str
+    """Path of the container's network namespace (a bind mount of nsfs)."""
+    interface: str
+    """Name inside the container: eth0, eth1, ..."""
+    host_interface: str
+    """Name of the host's end; derived from container and network id, at most 15 bytes."""
+    mac: str
+    addresses: tuple[str, ...]
+    """With prefix length: `10.89.0.5/24`, `fd00::5/64`; one for each of the network's subnets."""
+    ports: tuple[PortMapping, ...] = ()
+    """Published ports; only the first attachment of a container carries them."""
+    default_route: bool = True
+
+
+class Origin(Struct, frozen=True):
+    """Where a field of config.json came from."""
+
+    source: str
+    """`image`, `user`, `engine`, or `plugin NAME`."""
+    detail: str = ""
+    """The flag, the image's field, the rule of the engine: for people."""
+
+
+class Amendment(Struct, frozen=True):
+    """One change that a plugin wants in config.json: RFC 6901 pointer and the new value there.
+
+    A pointer that ends in `/-` appends to an array; value `None` removes the field.
+    """
+
+    pointer: str
+    value: Any
+    why: str = ""
+
+
+# --- drivers --------------------------------------------------------------------------------------
+
+
+class StorageDriver(Protocol):
+    """Layers and the copy-on-write layer of containers. Layers are keyed by chain id
+    (image-spec, config.md#layer-chainid) and shared by all images that have them."""
+
+    name: str
+
+    async def probe(self) -> str | None:
+        """`None` when the driver works here, else one line that says why it does not."""
+
+    async def has_layer(self, chain_id: str) -> bool:
+        """True only for a layer that was unpacked completely."""
+
+    async def unpack(self, chain_id: str, parents: Sequence[str], blob: LayerBlob) -> LayerUsage:
+        """Unpack a layer; `parents` are the chain ids below it, lowest first.
+
+        Nothing is left behind when it fails. A layer counts (`has_layer`) only once it is durable.
+        Errors: ImageError (bad or hostile tar, wrong diff id), StorageFull, DriverError.
+        """
+
+    async def remove_layer(self, chain_id: str) -> None:
+        """Nothing refers to the layer any more."""
+
+    def needs_parents(self) -> bool:
+        """True when `unpack` reads its parents (layers are then unpacked in order), else layers of
+        one image may be unpacked in parallel."""
+
+    async def prepare(self, container: str, layers: Sequence[str]) -> None:
+        """Make the container's own copy-on-write layer over `layers`, lowest first."""
+
+    async def mount(self, container: str, layers: Sequence[str], label: str = "") -> str:
+        """Mount the container's file system and return the path of its root."""
+
+    def mount_path(self, container: str) -> str:
+        """Where `mount` will put it; known beforehand, for the intent."""
+
+    async def is_mounted(self, container: str) -> bool: ...
+
+    async def unmount(self, container: str) -> None: ...
+
+    async def remove(self, container: str) -> None:
+        """Unmount, and delete the container's own layer."""
+
+    async def diff(self, container: str, layers: Sequence[str], target: str) -> None:
+        """Write the container's own layer to the file `target`, as an uncompressed tar with
+        whiteouts (image-spec, layer.md), reproducible: sorted, no access times."""
+
+    async def changes(self, container: str, layers: Sequence[str]) -> Sequence[Change]: ...
+
+    async def usage(self, container: str) -> int:
+        """Bytes in the container's own layer."""
+
+
+class OCIRuntime(Protocol):
+    """An OCI runtime's command line. conmon runs `create` and `exec`; the rest is called here."""
+
+    name: str
+
+    def program(self) -> str:
+        """Absolute path of what conmon is to execute (`conmon -r`).
+        Error: DriverError that names the missing program and its package."""
+
+    def arguments(self) -> Sequence[str]:
+        """Global arguments that go before every subcommand (`--root DIR`, ...)."""
+
+    async def start(self, container: str) -> None: ...
+
+    async def kill(self, container: str, signal: int, *, everything: bool = False) -> None:
+        """Send a signal to the container's process, or to all in it."""
+
+    async def delete(self, container: str, *, force: bool = False) -> None:
+        """Forget the container; with `force`, kill what is left of it first."""
+
+    async def state(self, container: str) -> RuntimeState | None:
+        """`None` when the runtime does not know the container."""
+
+    async def pause(self, container: str) -> None: ...
+
+    async def resume(self, container: str) -> None: ...
+
+    async def update(self, container: str, resources: Mapping[str, Any]) -> None:
+        """Change the limits of a running container (`linux.resources` of the runtime spec)."""
+
+    async def version(self) -> str: ...
+
+
+class NetworkDriver(Protocol):
+    """Puts a network namespace on a network. Addresses are chosen by the engine."""
+
+    name: str
+
+    def warm_up(self) -> None:
+        """Called as soon as a command knows that it will attach or detach: start loading what is
+        slow to load, beside the engine's other work. Must not block and must not fail."""
+
+    async def create(self, network: NetworkConfig) -> None:
+        """Make what the network itself needs (a bridge); `attach` does so as well if it is gone."""
+
+    async def remove(self, network: NetworkConfig) -> None: ...
+
+    async def attach(self, attachment: Attachment) -> None:
+        """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
+
+    async def detach(self, attachment: Attachment) -> None:
+        """Remove interface and rules; the namespace itself may already be gone."""
+
+    async def close(self) -> None:
+        """The command is over: stop what `warm_up` started."""
+
+
+class LabelProvider(Protocol):
+    """Mandatory access control labels (SELinux, AppArmor)."""
+
+    name: str
+
+    def enabled(self) -> bool: ...
+
+    async def allocate(self, container: str, options: Sequence[str]) -> tuple[str, str]:
+        """(process label, mount label) for a container; `options` are the values of
+        `--security-opt label=`."""
+
+    async def relabel(self, path: str, label: str, *, shared: bool) -> None: ...
+
+    async def release(self, process_label: str) -> None: ...
+
+
+# --- hooks ----------------------------------------------------------------------------------------
+
+
+class HookSpecs:
+    """The hooks, in the order in which a container meets them."""
+
+    @hookspec(firstresult=True)
+    def storage_driver(self, name: str, context: DriverContext) -> StorageDriver | None:
+        """Make the storage driver `name`, or return None if it is not yours."""
+
+    @hookspec(firstresult=True)
+    def oci_runtime(self, name: str, context: DriverContext) -> OCIRuntime | None:
+        """Make the runtime driver `name` (or for the program at an absolute path), or None."""
+
+    @hookspec(firstresult=True)
+    def network_driver(self, name: str, context: DriverContext) -> NetworkDriver | None:
+        """Make the network driver `name`, or return None if it is not yours."""
+
+    @hookspec(firstresult=True)
+    def label_provider(self, name: str, context: DriverContext) -> LabelProvider | None:
+        """Make the label provider `name`, or return None if it is not yours."""
+
+    @hookspec
+    def amend_spec(
+        self, container: str, spec: Mapping[str, Any], annotations: Mapping[str, str]
+    ) -> Sequence[Amendment] | None:
+        """Change config.json before the runtime sees it; recorded under the plugin's name."""
+
+    @hookspec
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """An event was committed by this process. Must be quick; an error is reported, not fatal."""
+
+
+# --- tools that drivers share ---------------------------------------------------------------------
+
+
+class LayerTools(Protocol):
+    """The safe tar code of tiffin, for storage drivers: see `layer_tools`."""
+
+    unpack: Callable[..., Awaitable[LayerUsage]]
+
+
+def layer_tools() -> Any:
+    """The module `tiffin.layer`: unpacking, comparing and packing of layers, safe against hostile
+    tars. Imported when called, because only a command that moves layers needs it."""
+    from . import layer
+
+    return layer
+
+
+def sys_tools() -> Any:
+    """The module `tiffin.syscalls`: thin wrappers of the system calls that Python lacks."""
+    from . import syscalls
+
+    return syscalls
+
+
+async def run_program(
+    argv: Sequence[str],
+    *,
+    package: str = "",
+    stdin: bytes | None = None,
+    timeout: float = 60.0,
+    check: bool = True,
+) -> tuple[int, bytes, bytes]:
+    """Run a program and return (exit code, stdout, stderr); see `tiffin.programs.run`."""
+    from .programs import run
+
+    return await run(argv, package=package, stdin=stdin, timeout=timeout, check=check)

@@ -1,0 +1,80 @@
+"""Where everything lives: the one place that turns flags, environment and user into paths."""
+
+from __future__ import annotations
+
+import os
+
+from .errors import UserError
+
+CONTAINER_FILES = ("config.json", "origins.json", "hosts", "resolv.conf", "hostname")
+
+
+class Layout:
+    """Paths of one store. Root's default is /var/lib/tiffin and /run/tiffin; a user's is in their
+    own home (XDG base directories). Holds strings, creates nothing."""
+
+    __slots__ = ("root", "run", "uid")
+
+    def __init__(self, root: str, run: str, uid: int | None = None) -> None:
+        self.root = root
+        self.run = run
+        self.uid = os.geteuid() if uid is None else uid
+
+    @classmethod
+    def find(cls, root: str | None = None, run: str | None = None) -> Layout:
+        """Flags first, then TIFFIN_ROOT and TIFFIN_RUNROOT, then the default of this user."""
+        env = os.environ
+        root = root or env.get("TIFFIN_ROOT")
+        run = run or env.get("TIFFIN_RUNROOT")
+        uid = os.geteuid()
+        if root is None:
+            if uid == 0:
+                root = "/var/lib/tiffin"
+            else:
+                data = env.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+                root = f"{data}/tiffin"
+        if run is None:
+            if uid == 0:
+                run = "/run/tiffin"
+            else:
+                run = f"{env.get('XDG_RUNTIME_DIR') or f'/run/user/{uid}'}/tiffin"
+        for name, path in (("--root", root), ("--runroot", run)):
+            if not path or "\0" in path or "\n" in path:
+                raise UserError(f"{name} {path!r} is not a usable path")
+        return cls(os.path.abspath(root), os.path.abspath(run), uid)
+
+    @property
+    def database(self) -> str:
+        """The SQLite file: event log and projections."""
+        return f"{self.root}/tiffin.db"
+
+    @property
+    def blobs(self) -> str:
+        """Content store: blobs/sha256/HEX, as they came over the wire."""
+        return f"{self.root}/blobs"
+
+    @property
+    def plugin_index(self) -> str:
+        return f"{self.root}/plugins.json"
+
+    def storage(self, driver: str) -> str:
+        """The only directory that this storage driver may keep state in."""
+        return f"{self.root}/storage/{driver}"
+
+    def container(self, cid: str) -> str:
+        """Persistent directory of a container (its bundle: config.json, hosts, log)."""
+        return f"{self.root}/containers/{cid}"
+
+    def container_run(self, cid: str) -> str:
+        """Run state of a container, gone after a reboot: pid files, attach socket, exit file."""
+        return f"{self.run}/containers/{cid}"
+
+    def lock(self, cid: str) -> str:
+        return f"{self.run}/locks/{cid}"
+
+    def netns(self, cid: str) -> str:
+        return f"{self.run}/netns/{cid}"
+
+    def driver_run(self, kind: str, driver: str) -> str:
+        """Run state of a driver, gone after a reboot."""
+        return f"{self.run}/drivers/{kind}-{driver}"
