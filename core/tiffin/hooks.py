@@ -301,7 +301,7 @@ class HookSpecs:
 
     @hookspec
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """An event was committed by this process. Must be quick; an error is reported, not fatal."""
+        """An event was committed by this process. Be quick; an error is reported, not fatal."""
 
 
 # --- tools that drivers share ---------------------------------------------------------------------
@@ -316,16 +316,16 @@ class LayerTools(Protocol):
 def layer_tools() -> Any:
     """The module `tiffin.layer`: unpacking, comparing and packing of layers, safe against hostile
     tars. Imported when called, because only a command that moves layers needs it."""
-    from . import layer
+    from importlib import import_module
 
-    return layer
+    return import_module("tiffin.layer")
 
 
 def sys_tools() -> Any:
     """The module `tiffin.syscalls`: thin wrappers of the system calls that Python lacks."""
-    from . import syscalls
+    from importlib import import_module
 
-    return syscalls
+    return import_module("tiffin.syscalls")
 
 
 async def run_program(
