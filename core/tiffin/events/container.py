@@ -1,0 +1,217 @@
+"""Events of `container/ID`: one container's life."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from .base import Event
+
+
+class CreationPlanned(Event, frozen=True, kw_only=True):
+    """A container is about to be made. Everything that is known of it for its whole life is here:
+    the fold of this event is its row, in state *creating*, with its name reserved."""
+
+    TYPE: ClassVar[str] = "container.creation_planned"
+    OPENS: ClassVar[str] = "create"
+
+    name: str
+    image: str
+    """The reference as given."""
+    image_id: str
+    image_name: str
+    command: tuple[str, ...]
+    """What will run: entrypoint and arguments, for people; config.json has the exact words."""
+    options: Mapping[str, Any]
+    """`tiffin.options.ContainerOptions` as plain data, without secrets."""
+    storage_driver: str
+    runtime: str
+    network: str
+    """`none`, `host` or names of networks, comma-separated."""
+    layers: tuple[str, ...]
+    """Chain ids, lowest first."""
+    ports: tuple[Mapping[str, Any], ...] = ()
+    """Published ports, with host ports chosen."""
+    labels: Mapping[str, str] = {}
+    directory: str
+    stop_signal: int = 15
+    stop_timeout: int = 10
+    remove: bool = False
+    """`--rm`"""
+
+
+class Created(Event, frozen=True, kw_only=True):
+    """Metadata and the directory exist; no mount, no config.json, no process."""
+
+    TYPE: ClassVar[str] = "container.created"
+    CLOSES: ClassVar[str] = "create"
+
+
+class MountPlanned(Event, frozen=True, kw_only=True):
+    """The copy-on-write layer is about to be mounted at `path`."""
+
+    TYPE: ClassVar[str] = "container.mount_planned"
+    OPENS: ClassVar[str] = "mount"
+
+    driver: str
+    path: str
+
+
+class Mounted(Event, frozen=True, kw_only=True):
+    """The container's file system is mounted."""
+
+    TYPE: ClassVar[str] = "container.mounted"
+    CLOSES: ClassVar[str] = "mount"
+
+    path: str
+
+
+class UnmountPlanned(Event, frozen=True, kw_only=True):
+    """The container's file system is about to be unmounted."""
+
+    TYPE: ClassVar[str] = "container.unmount_planned"
+    OPENS: ClassVar[str] = "unmount"
+
+    path: str = ""
+
+
+class Unmounted(Event, frozen=True, kw_only=True):
+    """The container's file system is no longer mounted; its layer stays."""
+
+    TYPE: ClassVar[str] = "container.unmounted"
+    CLOSES: ClassVar[str] = "unmount"
+
+
+class InitPlanned(Event, frozen=True, kw_only=True):
+    """The network namespace, its attachments, config.json, conmon and the runtime's container are
+    about to be made: enough is named here to take each of them away."""
+
+    TYPE: ClassVar[str] = "container.init_planned"
+    OPENS: ClassVar[str] = "init"
+
+    runtime: str
+    program: str
+    """The runtime's program, as conmon runs it."""
+    bundle: str
+    rootfs: str
+    cgroup: str = ""
+    netns: str = ""
+    attachments: tuple[Mapping[str, Any], ...] = ()
+    """`tiffin.hooks.Attachment` as plain data."""
+    process_label: str = ""
+    mount_label: str = ""
+
+
+class Initialized(Event, frozen=True, kw_only=True):
+    """config.json is written and the runtime has *created* the container. Nothing of the user's
+    has run yet."""
+
+    TYPE: ClassVar[str] = "container.initialized"
+    CLOSES: ClassVar[str] = "init"
+
+    pid: int
+    conmon_pid: int
+    spec: str
+    """`sha256:HEX` of config.json."""
+
+
+class StartPlanned(Event, frozen=True, kw_only=True):
+    """The user's process is about to run."""
+
+    TYPE: ClassVar[str] = "container.start_planned"
+    OPENS: ClassVar[str] = "start"
+
+
+class Started(Event, frozen=True, kw_only=True):
+    """The user's process runs."""
+
+    TYPE: ClassVar[str] = "container.started"
+    CLOSES: ClassVar[str] = "start"
+
+    pid: int
+
+
+class SignalSent(Event, frozen=True, kw_only=True):
+    """A signal was sent to the container's process (`kill`, `stop`, a proxied signal)."""
+
+    TYPE: ClassVar[str] = "container.signal_sent"
+
+    signal: int
+    reason: str = ""
+    """`kill`, `stop`, `stop timeout`, `proxy`."""
+
+
+class Exited(Event, frozen=True, kw_only=True):
+    """The container's process ended. Recorded by conmon's exit command, by the attached `run`, or
+    by the first command that notices it (`reason`)."""
+
+    TYPE: ClassVar[str] = "container.exited"
+
+    exit_code: int
+    """As a shell would say it: 128 + n for signal n."""
+    oom: bool = False
+    reason: str = ""
+    """Empty, or how it was noticed when nobody recorded it: `lost`, `reboot`."""
+
+
+class CleanupPlanned(Event, frozen=True, kw_only=True):
+    """Mount, network attachments and the runtime's state of an ended container are about to go."""
+
+    TYPE: ClassVar[str] = "container.cleanup_planned"
+    OPENS: ClassVar[str] = "cleanup"
+
+
+class CleanedUp(Event, frozen=True, kw_only=True):
+    """Mount, network and runtime state are gone; metadata, config.json and layer stay."""
+
+    TYPE: ClassVar[str] = "container.cleaned_up"
+    CLOSES: ClassVar[str] = "cleanup"
+
+
+class RemovalPlanned(Event, frozen=True, kw_only=True):
+    """The container is about to be removed; from here on it can only be removed."""
+
+    TYPE: ClassVar[str] = "container.removal_planned"
+    OPENS: ClassVar[str] = "remove"
+
+    force: bool = False
+
+
+class Removed(Event, frozen=True, kw_only=True):
+    """Metadata, config.json and copy-on-write layer are gone. The log keeps its history."""
+
+    TYPE: ClassVar[str] = "container.removed"
+    CLOSES: ClassVar[str] = "remove"
+
+
+class Committed(Event, frozen=True, kw_only=True):
+    """The copy-on-write layer was saved as an image."""
+
+    TYPE: ClassVar[str] = "container.committed"
+
+    image_id: str
+    image_name: str = ""
+
+
+class Failed(Event, frozen=True, kw_only=True):
+    """An operation failed; what it had done is undone. Closes its intent."""
+
+    TYPE: ClassVar[str] = "container.failed"
+
+    operation: str
+    error: str
+    state: str
+    """The state that the container is in now."""
+
+
+class Recovered(Event, frozen=True, kw_only=True):
+    """A command found the open intent of a dead process and finished or undid it."""
+
+    TYPE: ClassVar[str] = "container.recovered"
+
+    operation: str
+    intent: int
+    """seq of the intent."""
+    how: str
+    """`finished` or `undone`."""
+    state: str

@@ -1,0 +1,23 @@
+"""Events of `network/ID`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from .base import Event
+
+
+class NetworkCreated(Event, frozen=True, kw_only=True):
+    """A network is defined. Its interface is made when the first container is attached."""
+
+    TYPE: ClassVar[str] = "network.created"
+
+    config: Mapping[str, Any]
+    """`tiffin.hooks.NetworkConfig` as plain data."""
+
+
+class NetworkRemoved(Event, frozen=True, kw_only=True):
+    """A network is no longer defined."""
+
+    TYPE: ClassVar[str] = "network.removed"

@@ -1,0 +1,102 @@
+"""The store as the engine uses it: aiosqlite on trio, through trio-asyncio.
+
+The connection is opened when it is first needed. A transaction is shielded from cancellation: it
+lasts milliseconds, and half of one must never be left open.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiosqlite
+import trio
+import trio_asyncio
+
+from . import log, queries, schema, sync
+
+
+class EventStore:
+    """Append and query. Made by `open_store`."""
+
+    def __init__(self, path: str, connection: aiosqlite.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._transaction = trio.Lock()
+
+    async def append(
+        self,
+        records: Sequence[log.Record],
+        *,
+        command: str,
+        actor: str,
+        expect: dict[str, int] | None = None,
+    ) -> list[int]:
+        """Append events and project them, durably; returns their seqs.
+
+        Errors: `log.Stale`, `sqlite3.IntegrityError` (a name or address is taken), StorageFull.
+        """
+        steps = log.append(records, command=command, actor=actor, expect=expect)
+        async with self._transaction:
+            with trio.CancelScope(shield=True):
+                try:
+                    seqs: list[int] = await trio_asyncio.aio_as_trio(self._drive)(steps)
+                except sqlite3.Error as error:
+                    raise sync.translate(error, self.path) from error
+        return seqs
+
+    async def _drive(self, steps: log.Steps) -> list[int]:
+        try:
+            statement = next(steps)
+            while True:
+                rows = await self._connection.execute_fetchall(*statement)
+                statement = steps.send([tuple(row) for row in rows])
+        except StopIteration as end:
+            return list(end.value)
+        except BaseException:
+            if self._connection.in_transaction:
+                await self._connection.execute("ROLLBACK")
+            raise
+
+    async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[queries.Row]:
+        """Run a query; rows as `queries.decode` gives them. Waits for a transaction of ours."""
+
+        async def fetch() -> tuple[list[str], list[Any]]:
+            async with self._connection.execute(sql, parameters) as cursor:
+                found = await cursor.fetchall()
+                return [column[0] for column in cursor.description], list(found)
+
+        async with self._transaction:
+            with trio.CancelScope(shield=True):
+                try:
+                    names, found = await trio_asyncio.aio_as_trio(fetch)()
+                except sqlite3.Error as error:
+                    raise sync.translate(error, self.path) from error
+        return queries.decode(names, found)
+
+
+@asynccontextmanager
+async def open_store(path: str) -> AsyncIterator[EventStore]:
+    """Open the store, making it first if it is not there. Needs a running trio-asyncio loop."""
+
+    async def connect() -> aiosqlite.Connection:
+        return await aiosqlite.connect(
+            path, isolation_level=None, timeout=schema.BUSY_TIMEOUT, cached_statements=64
+        )
+
+    async def close() -> None:
+        await connection.close()
+
+    try:
+        sync.create(path)
+        connection = await trio_asyncio.aio_as_trio(connect)()
+    except sqlite3.Error as error:
+        raise sync.translate(error, path) from error
+    try:
+        await trio_asyncio.aio_as_trio(connection.execute)("PRAGMA synchronous=FULL")
+        yield EventStore(path, connection)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio_asyncio.aio_as_trio(close)()

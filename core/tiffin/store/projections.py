@@ -1,0 +1,349 @@
+"""What each event does to the read tables: pure functions from an event to SQL statements.
+
+They run in the transaction that appends the event; folding the whole log again with them must give
+identical tables (`tiffin system rebuild`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Statements = list[tuple[str, Sequence[Any]]]
+
+
+class Fact:
+    """An event as the projections see it: `key` is what follows the first `/` of the stream."""
+
+    __slots__ = ("actor", "command", "data", "key", "seq", "stream", "time", "type")
+
+    def __init__(
+        self, seq: int, stream: str, type_: str, time: int, command: str, actor: str, data: str
+    ) -> None:
+        self.seq = seq
+        self.stream = stream
+        self.key = stream.partition("/")[2]
+        self.type = type_
+        self.time = time
+        self.command = command
+        self.actor = actor
+        self.data: dict[str, Any] = json.loads(data)
+
+
+def project(
+    seq: int,
+    stream: str,
+    version: int,
+    type_: str,
+    time: int,
+    command: str,
+    actor: str,
+    data: str,
+) -> Statements:
+    """Statements for one event; an unknown type changes nothing."""
+    rule = RULES.get(type_)
+    if rule is None:
+        return []
+    return rule(Fact(seq, stream, type_, time, command, actor, data))
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _opens(fact: Fact, operation: str) -> tuple[str, Sequence[Any]]:
+    return (
+        "INSERT INTO intents VALUES (?,?,?,?,?,?,?)",
+        (fact.seq, fact.stream, operation, fact.command, fact.actor, fact.time, _text(fact.data)),
+    )
+
+
+def _closes(fact: Fact, operation: str) -> tuple[str, Sequence[Any]]:
+    return "DELETE FROM intents WHERE stream=? AND operation=?", (fact.stream, operation)
+
+
+def _set(fact: Fact, **columns: Any) -> tuple[str, Sequence[Any]]:
+    names = ", ".join(f"{name}=?" for name in columns)
+    return f"UPDATE containers SET {names} WHERE id=?", (*columns.values(), fact.key)  # noqa: S608
+
+
+# --- containers -----------------------------------------------------------------------------------
+
+
+def _creation_planned(fact: Fact) -> Statements:
+    d = fact.data
+    columns = {
+        "id": fact.key,
+        "name": d["name"],
+        "state": "creating",
+        "image": d["image"],
+        "image_id": d["image_id"],
+        "image_name": d["image_name"],
+        "command": _text(d["command"]),
+        "created": fact.time,
+        "storage_driver": d["storage_driver"],
+        "runtime": d["runtime"],
+        "network": d["network"],
+        "ports": _text(d.get("ports", [])),
+        "labels": _text(d.get("labels", {})),
+        "layers": _text(d["layers"]),
+        "options": _text(d["options"]),
+        "directory": d["directory"],
+        "stop_signal": d.get("stop_signal", 15),
+        "stop_timeout": d.get("stop_timeout", 10),
+        "remove": int(d.get("remove", False)),
+    }
+    marks = ",".join("?" * len(columns))
+    insert = f"INSERT INTO containers ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+    return [(insert, tuple(columns.values())), _opens(fact, "create")]
+
+
+def _created(fact: Fact) -> Statements:
+    return [_set(fact, state="created"), _closes(fact, "create")]
+
+
+def _mounted(fact: Fact) -> Statements:
+    return [_set(fact, mounted=fact.data["path"]), _closes(fact, "mount")]
+
+
+def _unmounted(fact: Fact) -> Statements:
+    return [_set(fact, mounted=""), _closes(fact, "unmount")]
+
+
+def _init_planned(fact: Fact) -> Statements:
+    d = fact.data
+    attachments = d.get("attachments", [])
+    statements = [
+        _set(
+            fact,
+            bundle=d["bundle"],
+            cgroup=d.get("cgroup", ""),
+            netns=d.get("netns", ""),
+            attachments=_text(attachments),
+            process_label=d.get("process_label", ""),
+            mount_label=d.get("mount_label", ""),
+            error="",
+        ),
+        _opens(fact, "init"),
+    ]
+    for attachment in attachments:
+        for address in attachment["addresses"]:
+            statements.append(
+                (
+                    "INSERT INTO addresses VALUES (?,?,?)",
+                    (attachment["network"]["id"], address.partition("/")[0], fact.key),
+                )
+            )
+    return statements
+
+
+def _initialized(fact: Fact) -> Statements:
+    d = fact.data
+    change = _set(
+        fact,
+        state="initialized",
+        pid=d["pid"],
+        conmon_pid=d["conmon_pid"],
+        spec=d["spec"],
+        exit_code=0,
+        oom=0,
+    )
+    return [change, _closes(fact, "init")]
+
+
+def _started(fact: Fact) -> Statements:
+    # The exit command may have been quicker: a container that has ended stays ended.
+    return [
+        (
+            "UPDATE containers SET started=?, finished=0, "
+            "state=CASE WHEN state='initialized' THEN 'running' ELSE state END WHERE id=?",
+            (fact.time, fact.key),
+        ),
+        _closes(fact, "start"),
+    ]
+
+
+def _exited(fact: Fact) -> Statements:
+    d = fact.data
+    change = _set(
+        fact,
+        state="exited",
+        exit_code=d["exit_code"],
+        oom=int(d.get("oom", False)),
+        finished=fact.time,
+        pid=0,
+        conmon_pid=0,
+    )
+    return [change]
+
+
+def _network_gone(fact: Fact) -> Statements:
+    return [
+        _set(fact, netns="", attachments="[]", cgroup="", process_label=""),
+        ("DELETE FROM addresses WHERE container=?", (fact.key,)),
+    ]
+
+
+def _cleaned_up(fact: Fact) -> Statements:
+    return [*_network_gone(fact), _set(fact, mounted=""), _closes(fact, "cleanup")]
+
+
+def _removal_planned(fact: Fact) -> Statements:
+    return [_set(fact, state="removing"), _opens(fact, "remove")]
+
+
+def _removed(fact: Fact) -> Statements:
+    return [
+        ("DELETE FROM containers WHERE id=?", (fact.key,)),
+        ("DELETE FROM addresses WHERE container=?", (fact.key,)),
+        ("DELETE FROM execs WHERE container=?", (fact.key,)),
+        ("DELETE FROM intents WHERE stream=?", (fact.stream,)),
+    ]
+
+
+def _failed(fact: Fact) -> Statements:
+    d = fact.data
+    statements = [_closes(fact, d["operation"])]
+    if d["operation"] == "create":
+        return [*statements, *_removed(fact)]
+    if d["operation"] == "init":
+        statements += _network_gone(fact)
+    statements.append(_set(fact, state=d["state"], error=d.get("error", "")))
+    return statements
+
+
+def _recovered(fact: Fact) -> Statements:
+    return _failed(fact)
+
+
+# --- execs ----------------------------------------------------------------------------------------
+
+
+def _exec_planned(fact: Fact) -> Statements:
+    d = fact.data
+    row = (
+        fact.key,
+        d["container"],
+        _text(d["command"]),
+        "planned",
+        fact.time,
+        0,
+        0,
+        d["directory"],
+    )
+    return [("INSERT INTO execs VALUES (?,?,?,?,?,?,?,?)", row), _opens(fact, "exec")]
+
+
+def _exec_started(fact: Fact) -> Statements:
+    return [("UPDATE execs SET state='running', pid=? WHERE id=?", (fact.data["pid"], fact.key))]
+
+
+def _exec_ended(fact: Fact) -> Statements:
+    return [("DELETE FROM execs WHERE id=?", (fact.key,)), _closes(fact, "exec")]
+
+
+# --- images, layers, networks ---------------------------------------------------------------------
+
+
+def _image_added(fact: Fact) -> Statements:
+    d = fact.data
+    row = (
+        fact.key,
+        d["manifest"],
+        d.get("index", ""),
+        d.get("media_type", ""),
+        d.get("architecture", ""),
+        d.get("os", ""),
+        d.get("created", 0),
+        fact.time,
+        d["size"],
+        _text(d.get("labels", {})),
+        _text(d["layers"]),
+    )
+    return [("INSERT OR REPLACE INTO images VALUES (?,?,?,?,?,?,?,?,?,?,?)", row)]
+
+
+def _image_tagged(fact: Fact) -> Statements:
+    return [("INSERT OR REPLACE INTO tags VALUES (?,?)", (fact.data["name"], fact.key))]
+
+
+def _image_untagged(fact: Fact) -> Statements:
+    return [("DELETE FROM tags WHERE name=? AND image=?", (fact.data["name"], fact.key))]
+
+
+def _image_removal_planned(fact: Fact) -> Statements:
+    return [
+        ("DELETE FROM images WHERE id=?", (fact.key,)),
+        ("DELETE FROM tags WHERE image=?", (fact.key,)),
+        _opens(fact, "remove"),
+    ]
+
+
+def _layer_unpacked(fact: Fact) -> Statements:
+    d = fact.data
+    row = (d["driver"], d["chain_id"], d["size"], d["entries"])
+    return [("INSERT OR REPLACE INTO layers VALUES (?,?,?,?)", row), _closes(fact, "unpack")]
+
+
+def _layer_removed(fact: Fact) -> Statements:
+    d = fact.data
+    return [("DELETE FROM layers WHERE driver=? AND chain_id=?", (d["driver"], d["chain_id"]))]
+
+
+def _network_created(fact: Fact) -> Statements:
+    config = fact.data["config"]
+    row = (fact.key, config["name"], config["driver"], fact.time, _text(config))
+    return [("INSERT INTO networks VALUES (?,?,?,?,?)", row)]
+
+
+def _network_removed(fact: Fact) -> Statements:
+    return [("DELETE FROM networks WHERE id=?", (fact.key,))]
+
+
+def _opening(operation: str) -> Callable[[Fact], Statements]:
+    return lambda fact: [_opens(fact, operation)]
+
+
+def _closing(operation: str) -> Callable[[Fact], Statements]:
+    return lambda fact: [_closes(fact, operation)]
+
+
+RULES: dict[str, Callable[[Fact], Statements]] = {
+    "container.creation_planned": _creation_planned,
+    "container.created": _created,
+    "container.mount_planned": _opening("mount"),
+    "container.mounted": _mounted,
+    "container.unmount_planned": _opening("unmount"),
+    "container.unmounted": _unmounted,
+    "container.init_planned": _init_planned,
+    "container.initialized": _initialized,
+    "container.start_planned": _opening("start"),
+    "container.started": _started,
+    "container.exited": _exited,
+    "container.cleanup_planned": _opening("cleanup"),
+    "container.cleaned_up": _cleaned_up,
+    "container.removal_planned": _removal_planned,
+    "container.removed": _removed,
+    "container.failed": _failed,
+    "container.recovered": _recovered,
+    "exec.planned": _exec_planned,
+    "exec.started": _exec_started,
+    "exec.exited": _exec_ended,
+    "exec.failed": _exec_ended,
+    "transfer.planned": _opening("transfer"),
+    "transfer.finished": _closing("transfer"),
+    "transfer.failed": _closing("transfer"),
+    "image.added": _image_added,
+    "image.tagged": _image_tagged,
+    "image.untagged": _image_untagged,
+    "image.removal_planned": _image_removal_planned,
+    "image.removed": _closing("remove"),
+    "layer.unpack_planned": _opening("unpack"),
+    "layer.unpacked": _layer_unpacked,
+    "layer.unpack_failed": _closing("unpack"),
+    "layer.removed": _layer_removed,
+    "network.created": _network_created,
+    "network.removed": _network_removed,
+}
+"""type -> what it does to the tables. Types that are missing here change nothing."""

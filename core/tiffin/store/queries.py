@@ -1,0 +1,95 @@
+"""Reading the projections: plain dicts, JSON columns decoded. No trio, no msgspec: every `ps` pays
+for what this module imports."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import Conflict, NotFound
+
+JSON_COLUMNS = frozenset(
+    ("command", "ports", "labels", "layers", "options", "attachments", "config", "actor", "data")
+)
+Row = dict[str, Any]
+
+
+def rows(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    """Run a query and decode its rows."""
+    cursor = connection.execute(sql, parameters)
+    return decode([column[0] for column in cursor.description], cursor.fetchall())
+
+
+def decode(names: Sequence[str], values: Iterable[Sequence[Any]]) -> list[Row]:
+    """Rows as dicts; the columns that hold JSON are decoded (`command` of an event is not JSON)."""
+    return [
+        {
+            name: json.loads(value)
+            if name in JSON_COLUMNS and isinstance(value, str) and value[:1] in ("[", "{")
+            else value
+            for name, value in zip(names, row, strict=True)
+        }
+        for row in values
+    ]
+
+
+CONTAINERS = "SELECT * FROM containers ORDER BY created"
+IMAGES = "SELECT * FROM images ORDER BY created DESC, id"
+TAGS = "SELECT name, image FROM tags ORDER BY name"
+NETWORKS = "SELECT * FROM networks ORDER BY name"
+CONTAINER_BY_NAME = "SELECT * FROM containers WHERE name=?"
+CONTAINER_BY_PREFIX = "SELECT * FROM containers WHERE id>=? AND id<? ORDER BY id LIMIT 2"
+IMAGE_BY_TAG = "SELECT images.* FROM tags JOIN images ON images.id=tags.image WHERE tags.name=?"
+IMAGE_BY_PREFIX = "SELECT * FROM images WHERE id>=? AND id<? ORDER BY id LIMIT 2"
+IMAGE_BY_MANIFEST = "SELECT * FROM images WHERE manifest=? OR index_digest=? LIMIT 1"
+
+
+def is_hex(text: str) -> bool:
+    return bool(text) and all(c in "0123456789abcdef" for c in text)
+
+
+def prefix_range(prefix: str) -> tuple[str, str]:
+    """Bounds for `id >= low AND id < high`: an index range instead of LIKE."""
+    return prefix, prefix + "g"
+
+
+def one(found: list[Row], given: str, what: str) -> Row:
+    """The only row, or the error that says why there is not exactly one."""
+    if not found:
+        raise NotFound(f"no such {what}: {given}")
+    if len(found) > 1:
+        raise Conflict(f"{given!r} is the beginning of several {what} ids", hint="give more digits")
+    return found[0]
+
+
+def find_container(connection: sqlite3.Connection, given: str) -> Row:
+    """By name, full id or unique prefix of an id."""
+    found = rows(connection, CONTAINER_BY_NAME, (given,))
+    if not found and is_hex(given):
+        found = rows(connection, CONTAINER_BY_PREFIX, prefix_range(given))
+    return one(found, given, "container")
+
+
+def find_image(connection: sqlite3.Connection, given: str, names: Sequence[str]) -> Row | None:
+    """By one of the candidate full names (`images.reference` makes them), id, prefix or digest."""
+    for name in names:
+        found = rows(connection, IMAGE_BY_TAG, (name,))
+        if found:
+            return found[0]
+    digest = given.removeprefix("sha256:")
+    if is_hex(digest):
+        found = rows(connection, IMAGE_BY_PREFIX, prefix_range("sha256:" + digest))
+        if found:
+            return one(found, given, "image")
+        if len(digest) == 64:
+            found = rows(connection, IMAGE_BY_MANIFEST, ("sha256:" + digest,) * 2)
+            if found:
+                return found[0]
+    if "@sha256:" in given:
+        wanted = given.partition("@")[2]
+        found = rows(connection, IMAGE_BY_MANIFEST, (wanted, wanted))
+        if found:
+            return found[0]
+    return None

@@ -1,0 +1,143 @@
+"""Tables: the log, which is the truth, and the projections, which can be folded from it again.
+
+Durability: WAL with synchronous=FULL. A committed event has been fsynced (sqlite.org/pragma.html,
+synchronous), so an acknowledged command survives a power cut.
+"""
+
+SCHEMA_VERSION = 1
+
+PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=OFF",
+)
+
+BUSY_TIMEOUT = 60.0
+"""Seconds a writer waits for another's transaction; those last milliseconds."""
+
+LOG = """
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY,
+    stream TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    command TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    data TEXT NOT NULL,
+    prev TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    UNIQUE (stream, version)
+);
+CREATE INDEX IF NOT EXISTS events_time ON events (time);
+"""
+
+PROJECTIONS = """
+CREATE TABLE IF NOT EXISTS containers (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    image TEXT NOT NULL,
+    image_id TEXT NOT NULL,
+    image_name TEXT NOT NULL,
+    command TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    started INTEGER NOT NULL DEFAULT 0,
+    finished INTEGER NOT NULL DEFAULT 0,
+    exit_code INTEGER NOT NULL DEFAULT 0,
+    oom INTEGER NOT NULL DEFAULT 0,
+    error TEXT NOT NULL DEFAULT '',
+    pid INTEGER NOT NULL DEFAULT 0,
+    conmon_pid INTEGER NOT NULL DEFAULT 0,
+    storage_driver TEXT NOT NULL,
+    runtime TEXT NOT NULL,
+    network TEXT NOT NULL,
+    ports TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    layers TEXT NOT NULL,
+    options TEXT NOT NULL,
+    directory TEXT NOT NULL,
+    mounted TEXT NOT NULL DEFAULT '',
+    bundle TEXT NOT NULL DEFAULT '',
+    cgroup TEXT NOT NULL DEFAULT '',
+    netns TEXT NOT NULL DEFAULT '',
+    attachments TEXT NOT NULL DEFAULT '[]',
+    process_label TEXT NOT NULL DEFAULT '',
+    mount_label TEXT NOT NULL DEFAULT '',
+    spec TEXT NOT NULL DEFAULT '',
+    stop_signal INTEGER NOT NULL,
+    stop_timeout INTEGER NOT NULL,
+    remove INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS intents (
+    seq INTEGER PRIMARY KEY,
+    stream TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    command TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    data TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS intents_stream ON intents (stream);
+CREATE TABLE IF NOT EXISTS addresses (
+    network TEXT NOT NULL,
+    address TEXT NOT NULL,
+    container TEXT NOT NULL,
+    PRIMARY KEY (network, address)
+);
+CREATE INDEX IF NOT EXISTS addresses_container ON addresses (container);
+CREATE TABLE IF NOT EXISTS networks (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    driver TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    config TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS images (
+    id TEXT PRIMARY KEY,
+    manifest TEXT NOT NULL,
+    index_digest TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    architecture TEXT NOT NULL,
+    os TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    added INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    labels TEXT NOT NULL,
+    layers TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS tags (
+    name TEXT PRIMARY KEY,
+    image TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS tags_image ON tags (image);
+CREATE TABLE IF NOT EXISTS layers (
+    driver TEXT NOT NULL,
+    chain_id TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    PRIMARY KEY (driver, chain_id)
+);
+CREATE TABLE IF NOT EXISTS execs (
+    id TEXT PRIMARY KEY,
+    container TEXT NOT NULL,
+    command TEXT NOT NULL,
+    state TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    pid INTEGER NOT NULL DEFAULT 0,
+    exit_code INTEGER NOT NULL DEFAULT 0,
+    directory TEXT NOT NULL
+);
+"""
+
+TABLES = (
+    "containers",
+    "intents",
+    "addresses",
+    "networks",
+    "images",
+    "tags",
+    "layers",
+    "execs",
+)
+"""The projections, in the order of PROJECTIONS."""
