@@ -151,6 +151,8 @@ class StorageDriver(Protocol):
     (image-spec, config.md#layer-chainid) and shared by all images that have them."""
 
     name: str
+    preference: int
+    """When nobody chooses, the highest whose `probe` gives None is taken."""
 
     async def probe(self) -> str | None:
         """`None` when the driver works here, else one line that says why it does not."""
@@ -202,6 +204,8 @@ class OCIRuntime(Protocol):
     """An OCI runtime's command line. conmon runs `create` and `exec`; the rest is called here."""
 
     name: str
+    preference: int
+    """When nobody chooses, the highest whose `program` exists is taken."""
 
     def program(self) -> str:
         """Absolute path of what conmon is to execute (`conmon -r`).

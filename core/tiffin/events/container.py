@@ -64,6 +64,8 @@ class Mounted(Event, frozen=True, kw_only=True):
     CLOSES: ClassVar[str] = "mount"
 
     path: str
+    pinned: bool = False
+    """Mounted by `tiffin mount`: it stays until `unmount`, whatever the process does."""
 
 
 class UnmountPlanned(Event, frozen=True, kw_only=True):

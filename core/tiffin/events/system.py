@@ -23,3 +23,14 @@ class ProjectionsRebuilt(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "system.projections_rebuilt"
 
     events: int
+
+
+class DriverChosen(Event, frozen=True, kw_only=True):
+    """Nobody said which driver to use, so the best that works here was taken, from now on."""
+
+    TYPE: ClassVar[str] = "system.driver_chosen"
+
+    kind: str
+    name: str
+    reason: str = ""
+    """Why the preferred ones were passed over."""

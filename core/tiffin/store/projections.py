@@ -104,11 +104,16 @@ def _created(fact: Fact) -> Statements:
 
 
 def _mounted(fact: Fact) -> Statements:
-    return [_set(fact, mounted=fact.data["path"]), _closes(fact, "mount")]
+    pinned = int(fact.data.get("pinned", False))
+    change = (
+        "UPDATE containers SET mounted=?, pinned=max(pinned, ?) WHERE id=?",
+        (fact.data["path"], pinned, fact.key),
+    )
+    return [change, _closes(fact, "mount")]
 
 
 def _unmounted(fact: Fact) -> Statements:
-    return [_set(fact, mounted=""), _closes(fact, "unmount")]
+    return [_set(fact, mounted="", pinned=0), _closes(fact, "unmount")]
 
 
 def _init_planned(fact: Fact) -> Statements:
@@ -186,7 +191,11 @@ def _network_gone(fact: Fact) -> Statements:
 
 
 def _cleaned_up(fact: Fact) -> Statements:
-    return [*_network_gone(fact), _set(fact, mounted=""), _closes(fact, "cleanup")]
+    unmount = (
+        "UPDATE containers SET mounted=CASE WHEN pinned THEN mounted ELSE '' END WHERE id=?",
+        (fact.key,),
+    )
+    return [*_network_gone(fact), unmount, _closes(fact, "cleanup")]
 
 
 def _removal_planned(fact: Fact) -> Statements:
@@ -301,6 +310,12 @@ def _network_removed(fact: Fact) -> Statements:
     return [("DELETE FROM networks WHERE id=?", (fact.key,))]
 
 
+def _driver_chosen(fact: Fact) -> Statements:
+    d = fact.data
+    row = (d["kind"], d["name"], d.get("reason", ""))
+    return [("INSERT OR REPLACE INTO defaults VALUES (?,?,?)", row)]
+
+
 def _opening(operation: str) -> Callable[[Fact], Statements]:
     return lambda fact: [_opens(fact, operation)]
 
@@ -345,5 +360,6 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "layer.removed": _layer_removed,
     "network.created": _network_created,
     "network.removed": _network_removed,
+    "system.driver_chosen": _driver_chosen,
 }
 """type -> what it does to the tables. Types that are missing here change nothing."""

@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS containers (
     options TEXT NOT NULL,
     directory TEXT NOT NULL,
     mounted TEXT NOT NULL DEFAULT '',
+    pinned INTEGER NOT NULL DEFAULT 0,
     bundle TEXT NOT NULL DEFAULT '',
     cgroup TEXT NOT NULL DEFAULT '',
     netns TEXT NOT NULL DEFAULT '',
@@ -118,6 +119,11 @@ CREATE TABLE IF NOT EXISTS layers (
     entries INTEGER NOT NULL,
     PRIMARY KEY (driver, chain_id)
 );
+CREATE TABLE IF NOT EXISTS defaults (
+    kind TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    reason TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS execs (
     id TEXT PRIMARY KEY,
     container TEXT NOT NULL,
@@ -138,6 +144,7 @@ TABLES = (
     "images",
     "tags",
     "layers",
+    "defaults",
     "execs",
 )
 """The projections, in the order of PROJECTIONS."""

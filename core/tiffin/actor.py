@@ -1,0 +1,37 @@
+"""Who is doing this: recorded with every event. Standard library only, and little of it."""
+
+from __future__ import annotations
+
+import json
+import os
+
+UNSET = 4294967295
+"""The kernel's value of loginuid and sessionid when nobody has logged in (audit, `-1`)."""
+
+
+def _number(path: str) -> int:
+    try:
+        with open(path, "rb") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return UNSET
+
+
+def current(front_end: str) -> str:
+    """JSON text: uid, loginuid and audit session (proc_pid_loginuid), pid, program, front end."""
+    try:
+        program = os.readlink("/proc/self/exe")
+    except OSError:
+        program = "?"
+    return json.dumps(
+        {
+            "uid": os.getuid(),
+            "loginuid": _number("/proc/self/loginuid"),
+            "session": _number("/proc/self/sessionid"),
+            "pid": os.getpid(),
+            "program": program,
+            "front_end": front_end,
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+    )

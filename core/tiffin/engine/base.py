@@ -1,0 +1,158 @@
+"""The engine itself: store, plugins, actor; and the journal of one command."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import trio
+import trio_asyncio
+
+from .. import actor
+from ..errors import Conflict, NotFound, TiffinError
+from ..events.base import Event, encode
+from ..layout import Layout
+from ..plugins import Plugins
+from ..store import log, queries
+from ..store.aio import EventStore, open_store
+from . import settings
+from .locks import Locks
+
+
+class Engine:
+    """What every command works with. Made by `open_engine`; holds no state of containers."""
+
+    def __init__(
+        self, layout: Layout, store: EventStore, chosen: settings.Settings, front_end: str
+    ) -> None:
+        self.layout = layout
+        self.store = store
+        self.settings = chosen
+        self.plugins = Plugins(layout, chosen.tables)
+        self.locks = Locks(layout)
+        self.actor = actor.current(front_end)
+
+    def journal(self, command: str = "") -> Journal:
+        """The journal of one command; `command` continues another's."""
+        return Journal(self, command or os.urandom(8).hex())
+
+    def storage(self, name: str) -> Any:
+        return self.plugins.driver("storage", name)
+
+    def runtime(self, name: str) -> Any:
+        return self.plugins.driver("runtime", name)
+
+    def network(self, name: str) -> Any:
+        return self.plugins.driver("network", name)
+
+    async def container(self, given: str) -> queries.Row:
+        """A container by name, id or unique prefix. Errors: NotFound, Conflict (ambiguous)."""
+        found = await self.store.rows(queries.CONTAINER_BY_NAME, (given,))
+        if not found and queries.is_hex(given):
+            bounds = queries.prefix_range(given)
+            found = await self.store.rows(queries.CONTAINER_BY_PREFIX, bounds)
+        return queries.one(found, given, "container")
+
+    async def container_now(self, cid: str) -> queries.Row:
+        """A container by its full id, as it is now. Error: NotFound when it is gone."""
+        found = await self.store.rows("SELECT * FROM containers WHERE id=?", (cid,))
+        if not found:
+            raise NotFound(f"no such container: {cid[:12]}", hint="it was removed meanwhile")
+        return found[0]
+
+
+class Journal:
+    """Writes the events of one command: intents before effects, outcomes with the next intent.
+
+    An outcome that is noted but not yet written is safe: until it is written the intent is open,
+    and a command that finds it open looks at what is really there.
+    """
+
+    def __init__(self, engine: Engine, command: str) -> None:
+        self.engine = engine
+        self.command = command
+        self._noted: list[log.Record] = []
+
+    def note(self, stream: str, event: Event) -> None:
+        """Remember an outcome; it is written by the next `write` or `flush`."""
+        self._noted.append(log.Record(stream, *encode(event)))
+
+    async def write(
+        self, stream: str, event: Event, *, expect: dict[str, int] | None = None
+    ) -> None:
+        """Write an event now, durably, after those noted before.
+
+        Errors: Conflict when a name or address is taken meanwhile, StorageFull.
+        """
+        self.note(stream, event)
+        await self.flush(expect=expect)
+
+    async def flush(self, *, expect: dict[str, int] | None = None) -> None:
+        """Write what was noted. On failure nothing of it is written, and it is forgotten."""
+        records, self._noted = self._noted, []
+        if not records:
+            return
+        try:
+            seqs = await self.engine.store.append(
+                records, command=self.command, actor=self.engine.actor, expect=expect
+            )
+        except sqlite3.IntegrityError as error:
+            raise _taken(str(error)) from error
+        self._tell(seqs, records)
+
+    def _tell(self, seqs: list[int], records: list[log.Record]) -> None:
+        """Call the `on_event` hook of the consumers that are loaded."""
+        consumers = self.engine.plugins.names("consumer")
+        if not consumers:
+            return
+        self.engine.plugins.load("consumer")
+        for seq, record in zip(seqs, records, strict=True):
+            event = {
+                "seq": seq,
+                "stream": record.stream,
+                "type": record.type,
+                "command": self.command,
+                "data": record.data,
+            }
+            self.engine.plugins.manager.hook.on_event(event=event)
+
+
+def _taken(constraint: str) -> TiffinError:
+    if "containers.name" in constraint:
+        return Conflict("the name is in use", hint="choose another, or use --replace")
+    if "addresses" in constraint:
+        return Conflict("an address was taken by another container meanwhile")
+    return Conflict(f"another command was quicker: {constraint}")
+
+
+@asynccontextmanager
+async def open_engine(
+    layout: Layout,
+    *,
+    front_end: str = "api",
+    storage_driver: str = "",
+    runtime: str = "",
+) -> AsyncIterator[Engine]:
+    """Open the store (made when it is not there) and give the engine; close all drivers after.
+
+    Errors raised inside come out as they are, not wrapped in an exception group.
+    """
+    chosen = settings.load(layout, storage_driver=storage_driver, runtime=runtime)
+    outcome: BaseException | None = None
+    async with trio_asyncio.open_loop():
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(open_store(layout.database))
+            engine = Engine(layout, store, chosen, front_end)
+            try:
+                yield engine
+            except Exception as error:
+                outcome = error
+            finally:
+                with trio.CancelScope(shield=True):
+                    for driver in engine.plugins.made("network"):
+                        await driver.close()
+    if outcome is not None:
+        raise outcome

@@ -1,0 +1,93 @@
+"""Advisory locks (flock(2)) between processes: one a container, held while effects run.
+
+A lock file is never deleted while its container exists; a killed process lets go by itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import trio
+
+from ..layout import Layout
+
+
+def _open(path: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return os.open(path, flags, 0o600)
+
+
+def try_lock(path: str) -> int | None:
+    """A descriptor that holds the lock, or None when another process has it. Close to let go."""
+    fd = _open(path)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+class Locks:
+    """The locks of one store."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    @asynccontextmanager
+    async def container(self, cid: str) -> AsyncIterator[None]:
+        """Hold the container's lock; waits for another command to finish, without polling."""
+        async with self.named(self.layout.lock(cid)):
+            yield
+
+    @asynccontextmanager
+    async def named(self, path: str) -> AsyncIterator[None]:
+        while True:
+            fd = _open(path)
+            try:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    await trio.to_thread.run_sync(
+                        fcntl.flock, fd, fcntl.LOCK_EX, abandon_on_cancel=True
+                    )
+                # The file may have been removed with its container while we waited.
+                if self._is_current(fd, path):
+                    yield
+                    return
+            finally:
+                os.close(fd)
+
+    @staticmethod
+    def _is_current(fd: int, path: str) -> bool:
+        try:
+            named = os.stat(path)
+        except FileNotFoundError:
+            return False
+        held = os.fstat(fd)
+        return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
+
+    def forget(self, cid: str) -> None:
+        """Remove the lock file of a removed container; called while holding it."""
+        try:
+            os.unlink(self.layout.lock(cid))
+        except FileNotFoundError:
+            return
+
+    @contextmanager
+    def attended(self, cid: str) -> Iterator[None]:
+        """Tell the exit command that a foreground `run` looks after this container's end."""
+        path = f"{self.layout.container_run(cid)}/attended"
+        fd = _open(path)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)

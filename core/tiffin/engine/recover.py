@@ -1,0 +1,148 @@
+"""What a dead process left open in a container is finished or undone, by the next that holds it.
+
+An open intent in a stream whose lock we hold belongs to a process that is dead. A container that
+the log calls running may have ended with nobody recording it (conmon killed, a reboot).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import processes
+from ..errors import TiffinError
+from ..events.base import Event
+from ..events.container import (
+    CleanedUp,
+    CleanupPlanned,
+    Exited,
+    Failed,
+    Mounted,
+    Recovered,
+    Removed,
+    Started,
+    Unmounted,
+)
+from ..store import log, queries
+from . import teardown
+from .base import Engine, Journal
+
+LIVE = ("initialized", "running", "paused", "stopping")
+"""States in which a process exists."""
+
+INTENTS = "SELECT * FROM intents WHERE stream=? ORDER BY seq DESC"
+
+
+async def resolve(engine: Engine, journal: Journal, row: queries.Row) -> bool:
+    """Bring the log and the machine together again. True when something was changed.
+
+    The caller holds the container's lock. Newest intent first: an `init` is undone before the
+    `mount` beneath it.
+    """
+    stream = f"container/{row['id']}"
+    changed = False
+    for intent in await engine.store.rows(INTENTS, (stream,)):
+        row = await engine.container_now(row["id"])
+        outcome, how, state = await RESOLVERS[intent["operation"]](engine, row)
+        recovered = Recovered(
+            operation=intent["operation"], intent=intent["seq"], how=how, state=state
+        )
+        if outcome is not None:
+            journal.note(stream, outcome)
+        if not isinstance(outcome, (Removed, Failed)):
+            journal.note(stream, recovered)
+        await journal.flush()
+        changed = True
+        if isinstance(outcome, Removed) or intent["operation"] == "create":
+            return True
+    row = await engine.container_now(row["id"])
+    if row["state"] in LIVE:
+        changed = await _notice_end(engine, journal, row) or changed
+    return changed
+
+
+async def _notice_end(engine: Engine, journal: Journal, row: queries.Row) -> bool:
+    """Record the end of a container that ended unrecorded, and clean up after it."""
+    cid = row["id"]
+    stream = f"container/{cid}"
+    versions = await engine.store.rows(
+        "SELECT max(version) AS version FROM events WHERE stream=?", (stream,)
+    )
+    row = await engine.container_now(cid)
+    if row["state"] not in LIVE:
+        return True
+    end = processes.observe(engine.layout, cid, row["pid"], row["conmon_pid"])
+    if end is None:
+        return False
+    code, oom, reason = end
+    journal.note(stream, Exited(exit_code=code, oom=oom, reason=reason))
+    try:
+        await journal.write(stream, CleanupPlanned(), expect={stream: versions[0]["version"]})
+    except log.Stale:
+        return True  # conmon's exit command was quicker
+    await teardown.run_state(engine, row)
+    await journal.write(stream, CleanedUp())
+    return True
+
+
+Outcome = tuple[Event | None, str, str]
+
+
+async def _create(engine: Engine, row: queries.Row) -> Outcome:
+    """Never acknowledged: it is as if it had not been asked for."""
+    await teardown.everything(engine, row)
+    error = "the command that made it was killed"
+    return Failed(operation="create", error=error, state="removed"), "undone", "removed"
+
+
+async def _mount(engine: Engine, row: queries.Row) -> Outcome:
+    driver = engine.storage(row["storage_driver"])
+    if row["state"] in LIVE or await driver.is_mounted(row["id"]):
+        return Mounted(path=driver.mount_path(row["id"])), "finished", row["state"]
+    await driver.unmount(row["id"])
+    return None, "undone", row["state"]
+
+
+async def _unmount(engine: Engine, row: queries.Row) -> Outcome:
+    await engine.storage(row["storage_driver"]).unmount(row["id"])
+    return Unmounted(), "finished", row["state"]
+
+
+async def _init(engine: Engine, row: queries.Row) -> Outcome:
+    await teardown.run_state(engine, row)
+    return None, "undone", row["state"]
+
+
+async def _start(engine: Engine, row: queries.Row) -> Outcome:
+    """The runtime knows whether the user's process ran."""
+    state: Any = None
+    try:
+        state = await engine.runtime(row["runtime"]).state(row["id"])
+    except TiffinError:
+        state = None
+    if state is not None and state.status in ("running", "paused"):
+        return Started(pid=state.pid), "finished", "running"
+    if state is not None and state.status == "created":
+        return None, "undone", "initialized"
+    # It ran and ended, or the machine was restarted: `_notice_end` records which.
+    return None, "undone", row["state"]
+
+
+async def _cleanup(engine: Engine, row: queries.Row) -> Outcome:
+    await teardown.run_state(engine, row)
+    return CleanedUp(), "finished", "exited"
+
+
+async def _remove(engine: Engine, row: queries.Row) -> Outcome:
+    await teardown.everything(engine, row)
+    return Removed(), "finished", "removed"
+
+
+RESOLVERS = {
+    "create": _create,
+    "mount": _mount,
+    "unmount": _unmount,
+    "init": _init,
+    "start": _start,
+    "cleanup": _cleanup,
+    "remove": _remove,
+}

@@ -1,0 +1,52 @@
+"""`rm`: metadata, config.json and copy-on-write layer go; the log keeps the history."""
+
+from __future__ import annotations
+
+from ..errors import Conflict, NotFound
+from ..events.container import Exited, RemovalPlanned, Removed
+from . import teardown
+from .base import Engine, Journal
+from .hold import Held, hold
+from .recover import LIVE
+from .stop import end_process
+
+
+async def remove(
+    engine: Engine,
+    given: str,
+    *,
+    force: bool = False,
+    timeout: int | None = None,
+    ignore_missing: bool = False,
+    journal: Journal | None = None,
+) -> str | None:
+    """Remove a container; with `force` a running one is killed first (after `timeout` seconds of
+    SIGTERM, when given). Returns its id, or None when it is not there and that is ignored.
+
+    Errors: NotFound, Conflict when it runs and `force` is not given.
+    """
+    try:
+        async with hold(engine, given, journal) as held:
+            await remove_held(held, force=force, timeout=timeout)
+            return held.id
+    except NotFound:
+        if ignore_missing or force:
+            return None
+        raise
+
+
+async def remove_held(held: Held, *, force: bool = False, timeout: int | None = None) -> None:
+    """`remove` for a container whose lock we have."""
+    if held.state in LIVE and held.state != "initialized":
+        if not force:
+            raise Conflict(
+                f"container {held.row['name']} is {held.state}",
+                hint="stop it first, or use rm --force",
+            )
+        await end_process(held, timeout=0 if timeout is None else timeout)
+        await held.again()
+    if held.state == "initialized":
+        held.journal.note(held.stream, Exited(exit_code=0, reason="removed before it ran"))
+    await held.journal.write(held.stream, RemovalPlanned(force=force))
+    await teardown.everything(held.engine, held.row)
+    await held.journal.write(held.stream, Removed())

@@ -1,0 +1,162 @@
+"""`kill`, `stop`, `wait`: ending the process of a container, and learning how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from .. import processes
+from ..errors import Conflict, NotFound, TiffinError
+from ..events.container import Exited, SignalSent
+from ..store import queries
+from . import teardown
+from .base import Engine
+from .hold import Held, hold
+
+KILLED = 128 + signals.SIGKILL
+
+
+async def kill(engine: Engine, given: str, signal: int, *, reason: str = "kill") -> str:
+    """Send a signal to a running container. Returns its id. Error: Conflict when it does not run.
+
+    A signal that ends the container is not waited for, as with podman; SIGKILL is, so that the
+    container has ended when the command returns.
+    """
+    async with hold(engine, given) as held:
+        held.need("kill", "running", "paused", "initialized")
+        if held.state == "initialized":
+            raise Conflict(f"cannot kill container {held.row['name']}: it has not been started")
+        held.journal.note(held.stream, SignalSent(signal=signal, reason=reason))
+        await send(held, signal)
+        if signal == signals.SIGKILL:
+            await _settle(held)
+        else:
+            await held.journal.flush()
+        return held.id
+
+
+async def stop(engine: Engine, given: str, *, timeout: int | None = None) -> str:
+    """Stop signal, then SIGKILL after `timeout` seconds (the container's own when None)."""
+    async with hold(engine, given) as held:
+        if held.state in ("running", "paused"):
+            wanted = held.row["stop_timeout"] if timeout is None else timeout
+            await end_process(held, timeout=wanted)
+        elif held.state == "initialized":
+            ended = Exited(exit_code=0, reason="stopped before it ran")
+            await held.clean_up(ended=ended)
+            await held.journal.flush()
+        else:
+            held.need("stop", "created", "exited")
+        return held.id
+
+
+async def end_process(held: Held, *, timeout: int) -> None:
+    """The stop signal, then SIGKILL; records the end and cleans up. `timeout` 0: SIGKILL at once;
+    -1: wait for ever."""
+    if timeout != 0:
+        number = held.row["stop_signal"]
+        await held.journal.write(held.stream, SignalSent(signal=number, reason="stop"))
+        await send(held, number)
+        with trio.move_on_after(timeout if timeout > 0 else float("inf")) as scope:
+            await wait_gone(held.row)
+        if not scope.cancelled_caught:
+            await _settle(held)
+            return
+    reason = "stop timeout" if timeout else "kill"
+    await held.journal.write(held.stream, SignalSent(signal=signals.SIGKILL, reason=reason))
+    await send(held, signals.SIGKILL)
+    await _settle(held)
+
+
+async def send(held: Held, number: int) -> None:
+    """Through the runtime; a process that is gone already is no error."""
+    runtime = held.engine.runtime(held.row["runtime"])
+    try:
+        await runtime.kill(held.id, number)
+    except TiffinError:
+        if processes.alive(held.row["pid"]):
+            raise
+
+
+async def _settle(held: Held) -> None:
+    """The process is going: wait for its end, record it unless conmon's exit command was quicker,
+    and clean up."""
+    with trio.move_on_after(30):
+        await wait_gone(held.row)
+    row = await held.engine.container_now(held.id)
+    if row["state"] == "exited":
+        ended = None
+    else:
+        found = processes.recorded_exit(held.engine.layout, held.id)
+        code, oom = found or (KILLED, False)
+        ended = Exited(exit_code=code, oom=oom)
+    await held.clean_up(ended=ended)
+    await held.journal.flush()
+
+
+@asynccontextmanager
+async def pidfd(pid: int) -> AsyncIterator[int | None]:
+    """pidfd_open(2), or None when there is no such process."""
+    try:
+        fd = os.pidfd_open(pid)
+    except (ProcessLookupError, OSError):
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+async def wait_process(pid: int) -> None:
+    """Wait until a process that need not be ours has ended; costs no CPU."""
+    if pid <= 0:
+        return
+    async with pidfd(pid) as fd:
+        if fd is not None:
+            await trio.lowlevel.wait_readable(fd)
+
+
+async def wait_gone(row: queries.Row) -> None:
+    """Wait for the container's process and for conmon, which writes the exit code."""
+    await wait_process(row["pid"])
+    if teardown.is_conmon(row["conmon_pid"], row["id"]):
+        await wait_process(row["conmon_pid"])
+
+
+async def wait(engine: Engine, given: str) -> int:
+    """Wait until the container is not running; returns its exit code. Removed meanwhile: what the
+    log says of its end."""
+    row = await engine.container(given)
+    cid = row["id"]
+    while row["state"] in ("initialized", "running", "paused", "stopping"):
+        await wait_gone(row)
+        async with hold_or_gone(engine, cid) as held:
+            if held is None:
+                break
+            row = held.row
+    ends = await engine.store.rows(
+        "SELECT data FROM events WHERE stream=? AND type='container.exited' "
+        "ORDER BY seq DESC LIMIT 1",
+        (f"container/{cid}",),
+    )
+    return int(ends[0]["data"]["exit_code"]) if ends else int(row["exit_code"])
+
+
+@asynccontextmanager
+async def hold_or_gone(engine: Engine, cid: str) -> AsyncIterator[Held | None]:
+    """`hold`, or None when the container is no longer there."""
+    try:
+        manager = hold(engine, cid)
+        held = await manager.__aenter__()
+    except NotFound:
+        yield None
+        return
+    try:
+        yield held
+    finally:
+        await manager.__aexit__(None, None, None)

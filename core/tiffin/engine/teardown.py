@@ -1,0 +1,101 @@
+"""Taking away what a container has made: its run (runtime state, network, mount), or all of it.
+
+Every step may be repeated: the next command does it again when this one is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+
+import msgspec
+import trio
+
+from .. import netns
+from ..errors import RuntimeFailed, TiffinError
+from ..hooks import Attachment
+from ..processes import alive
+from ..store import queries
+from .base import Engine
+
+
+async def run_state(engine: Engine, row: queries.Row) -> None:
+    """What a run has left: runtime state, attachments, namespace, mount, run directory."""
+    cid = row["id"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_runtime_and_mount, engine, row)
+        nursery.start_soon(detach, engine, row)
+    shutil.rmtree(engine.layout.container_run(cid), ignore_errors=True)
+
+
+async def everything(engine: Engine, row: queries.Row) -> None:
+    """Its run, its own layer, its directory and its lock."""
+    await run_state(engine, {**row, "pinned": 0})
+    await engine.storage(row["storage_driver"]).remove(row["id"])
+    shutil.rmtree(row["directory"], ignore_errors=True)
+    engine.locks.forget(row["id"])
+
+
+async def detach(engine: Engine, row: queries.Row) -> None:
+    """The container's interfaces, rules and network namespace."""
+    for plain in row["attachments"]:
+        attachment = msgspec.convert(plain, Attachment)
+        await engine.network(attachment.network.driver).detach(attachment)
+    if row["netns"]:
+        netns.remove(row["netns"])
+
+
+async def _runtime_and_mount(engine: Engine, row: queries.Row) -> None:
+    if row["bundle"]:
+        await delete_from_runtime(engine, row)
+    if not row["pinned"]:
+        await engine.storage(row["storage_driver"]).unmount(row["id"])
+
+
+async def delete_from_runtime(engine: Engine, row: queries.Row) -> None:
+    """Kill what is left of the container and make the runtime forget it; conmon ends with it."""
+    cid = row["id"]
+    try:
+        runtime = engine.runtime(row["runtime"])
+        await runtime.delete(cid, force=True)
+    except (RuntimeFailed, TiffinError):
+        # The program may be gone, or its state damaged: the processes must go all the same.
+        kill_conmon(row["pid"], signal.SIGKILL)
+        if await _knows(engine, row):
+            raise
+    pid_file = f"{engine.layout.container_run(cid)}/conmon.pid"
+    conmon = row["conmon_pid"]
+    if not conmon:
+        try:
+            with open(pid_file, encoding="ascii") as file:
+                conmon = int(file.read())
+        except (OSError, ValueError):
+            conmon = 0
+    if conmon and is_conmon(conmon, cid) and row["state"] not in ("exited", "removing"):
+        kill_conmon(conmon, signal.SIGTERM)
+
+
+async def _knows(engine: Engine, row: queries.Row) -> bool:
+    try:
+        return await engine.runtime(row["runtime"]).state(row["id"]) is not None
+    except TiffinError:
+        return False
+
+
+def is_conmon(pid: int, cid: str) -> bool:
+    """True when that process is the monitor of this container (pids are used again)."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return cid.encode() in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def kill_conmon(pid: int, number: int) -> None:
+    """Signal a process that may be gone already."""
+    if pid > 1 and alive(pid):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return

@@ -1,0 +1,91 @@
+"""conmon's exit command: record that a container ended, with nobody watching.
+
+Run as `python -I -S exited.py ROOT RUN CONTAINER`: no site, no trio, no msgspec. While a foreground
+`run` attends the container it records the end itself, and this does nothing. Otherwise the end is
+recorded, and a full engine is started for the clean-up (mount, network, and --rm).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":  # as a script: find our own package beside us
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import fcntl
+
+from tiffin.layout import Layout
+
+
+def attended(layout: Layout, cid: str) -> bool:
+    """True while a foreground `run` holds the container's `attended` lock."""
+    try:
+        fd = os.open(f"{layout.container_run(cid)}/attended", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def record(layout: Layout, cid: str) -> bool:
+    """Append `container.exited` unless the log has it already. Returns False when there is no
+    such container (any more)."""
+    import contextlib
+    import json
+    import sqlite3
+
+    from tiffin import actor, processes
+    from tiffin.store import log, sync
+
+    found = processes.recorded_exit(layout, cid)
+    if found is None:
+        found = (255, False)
+    with contextlib.closing(sync.open_for_append(layout.database)) as connection:
+        while True:
+            row = connection.execute(
+                "SELECT c.state, (SELECT max(version) FROM events WHERE stream=?) "
+                "FROM containers c WHERE id=?",
+                (f"container/{cid}", cid),
+            ).fetchone()
+            if row is None:
+                return False
+            if row[0] not in ("initialized", "running", "paused", "stopping"):
+                return True
+            data: dict[str, object] = {"exit_code": found[0]}
+            if found[1]:
+                data["oom"] = True
+            stream = f"container/{cid}"
+            text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+            steps = log.append(
+                [log.Record(stream, "container.exited", text)],
+                command=os.urandom(8).hex(),
+                actor=actor.current("exit"),
+                expect={stream: row[1]},
+            )
+            try:
+                sync.run(connection, steps)
+            except log.Stale:
+                continue
+            except sqlite3.IntegrityError:
+                continue
+            return True
+
+
+def main(arguments: list[str]) -> int:
+    root, run, cid, python = arguments
+    layout = Layout(root, run)
+    if attended(layout, cid) or not record(layout, cid):
+        return 0
+    command = ["-m", "tiffin.cli.main", "--root", root, "--runroot", run, "container", "cleanup"]
+    os.execv(python, [python, "-I", *command, "--ended", cid])  # noqa: S606
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

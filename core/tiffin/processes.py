@@ -1,0 +1,49 @@
+"""Is a process still there? /proc, and files that conmon leaves. Standard library only."""
+
+from __future__ import annotations
+
+import os
+
+from .layout import Layout
+
+
+def alive(pid: int) -> bool:
+    """True when the process exists and is no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def exit_file(layout: Layout, cid: str) -> str:
+    """Where conmon writes the exit code of a container."""
+    return f"{layout.container_run(cid)}/exits/{cid}"
+
+
+def oom_file(layout: Layout, cid: str) -> str:
+    """conmon touches it when the kernel killed for want of memory."""
+    return f"{layout.container_run(cid)}/persist/oom"
+
+
+def recorded_exit(layout: Layout, cid: str) -> tuple[int, bool] | None:
+    """(exit code, out of memory) as conmon left it, or None while there is none."""
+    try:
+        with open(exit_file(layout, cid), "rb") as file:
+            code = int(file.read())
+    except (OSError, ValueError):
+        return None
+    return code, os.path.exists(oom_file(layout, cid))
+
+
+def observe(layout: Layout, cid: str, pid: int, conmon_pid: int) -> tuple[int, bool, str] | None:
+    """How a container that the log calls running has ended: (code, oom, reason), or None when it
+    has not. Without an exit file, a vanished run directory means a reboot."""
+    found = recorded_exit(layout, cid)
+    if found is not None:
+        return (*found, "")
+    if not os.path.isdir(layout.container_run(cid)):
+        return 255, False, "reboot"
+    if alive(pid) or alive(conmon_pid):
+        return None
+    return 255, False, "lost"
