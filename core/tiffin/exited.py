@@ -34,8 +34,8 @@ def attended(layout: Layout, cid: str) -> bool:
 
 
 def record(layout: Layout, cid: str) -> bool:
-    """Append `container.exited` unless the log has it already. Returns False when there is no
-    such container (any more)."""
+    """Append `container.exited`. Returns False when the log has it already, or there is no such
+    container any more: then somebody else sees to the rest."""
     import contextlib
     import json
     import sqlite3
@@ -56,7 +56,7 @@ def record(layout: Layout, cid: str) -> bool:
             if row is None:
                 return False
             if row[0] not in ("initialized", "running", "paused", "stopping"):
-                return True
+                return False
             data: dict[str, object] = {"exit_code": found[0]}
             if found[1]:
                 data["oom"] = True

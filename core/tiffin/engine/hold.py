@@ -50,14 +50,17 @@ class Held:
 
 
 @asynccontextmanager
-async def hold(engine: Engine, given: str, journal: Journal | None = None) -> AsyncIterator[Held]:
-    """Lock a container; what dead processes left open in it is finished or undone first.
+async def hold(
+    engine: Engine, given: str, journal: Journal | None = None, *, resolve: bool = True
+) -> AsyncIterator[Held]:
+    """Lock a container; what dead processes left open in it is finished or undone first (not with
+    `resolve` false: for a command that knows what is open).
 
     Errors: NotFound, Conflict (ambiguous prefix).
     """
     cid = (await engine.container(given))["id"]
     async with engine.locks.container(cid):
         held = Held(engine, journal or engine.journal(), await engine.container_now(cid))
-        if await recover.resolve(engine, held.journal, held.row):
+        if resolve and await recover.resolve(engine, held.journal, held.row):
             await held.again()
         yield held

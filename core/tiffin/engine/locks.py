@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -81,13 +81,13 @@ class Locks:
         except FileNotFoundError:
             return
 
-    @contextmanager
-    def attended(self, cid: str) -> Iterator[None]:
-        """Tell the exit command that a foreground `run` looks after this container's end."""
-        path = f"{self.layout.container_run(cid)}/attended"
-        fd = _open(path)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+    def attend(self, cid: str) -> int:
+        """Tell the exit command that a foreground `run` looks after this container's end. Returns
+        the descriptor for `let_go`."""
+        fd = _open(f"{self.layout.container_run(cid)}/attended")
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return fd
+
+    @staticmethod
+    def let_go(fd: int) -> None:
+        os.close(fd)

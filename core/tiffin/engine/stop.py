@@ -14,7 +14,7 @@ from ..errors import Conflict, NotFound, TiffinError
 from ..events.container import Exited, SignalSent
 from ..store import queries
 from . import teardown
-from .base import Engine
+from .base import Engine, Journal
 from .hold import Held, hold
 
 KILLED = 128 + signals.SIGKILL
@@ -62,7 +62,7 @@ async def end_process(held: Held, *, timeout: int) -> None:
         await held.journal.write(held.stream, SignalSent(signal=number, reason="stop"))
         await send(held, number)
         with trio.move_on_after(timeout if timeout > 0 else float("inf")) as scope:
-            await wait_gone(held.row)
+            await wait_exit(held.engine, held.row)
         if not scope.cancelled_caught:
             await _settle(held)
             return
@@ -86,7 +86,7 @@ async def _settle(held: Held) -> None:
     """The process is going: wait for its end, record it unless conmon's exit command was quicker,
     and clean up."""
     with trio.move_on_after(30):
-        await wait_gone(held.row)
+        await wait_exit(held.engine, held.row)
     row = await held.engine.container_now(held.id)
     if row["state"] == "exited":
         ended = None
@@ -121,37 +121,27 @@ async def wait_process(pid: int) -> None:
             await trio.lowlevel.wait_readable(fd)
 
 
-async def wait_gone(row: queries.Row) -> None:
-    """Wait for the container's process and for conmon, which writes the exit code."""
-    await wait_process(row["pid"])
-    if teardown.is_conmon(row["conmon_pid"], row["id"]):
-        await wait_process(row["conmon_pid"])
-
-
 async def wait(engine: Engine, given: str) -> int:
     """Wait until the container is not running; returns its exit code. Removed meanwhile: what the
     log says of its end."""
     row = await engine.container(given)
     cid = row["id"]
     while row["state"] in ("initialized", "running", "paused", "stopping"):
-        await wait_gone(row)
+        await wait_exit(engine, row)
         async with hold_or_gone(engine, cid) as held:
             if held is None:
                 break
             row = held.row
-    ends = await engine.store.rows(
-        "SELECT data FROM events WHERE stream=? AND type='container.exited' "
-        "ORDER BY seq DESC LIMIT 1",
-        (f"container/{cid}",),
-    )
-    return int(ends[0]["data"]["exit_code"]) if ends else int(row["exit_code"])
+    return await last_exit_code(engine, cid)
 
 
 @asynccontextmanager
-async def hold_or_gone(engine: Engine, cid: str) -> AsyncIterator[Held | None]:
+async def hold_or_gone(
+    engine: Engine, cid: str, journal: Journal | None = None, *, resolve: bool = True
+) -> AsyncIterator[Held | None]:
     """`hold`, or None when the container is no longer there."""
     try:
-        manager = hold(engine, cid)
+        manager = hold(engine, cid, journal, resolve=resolve)
         held = await manager.__aenter__()
     except NotFound:
         yield None
@@ -160,3 +150,23 @@ async def hold_or_gone(engine: Engine, cid: str) -> AsyncIterator[Held | None]:
         yield held
     finally:
         await manager.__aexit__(None, None, None)
+
+
+async def wait_exit(engine: Engine, row: queries.Row) -> None:
+    """Wait for the container's process and then, for the milliseconds that conmon needs, for the
+    file in which it leaves the exit code."""
+    await wait_process(row["pid"])
+    while processes.recorded_exit(engine.layout, row["id"]) is None:
+        if not teardown.is_conmon(row["conmon_pid"], row["id"]):
+            return
+        await trio.sleep(0.002)
+
+
+async def last_exit_code(engine: Engine, cid: str) -> int:
+    """What the log says of the container's last end; works for removed ones. 0 when it has none."""
+    ends = await engine.store.rows(
+        "SELECT data FROM events WHERE stream=? AND type='container.exited' "
+        "ORDER BY seq DESC LIMIT 1",
+        (f"container/{cid}",),
+    )
+    return int(ends[0]["data"]["exit_code"]) if ends else 0

@@ -1,0 +1,200 @@
+"""`create`: metadata only. A row, an id, a directory; no mount, no config.json, no process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import trio
+
+from .. import ids, names
+from ..errors import Conflict, NotFound, TiffinError, UserError
+from ..events.container import Created, CreationPlanned, Failed
+from ..options import ContainerOptions, Port
+from ..spec import build
+from . import drivers, images, networks, remove
+from .base import Engine, Journal
+from .hold import Held, hold
+from .images import Usable
+
+TRIES = 20
+"""How often a random name is drawn again when it is taken."""
+
+
+async def create(
+    engine: Engine, options: ContainerOptions, *, pull: images.Pull, replace: bool = False
+) -> str:
+    """Make a container; returns its id.
+
+    Errors: UserError, NotFound (image), Conflict (name in use), RegistryError, StorageFull, ...
+    """
+    async with creating(engine, options, pull=pull, replace=replace) as held:
+        await held.journal.flush()
+        return held.id
+
+
+@asynccontextmanager
+async def creating(
+    engine: Engine, options: ContainerOptions, *, pull: images.Pull, replace: bool = False
+) -> AsyncIterator[Held]:
+    """A new container whose lock is held; `Created` is noted, and written with what comes next."""
+    journal = engine.journal()
+    driver = await drivers.storage_name(engine, options.storage_driver)
+    runtime = await drivers.runtime_name(engine, options.runtime)
+    engine.runtime(runtime).program()  # a missing runtime is an error before anything is made
+    image = await images.obtain(engine, options.image, driver=driver, pull=pull)
+    build.check(options, image.config)
+    if options.name:
+        ids.check_name(options.name)
+    if replace and options.name:
+        await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
+    for network in networks.modes(options.network):
+        if network not in networks.NO_NETWORK:
+            await networks.find(engine, network)
+    ports = choose_ports(options, image.config)
+    cid = ids.new_id()
+    async with engine.locks.container(cid):
+        try:
+            await _plan(engine, journal, cid, options, image, driver, runtime, ports)
+        except BaseException:
+            engine.locks.forget(cid)
+            raise
+        held = Held(engine, journal, await engine.container_now(cid))
+        try:
+            os.makedirs(held.row["directory"], mode=0o700)
+            os.makedirs(engine.layout.container_run(cid), mode=0o700, exist_ok=True)
+        except BaseException as error:
+            with trio.CancelScope(shield=True):
+                from . import teardown
+
+                await teardown.everything(engine, held.row)
+                why = str(error)
+                event = Failed(operation="create", error=why, state="removed")
+                await journal.write(held.stream, event)
+            raise
+        journal.note(held.stream, Created())
+        held.row["state"] = "created"
+        yield held
+
+
+async def _plan(
+    engine: Engine,
+    journal: Journal,
+    cid: str,
+    options: ContainerOptions,
+    image: Usable,
+    driver: str,
+    runtime: str,
+    ports: Sequence[Port],
+) -> None:
+    """Write the intent, under the name that was asked for or the first random one that is free."""
+    image_config = image.config
+    labels = {**(image_config.get("Labels") or {}), **dict(options.labels)}
+    plain: dict[str, Any] = msgspec.to_builtins(options)
+    for attempt in range(TRIES):
+        name = options.name or names.random_name()
+        event = CreationPlanned(
+            name=name,
+            image=options.image,
+            image_id=image.id,
+            image_name=image.name,
+            command=build.command(options, image_config),
+            options=plain,
+            storage_driver=driver,
+            runtime=runtime,
+            network=options.network or networks.DEFAULT,
+            layers=image.layers,
+            ports=tuple(msgspec.to_builtins(port) for port in ports),
+            labels=labels,
+            directory=engine.layout.container(cid),
+            stop_signal=stop_signal(options.stop_signal or image_config.get("StopSignal") or ""),
+            stop_timeout=10 if options.stop_timeout < 0 else options.stop_timeout,
+            remove=options.remove,
+        )
+        try:
+            await journal.write(f"container/{cid}", event)
+            return
+        except Conflict as error:
+            if not options.name and attempt + 1 < TRIES:
+                continue
+            if options.name and attempt == 0 and await _resolved(engine, name):
+                continue
+            raise Conflict(
+                f"the container name {name!r} is in use", hint="remove that container or --replace"
+            ) from error
+
+
+async def _resolved(engine: Engine, name: str) -> bool:
+    """The holder of the name may be the half-made container of a dead process: holding it makes
+    that one finished or undone. True when the name is free now."""
+    try:
+        async with hold(engine, name):
+            return False
+    except NotFound:
+        return True
+
+
+def stop_signal(text: str) -> int:
+    """Number of a signal by name or number. Error: UserError."""
+    if not text:
+        return int(signal.SIGTERM)
+    return parse_signal(text)
+
+
+def parse_signal(text: str) -> int:
+    """`KILL`, `SIGKILL`, `sigkill`, `9`, `RTMIN+3` -> 9. Error: UserError that names it."""
+    wanted = text.upper().removeprefix("SIG")
+    if wanted.isdecimal() and 0 < int(wanted) <= 64:
+        return int(wanted)
+    base, sign, offset = wanted.partition("+" if "+" in wanted else "-")
+    number = getattr(signal, f"SIG{base}", None)
+    if isinstance(number, signal.Signals) and not base.startswith("_"):
+        if not sign:
+            return int(number)
+        if base in ("RTMIN", "RTMAX") and offset.isdecimal():
+            moved = int(number) + (int(offset) if sign == "+" else -int(offset))
+            if signal.SIGRTMIN <= moved <= signal.SIGRTMAX:
+                return moved
+    raise UserError(f"{text!r} is not a signal", hint="for example KILL, SIGTERM or 15")
+
+
+def choose_ports(options: ContainerOptions, image_config: dict[str, Any]) -> list[Port]:
+    """Published ports, free host ports chosen; `-P` publishes what the image exposes.
+
+    Error: UserError for the same host port twice, and for ports with a network that has none.
+    """
+    ports = list(options.ports)
+    if options.publish_all:
+        for exposed in image_config.get("ExposedPorts") or {}:
+            number, _, protocol = exposed.partition("/")
+            if number.isdecimal() and 0 < int(number) < 65536:
+                ports.append(Port(container_port=int(number), protocol=protocol or "tcp"))
+    if options.network in networks.NO_NETWORK:
+        return []  # podman and docker both ignore -p there
+    seen = set()
+    chosen = []
+    for port in ports:
+        host_port = port.host_port or free_port(port.protocol, port.host_ip)
+        key = (port.host_ip, host_port, port.protocol)
+        if key in seen:
+            raise UserError(f"host port {host_port}/{port.protocol} is published twice")
+        seen.add(key)
+        chosen.append(msgspec.structs.replace(port, host_port=host_port))
+    return chosen
+
+
+def free_port(protocol: str, host_ip: str) -> int:
+    """A port of the ephemeral range that nobody has bound now."""
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        try:
+            probe.bind((host_ip, 0))
+        except OSError as error:
+            raise TiffinError(f"no free port on {host_ip or 'this host'}: {error}") from None
+        return int(probe.getsockname()[1])

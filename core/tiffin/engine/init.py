@@ -1,0 +1,108 @@
+"""`init`: config.json, network, conmon; the runtime has *created* the container. Nothing of the
+user's has run."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import trio
+
+from .. import netns
+from ..errors import Conflict
+from ..events.container import Failed, Initialized, InitPlanned
+from ..hooks import Attachment
+from . import bundle, mount, networks, teardown
+from .base import Engine
+from .hold import Held, hold
+
+TRIES = 50
+"""How often other addresses are chosen when those planned were taken meanwhile."""
+
+
+async def init(engine: Engine, given: str) -> str:
+    """Bring a created or exited container to *initialized*. Returns its id."""
+    async with hold(engine, given) as held:
+        held.need("init", "created", "exited")
+        await prepare(held)
+        await held.journal.flush()
+        return held.id
+
+
+async def prepare(held: Held) -> None:
+    """`init` for a container whose lock we have; mounts it first when it is not mounted.
+
+    Mount and network are made side by side with conmon and the runtime. When a step fails, all of
+    it is undone and the container is what it was before.
+    """
+    held.need("start", "created", "exited")
+    engine, row = held.engine, held.row
+    before = held.state
+    networks.warm_up(engine, row["network"])
+    must_mount = not row["mounted"]
+    attachments, netns_path = await _plan(held, must_mount)
+    try:
+        os.makedirs(engine.layout.container_run(held.id), mode=0o700, exist_ok=True)
+        if must_mount:
+            await mount.carry_out(held)
+        if netns_path:
+            netns.create(netns_path)
+        made: bundle.Made | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(networks.attach, engine, attachments)
+            made = await bundle.make(held, attachments, netns_path)
+    except BaseException as error:
+        with trio.CancelScope(shield=True):
+            await undo(held, _text(error), state=before)
+        raise
+    held.journal.note(
+        held.stream,
+        Initialized(pid=made.pid, conmon_pid=made.conmon_pid, spec=made.spec_digest),
+    )
+    held.row.update(state="initialized", pid=made.pid, conmon_pid=made.conmon_pid)
+
+
+async def _plan(held: Held, must_mount: bool) -> tuple[tuple[Attachment, ...], str]:
+    """Write the intents to mount and to init in one go; reserves the addresses."""
+    engine, row = held.engine, held.row
+    for attempt in range(TRIES):
+        netns_path, attachments = await networks.plan(engine, row, engine.layout.netns(held.id))
+        event = InitPlanned(
+            runtime=row["runtime"],
+            program=engine.runtime(row["runtime"]).program(),
+            bundle=row["directory"],
+            rootfs=engine.storage(row["storage_driver"]).mount_path(held.id),
+            cgroup=bundle.cgroup(held),
+            netns=netns_path,
+            attachments=tuple(msgspec.to_builtins(a) for a in attachments),
+        )
+        if must_mount:
+            await mount.plan(held, now=False)
+        try:
+            await held.journal.write(held.stream, event)
+        except Conflict:
+            if attempt + 1 == TRIES:
+                raise
+            continue
+        await held.again()
+        return attachments, netns_path
+    raise AssertionError("unreachable")
+
+
+def _text(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
+
+
+async def undo(held: Held, why: str, *, state: str = "created") -> None:
+    """Take away what `prepare` made; the container is `state` again, with the reason recorded."""
+    await held.again()
+    await teardown.run_state(held.engine, held.row)
+    mounted = held.row["pinned"]
+    held.journal.note(held.stream, Failed(operation="init", error=why, state=state))
+    if not mounted:
+        from ..events.container import Unmounted
+
+        held.journal.note(held.stream, Unmounted())
+    await held.journal.flush()

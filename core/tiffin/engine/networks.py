@@ -1,0 +1,113 @@
+"""Networks: their definition, and the plan of a container's attachments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import trio
+
+from .. import ids, ipam
+from ..errors import DriverError, NotFound, UserError
+from ..events.network import NetworkCreated
+from ..hooks import Attachment, NetworkConfig, PortMapping
+from ..store import queries
+from .base import Engine
+
+DEFAULT = "bridge"
+"""What `--network` means when it is not given, and the name of the default network."""
+
+NO_NETWORK = ("none", "host")
+"""Modes that are not networks."""
+
+USED = "SELECT address FROM addresses WHERE network=?"
+BY_NAME = "SELECT * FROM networks WHERE name=? OR id=?"
+
+
+async def find(engine: Engine, name: str) -> NetworkConfig:
+    """A network by name; the default one is defined when it is first needed. Error: NotFound."""
+    found = await engine.store.rows(BY_NAME, (name, name))
+    if not found and name == DEFAULT:
+        await _define_default(engine)
+        found = await engine.store.rows(BY_NAME, (name, name))
+    if not found:
+        raise NotFound(f"no such network: {name}", hint="tiffin network ls shows those there are")
+    return msgspec.convert(found[0]["config"], NetworkConfig)
+
+
+async def _define_default(engine: Engine) -> None:
+    config = ipam.default_network(ids.new_id(), DEFAULT)
+    event = NetworkCreated(config=msgspec.to_builtins(config))
+    try:
+        await engine.journal().write(f"network/{config.id}", event)
+    except Exception:
+        # Another command may have defined it at the same moment: then it is there now.
+        if not await engine.store.rows(BY_NAME, (DEFAULT, DEFAULT)):
+            raise
+
+
+def modes(network: str) -> list[str]:
+    """`--network` as a list. Error: UserError for a combination that makes no sense."""
+    names = [name for name in network.split(",") if name] or [DEFAULT]
+    if len(names) > 1 and any(name in NO_NETWORK for name in names):
+        raise UserError(f"--network {network}: none and host cannot be combined with others")
+    return names
+
+
+def warm_up(engine: Engine, network: str) -> None:
+    """Let the drivers of these networks start loading. Only for networks that need one."""
+    for name in modes(network):
+        if name not in NO_NETWORK:
+            engine.network(DEFAULT).warm_up()
+            return
+
+
+async def plan(
+    engine: Engine, row: queries.Row, netns_path: str
+) -> tuple[str, tuple[Attachment, ...]]:
+    """(path of the network namespace or "" for the host's, attachments) of a container.
+
+    Addresses are free as far as we can see; the intent that names them reserves them, or fails.
+    """
+    names = modes(row["network"])
+    if names == ["host"]:
+        return "", ()
+    if names == ["none"]:
+        return "", ()
+    attachments = []
+    for position, name in enumerate(names):
+        network = await find(engine, name)
+        used = {r["address"] for r in await engine.store.rows(USED, (network.id,))}
+        ports = tuple(msgspec.convert(p, PortMapping) for p in row["ports"])
+        attachments.append(
+            Attachment(
+                container=row["id"],
+                network=network,
+                netns=netns_path,
+                interface=f"eth{position}",
+                host_interface=ipam.host_interface(row["id"], network.id),
+                mac=ipam.mac_address(row["id"], network.id),
+                addresses=tuple(ipam.choose(network, used)),
+                ports=ports if position == 0 else (),
+                default_route=position == 0,
+            )
+        )
+    return netns_path, tuple(attachments)
+
+
+async def attach(engine: Engine, attachments: tuple[Attachment, ...]) -> None:
+    """Make them all; when one fails, the others are taken back. Errors: DriverError, Conflict."""
+    made: list[tuple[Any, Attachment]] = []
+    try:
+        for attachment in attachments:
+            driver = engine.network(attachment.network.driver)
+            made.append((driver, attachment))
+            await driver.attach(attachment)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            for driver, attachment in made:
+                try:
+                    await driver.detach(attachment)
+                except DriverError:
+                    continue  # the first error is the one to tell; the intent stays open for more
+        raise
