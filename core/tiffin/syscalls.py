@@ -1,0 +1,132 @@
+"""System calls that Python lacks, each as a thin named wrapper that raises OSError.
+
+Standard library only, and ctypes only when the first of them is called: every command imports this.
+Numbers are those of the generic table (asm-generic/unistd.h), the same on x86_64 and arm64.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from typing import Any
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_MOVE = 8192
+MS_REC = 16384
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+
+MNT_FORCE = 1
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+SYS_OPENAT2 = 437
+
+
+@functools.cache
+def _libc() -> Any:
+    import ctypes  # 3 ms
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, path: str | bytes | None = None) -> int:
+    if result < 0:
+        import ctypes
+
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return result
+
+
+def _bytes(text: str | bytes | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)
+
+
+def mount(
+    source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None
+) -> None:
+    """mount(2)."""
+    import ctypes
+
+    result = _libc().mount(
+        _bytes(source), _bytes(target), _bytes(fstype), ctypes.c_ulong(flags), _bytes(data)
+    )
+    _check(result, target)
+
+
+def umount2(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    _check(_libc().umount2(_bytes(target), flags), target)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2): of the calling thread."""
+    _check(_libc().unshare(flags))
+
+
+def setns(fd: int, nstype: int = 0) -> None:
+    """setns(2): of the calling thread."""
+    _check(_libc().setns(fd, nstype))
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): everything of the file system that `fd` is on."""
+    _check(_libc().syncfs(fd))
+
+
+def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2): a new descriptor, close-on-exec."""
+    import ctypes
+    import struct
+
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    while True:
+        result = _libc().syscall(
+            ctypes.c_long(SYS_OPENAT2),
+            ctypes.c_int(dirfd),
+            ctypes.c_char_p(os.fsencode(path)),
+            ctypes.c_char_p(how),
+            ctypes.c_size_t(len(how)),
+        )
+        # EAGAIN: a rename raced with the look-up (openat2(2), RESOLVE_IN_ROOT); it may be tried
+        # again.
+        if result >= 0 or ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
+            return _check(int(result), path)
+
+
+def open_in_root(root: str | int, path: str | bytes, flags: int, mode: int = 0) -> int:
+    """Open `path` as a process with this root directory would: absolute links and `..` end inside.
+
+    `root` is a path or a directory descriptor. Magic links (/proc/PID/fd) are refused.
+    """
+    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+    if isinstance(root, int):
+        return openat2(root, path, flags, mode, resolve)
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return openat2(fd, path, flags, mode, resolve)
+    finally:
+        os.close(fd)
