@@ -1,0 +1,73 @@
+"""Network namespaces that outlive us: pinned as bind mounts of nsfs (network_namespaces(7))."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+
+from . import syscalls
+from .errors import DriverError
+
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 0x1
+
+
+def create(path: str) -> None:
+    """Pin a new network namespace, with `lo` up, at `path`. One that is there already is kept.
+
+    The namespace is made by a thread of its own that ends with it, so that no other thread of ours
+    ever changes its namespace. Error: DriverError.
+    """
+    if exists(path):
+        return
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o400))
+    failure: list[OSError] = []
+
+    def make() -> None:
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWNET)
+            loopback_up()
+            own = f"/proc/self/task/{threading.get_native_id()}/ns/net"
+            syscalls.mount(own, path, None, syscalls.MS_BIND)
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=make, name="netns")
+    thread.start()
+    thread.join()
+    if failure:
+        os.unlink(path)
+        raise DriverError(f"cannot make a network namespace: {failure[0]}")
+
+
+def loopback_up() -> None:
+    """`ip link set lo up` in the calling thread's namespace (netdevice(7))."""
+    import fcntl
+    import socket
+    import struct
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+
+
+def remove(path: str) -> None:
+    """Unpin it; the kernel frees it, and its interfaces, with its last process. Idempotent."""
+    try:
+        syscalls.umount2(path, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise DriverError(f"cannot unmount network namespace {path}: {error}") from error
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def exists(path: str) -> bool:
+    """True when a namespace is pinned there: the file is on nsfs, not on its folder's device."""
+    try:
+        return os.stat(path).st_dev != os.stat(os.path.dirname(path)).st_dev
+    except OSError:
+        return False
