@@ -332,6 +332,14 @@ def sys_tools() -> Any:
     return import_module("tiffin.syscalls")
 
 
+def runtime_tools() -> Any:
+    """The module `tiffin.oci_runtime`: `CommandLineRuntime`, an `OCIRuntime` over a command line
+    like runc's."""
+    from importlib import import_module
+
+    return import_module("tiffin.oci_runtime")
+
+
 async def run_program(
     argv: Sequence[str],
     *,

@@ -1,0 +1,16 @@
+"""The runtime driver `runc`, and any other OCI runtime that is given as an absolute path."""
+
+from __future__ import annotations
+
+from tiffin.hooks import DriverContext, OCIRuntime, hookimpl, runtime_tools
+
+
+@hookimpl(trylast=True)
+def oci_runtime(name: str, context: DriverContext) -> OCIRuntime | None:
+    """Last in line: a path that no other plugin knows better is taken for a runc look-alike."""
+    if name != "runc" and not name.startswith("/"):
+        return None
+    runtime: OCIRuntime = runtime_tools().CommandLineRuntime(
+        name, context, executable=name, package="runc", preference=10
+    )
+    return runtime

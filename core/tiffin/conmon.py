@@ -1,0 +1,371 @@
+"""conmon(8): the process that stands between init and a container.
+
+conmon runs the OCI runtime, keeps the container's stdio, writes its log, waits for its end, leaves
+the exit code in a file and runs our exit command. It forks once more before it begins, so that it
+hangs off init and not off us; the login uid of whoever called is inherited all the way down.
+
+The protocol (conmon 2.1): `_OCI_SYNCPIPE` names a file descriptor on which conmon writes one JSON
+object a line: `{"data": PID}` once the runtime is done, or a negative number with a `message`; for
+an exec, later `{"data": EXIT CODE}`. For an attached exec, `_OCI_ATTACHPIPE` tells when the attach
+socket is there, and `_OCI_STARTPIPE` holds the command back until we are connected to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from io import FileIO
+from typing import Any
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from . import programs
+from .errors import DriverError, RuntimeFailed
+from .oci_runtime import failure
+
+KEPT_ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+"""All that conmon, the runtime and the exit command get of our environment. TMPDIR is not among
+them: conmon makes a socket there, whose path must be short."""
+
+
+class Monitor(Struct, frozen=True, kw_only=True):
+    """What conmon is to look after: a container or, with `session`, one exec in it."""
+
+    container: str
+    """Id."""
+    runtime: str
+    """Absolute path of the runtime's program (`OCIRuntime.program`)."""
+    arguments: Sequence[str] = ()
+    """`OCIRuntime.arguments`."""
+    bundle: str
+    """Directory with config.json; conmon makes `attach`, `ctl` and `winsz` in it. For an exec, a
+    directory of its own."""
+    run: str
+    """Directory for run state, made when missing: `pidfile`, `conmon.pid`, `oci-log`,
+    `exits/CONTAINER` (the exit code) and `persist/oom` (out of memory)."""
+    name: str = ""
+    session: str = ""
+    """Id of the exec."""
+    log: str = ""
+    """The log file (format k8s-file). Empty: no log."""
+    log_size_max: int = 0
+    """Bytes; 0: no limit."""
+    terminal: bool = False
+    stdin: bool = False
+    """Without a terminal: keep a pipe to the container's stdin. With one, its stdin is the
+    terminal, which must outlive an attached client: conmon is not told."""
+    exit_command: Sequence[str] = ()
+    """Absolute path and arguments of what conmon runs at the very end."""
+    sync_log: bool = False
+    """fsync the log at the end. Off: a log may lose its tail in a power failure, as any file."""
+    debug: bool = False
+
+    @property
+    def pid_file(self) -> str:
+        return f"{self.run}/pidfile"
+
+    @property
+    def conmon_pid_file(self) -> str:
+        return f"{self.run}/conmon.pid"
+
+    @property
+    def oci_log(self) -> str:
+        return f"{self.run}/oci-log"
+
+    @property
+    def persist(self) -> str:
+        return f"{self.run}/persist"
+
+    @property
+    def exit_file(self) -> str:
+        return f"{self.run}/exits/{self.container}"
+
+
+class Monitored(Struct, frozen=True):
+    """A container that the runtime has created."""
+
+    pid: int
+    conmon_pid: int
+
+
+def arguments(monitor: Monitor, program: str) -> list[str]:
+    """The command line of conmon for a container (`exec_arguments` adds what an exec needs)."""
+    argv = [
+        *(program, "--api-version", "1"),
+        *("-c", monitor.container, "-u", monitor.session or monitor.container),
+        *("-n", monitor.name or monitor.container),
+        *("-r", monitor.runtime, "-b", monitor.bundle, "-p", monitor.pid_file),
+        *("--conmon-pidfile", monitor.conmon_pid_file, "--persist-dir", monitor.persist),
+        *("--exit-dir", os.path.dirname(monitor.exit_file), "--full-attach"),
+        *("-l", f"k8s-file:{monitor.log}" if monitor.log else "none"),
+        *("--log-level", "debug" if monitor.debug else "error"),
+    ]
+    for word in (*monitor.arguments, "--log", monitor.oci_log, "--log-format", "json"):
+        argv.append(f"--runtime-arg={word}")
+    if monitor.log_size_max:
+        argv += ("--log-size-max", str(monitor.log_size_max))
+    if not monitor.sync_log:
+        argv.append("--no-sync-log")
+    if monitor.terminal:
+        argv.append("-t")
+    elif monitor.stdin:
+        argv.append("-i")
+    if monitor.exit_command:
+        argv += ("--exit-command", monitor.exit_command[0])
+        argv += (f"--exit-command-arg={word}" for word in monitor.exit_command[1:])
+    return argv
+
+
+def exec_arguments(monitor: Monitor, program: str, spec: str, *, attach: bool) -> list[str]:
+    """The command line of conmon for an exec; `spec` is the file with the process object."""
+    argv = [*arguments(monitor, program), "-e", "--exec-process-spec", spec]
+    return [*argv, "--exec-attach"] if attach else argv
+
+
+# --- the pipes ------------------------------------------------------------------------------------
+
+
+class _Report(Struct):
+    data: int
+    message: str = ""
+
+
+class _Reader:
+    """The JSON lines that conmon writes to a pipe."""
+
+    def __init__(self, pipe: FileIO) -> None:
+        self._pipe = pipe
+        self._buffer = b""
+
+    async def report(self) -> _Report | None:
+        """The next line; `None` when conmon closed the pipe. Error: RuntimeFailed."""
+        while b"\n" not in self._buffer:
+            await trio.lowlevel.wait_readable(self._pipe.fileno())
+            more = self._pipe.read(4096)
+            if not more:
+                return None
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return parse_report(line)
+
+
+def parse_report(line: bytes) -> _Report:
+    """One line of the sync pipe. Error: RuntimeFailed."""
+    try:
+        return msgspec.json.decode(line, type=_Report)
+    except msgspec.DecodeError:
+        # conmon 2.1 does not escape every control character, and stderr may be no UTF-8
+        match = re.match(rb'\{"data": (-?\d+)(?:, "message": "(.*)")?', line, re.DOTALL)
+        if match is None:
+            raise RuntimeFailed(f"conmon reported {line[:200]!r}, which is no report") from None
+        text = (match[2] or b"").decode(errors="replace")
+        return _Report(int(match[1]), text.replace("\\n", "\n").replace('\\"', '"'))
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
+    """(read end, write end). Either may be closed early."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    with FileIO(read, "rb") as reader, FileIO(write, "wb") as writer:
+        yield reader, writer
+
+
+def _environment(pipes: Mapping[str, int]) -> dict[str, str]:
+    env = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    return env | {name: str(fd) for name, fd in pipes.items()}
+
+
+def _undo_ignored() -> list[str]:
+    """A prefix for the command when our caller made us ignore signals (nohup, cron): the container
+    must not inherit that. Python restores those that it ignores by itself."""
+    ignored = [
+        number
+        for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}
+        if signal.getsignal(number) is signal.SIG_IGN
+    ]
+    if not ignored:
+        return []
+    return [programs.find("env", "coreutils"), f"--default-signal={','.join(map(str, ignored))}"]
+
+
+class _Spawned:
+    """conmon's first process, which forks the lasting one and exits at once."""
+
+    def __init__(self, argv: Sequence[str], monitor: Monitor, pipes: Mapping[str, int]) -> None:
+        """The file descriptors are given to conmon under these names. Error: DriverError."""
+        self._monitor = monitor
+        self.settled = False
+        """Set once conmon is to go on without us."""
+        for directory in (os.path.dirname(monitor.exit_file), monitor.persist):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        for stale in (monitor.exit_file, monitor.oci_log, monitor.conmon_pid_file):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(stale)
+        self._stderr = os.memfd_create("conmon-stderr")
+        blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        try:
+            self._process = subprocess.Popen(
+                [*_undo_ignored(), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                pass_fds=tuple(pipes.values()),
+                env=_environment(pipes),
+                # conmon makes the file `oom` where it stands, besides the one in --persist-dir
+                cwd=monitor.persist,
+            )
+        except OSError as error:
+            os.close(self._stderr)
+            raise DriverError(f"cannot run conmon: {error.strerror}") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    def pid(self) -> int:
+        """Process id of the lasting conmon; 0 while there is none."""
+        try:
+            with open(self._monitor.conmon_pid_file, "rb") as file:
+                return int(file.read())
+        except (OSError, ValueError):
+            return 0
+
+    def reap(self) -> str:
+        """Wait for the first process and return what it complained of."""
+        if self._process.wait() == 0:
+            return ""
+        return programs.last_line(os.pread(self._stderr, 65536, 0))
+
+    def kill(self) -> None:
+        """End conmon; a runtime that is at work dies with it (PR_SET_PDEATHSIG)."""
+        self._process.kill()
+        self._process.wait()
+        pid = self.pid()
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            if self._monitor.conmon_pid_file.encode() in file.read():  # and not a later process
+                os.kill(pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        os.close(self._stderr)
+
+    def failure(self, said: str) -> RuntimeFailed:
+        """What went wrong, from the runtime's log or else what conmon passed on."""
+        runtime = os.path.basename(self._monitor.runtime).removesuffix("-hybrid")
+        with contextlib.suppress(OSError), open(self._monitor.oci_log, "rb") as file:
+            if log := file.read(1 << 20).strip():
+                return failure(runtime, log)
+        complaint = self.reap()
+        return failure(runtime, said) if said else RuntimeFailed(f"conmon: {complaint or 'ended'}")
+
+
+@contextmanager
+def _spawn(argv: Sequence[str], monitor: Monitor, **pipes: FileIO) -> Iterator[_Spawned]:
+    """Run conmon with its ends of the pipes, which are then closed here. Unless the block marks it
+    as settled, it is killed at the end: the block failed or was cancelled."""
+    spawned = _Spawned(argv, monitor, {name: pipe.fileno() for name, pipe in pipes.items()})
+    try:
+        for pipe in pipes.values():
+            pipe.close()
+        yield spawned
+    finally:
+        if not spawned.settled:
+            spawned.kill()
+        spawned.close()
+
+
+# --- containers and execs -------------------------------------------------------------------------
+
+
+async def create(monitor: Monitor) -> Monitored:
+    """Start conmon and have the runtime create the container.
+
+    When this fails or is cancelled, conmon is gone, but the runtime may know the container: delete
+    it. conmon may have come to run the exit command.
+    Errors: DriverError (no conmon), RuntimeFailed (exit code 126 or 127: the command is at fault).
+    """
+    argv = arguments(monitor, programs.find("conmon"))
+    with _pipe() as (sync, to_sync), _spawn(argv, monitor, _OCI_SYNCPIPE=to_sync) as spawned:
+        report = await _Reader(sync).report()
+        if report is None or report.data <= 0:
+            raise spawned.failure(report.message if report else "")
+        spawned.reap()
+        spawned.settled = True
+        return Monitored(report.data, spawned.pid())
+
+
+class Exec:
+    """A process that conmon is about to run in a container."""
+
+    def __init__(
+        self, monitor: Monitor, spawned: _Spawned, reports: _Reader, release: FileIO
+    ) -> None:
+        self.directory = monitor.bundle
+        """Where the attach socket is."""
+        self.conmon_pid = 0
+        self._spawned = spawned
+        self._reports = reports
+        self._release = release
+
+    async def start(self) -> int:
+        """Let the command run and return its pid on the host.
+        Error: RuntimeFailed (exit code 126 or 127 if the command is at fault)."""
+        if not self._release.closed:
+            self._release.write(b"1")
+            self._release.close()
+        report = await self._reports.report()
+        if report is None or report.data <= 0:
+            raise self._spawned.failure(report.message if report else "")
+        self._spawned.reap()
+        self._spawned.settled = True
+        self.conmon_pid = self._spawned.pid()
+        return report.data
+
+    async def wait(self) -> int:
+        """The exit code of the command, 128 + n for signal n. Error: RuntimeFailed."""
+        report = await self._reports.report()
+        if report is None:
+            raise RuntimeFailed("conmon ended without telling the exit code")
+        return report.data
+
+
+@asynccontextmanager
+async def execute(
+    monitor: Monitor, process: Mapping[str, Any], *, attach: bool
+) -> AsyncIterator[Exec]:
+    """Have a process run in a container (runtime-spec, config.md#process).
+
+    In the block: with `attach`, connect to the socket in `directory`; call `start`; then call
+    `wait`, or leave and the process goes on by itself. conmon is killed when the block ends
+    before `start` has returned.
+    Errors: DriverError (no conmon), RuntimeFailed.
+    """
+    os.makedirs(monitor.run, mode=0o700, exist_ok=True)
+    spec = f"{monitor.run}/process.json"
+    with contextlib.ExitStack() as stack:
+        stack.callback(_unlink, spec)  # it holds the environment, which may be secret
+        with open(os.open(spec, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(process))
+        argv = exec_arguments(monitor, programs.find("conmon"), spec, attach=attach)
+        sync, to_sync = stack.enter_context(_pipe())
+        held, release = stack.enter_context(_pipe())
+        pipes = {"_OCI_SYNCPIPE": to_sync}
+        if attach:
+            attached, to_attached = stack.enter_context(_pipe())
+            pipes |= {"_OCI_STARTPIPE": held, "_OCI_ATTACHPIPE": to_attached}
+            release.write(b"0")  # conmon itself need not wait
+        else:
+            release.close()
+        spawned = stack.enter_context(_spawn(argv, monitor, **pipes))
+        if attach and await _Reader(attached).report() is None:
+            raise spawned.failure("")
+        yield Exec(monitor, spawned, _Reader(sync), release)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,190 @@
+"""An OCI runtime's command line (runc, crun and what behaves like them), for runtime plugins.
+
+The commands are those of the runtime specification (runtime.md#operations) as runc defines them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from . import programs
+from .errors import Conflict, DriverError, RuntimeFailed
+from .hooks import DriverContext, RuntimeState
+
+_LOGRUS = re.compile(r'level=(\w+) msg=("(?:[^"\\]|\\.)*"|\S+)')
+"""runc's text log: time="..." level=error msg="..."."""
+
+_WRAPPINGS = re.compile(
+    r"(?:runc (?:create|exec|run|start) failed|exec failed|unable to start container process"
+    r"|error during container init|OCI runtime \w+ failed): "
+)
+
+# Whose fault it is, by the words of runc 1.1 and crun 1.8 (both quote the file differently). Only
+# messages about the command itself count: a missing mount source is not "command not found".
+_NOT_FOUND = re.compile(
+    r"executable file .*not found|(?<![/\w])exec(?:utable)?:? .*no such file or directory",
+    re.IGNORECASE,
+)
+_NOT_ALLOWED = re.compile(
+    r"(?<![/\w])exec(?:utable)?:? .*"
+    r"(?:permission denied|operation not permitted|is a directory|exec format error)",
+    re.IGNORECASE,
+)
+_UNKNOWN = re.compile(r"does not exist|No such file or directory|not found", re.IGNORECASE)
+_NOT_RUNNING = re.compile(
+    r"not running|process already finished|no such process|is not in .*state|in stopped state",
+    re.IGNORECASE,
+)
+
+
+def message(text: bytes | str) -> str:
+    """The cause in a runtime's log or stderr, one line: the last entry that is an error, in JSON
+    or logrus' text form, else the last line. Empty when there is nothing."""
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    plain = error = ""
+    for line in text.splitlines():
+        line = line.strip()
+        if not line:
+            continue
+        level, said = "", line
+        if line.startswith("{"):
+            try:
+                entry = msgspec.json.decode(line)
+                level, said = str(entry.get("level", "error")), str(entry["msg"])
+            except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+                pass  # a line that only looks like JSON is taken as it stands
+        elif match := _LOGRUS.search(line):
+            level, said = match[1], match[2]
+            if said.startswith('"'):
+                said = said[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+        if level in ("error", "fatal", "panic"):
+            error = said
+        plain = said
+    return _WRAPPINGS.sub("", " ".join((error or plain).split()))
+
+
+def failure(runtime: str, text: bytes | str, doing: str = "") -> RuntimeFailed:
+    """RuntimeFailed with the one-line cause; its exit code says whether the command is to blame
+    (127 not found, 126 may not be executed) or not (125)."""
+    cause = message(text)
+    code = 125
+    if _NOT_FOUND.search(cause):
+        code = 127
+    elif _NOT_ALLOWED.search(cause):
+        code = 126
+    if not cause:
+        cause = f"{doing or 'it'} failed without a message"
+    return RuntimeFailed(f"{runtime}: {cause}", exit_code=code)
+
+
+class CommandLineRuntime:
+    """Implements `tiffin.hooks.OCIRuntime`. The runtime keeps its state in `context.run`."""
+
+    def __init__(
+        self,
+        name: str,
+        context: DriverContext,
+        *,
+        executable: str,
+        package: str = "",
+        preference: int = 0,
+        wrap: Callable[[str], str] | None = None,
+    ) -> None:
+        """`executable` is a name looked up on PATH, or an absolute path. `wrap` is given its path
+        and returns that of the program which conmon is to run in its place."""
+        self.name = name
+        self.preference = preference
+        self._context = context
+        self._executable = executable
+        self._package = package
+        self._wrap = wrap
+        self._found = ""
+
+    def _path(self) -> str:
+        if not self._found:
+            if os.path.isabs(self._executable):
+                if not os.path.isfile(self._executable) or not os.access(self._executable, os.X_OK):
+                    raise DriverError(
+                        f"{self._executable} is not a program that can be run",
+                        hint="--runtime takes runc, crun or the path of an OCI runtime",
+                    )
+                self._found = self._executable
+            else:
+                self._found = programs.find(self._executable, self._package)
+        return self._found
+
+    def program(self) -> str:
+        path = self._path()
+        return self._wrap(path) if self._wrap else path
+
+    def arguments(self) -> Sequence[str]:
+        return ("--root", self._context.run)
+
+    async def _run(self, *words: str, stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
+        return await programs.run(
+            [self._path(), *self.arguments(), *words], stdin=stdin, check=False
+        )
+
+    async def _do(self, *words: str, stdin: bytes | None = None) -> None:
+        """Run a command that must succeed. Error: RuntimeFailed."""
+        code, _, stderr = await self._run(*words, stdin=stdin)
+        if code:
+            raise failure(self.name, stderr, words[0])
+
+    async def start(self, container: str) -> None:
+        await self._do("start", container)
+
+    async def kill(self, container: str, signal: int, *, everything: bool = False) -> None:
+        """Errors: Conflict when there is nothing to signal any more, RuntimeFailed."""
+        words = ("kill", "--all") if everything else ("kill",)
+        code, _, stderr = await self._run(*words, container, str(signal))
+        if code:
+            cause = message(stderr)
+            if _NOT_RUNNING.search(cause) or _UNKNOWN.search(cause):
+                raise Conflict(f"container {container[:12]} is not running")
+            raise failure(self.name, stderr, "kill")
+
+    async def delete(self, container: str, *, force: bool = False) -> None:
+        if not os.path.isdir(f"{self._context.run}/{container}"):
+            return  # all runtimes keep DIR/ID; without it there is nothing to delete
+        words = ("delete", "--force") if force else ("delete",)
+        code, _, stderr = await self._run(*words, container)
+        if code and not _UNKNOWN.search(message(stderr)):
+            raise failure(self.name, stderr, "delete")
+
+    async def state(self, container: str) -> RuntimeState | None:
+        code, stdout, stderr = await self._run("state", container)
+        if code:
+            if _UNKNOWN.search(message(stderr)):
+                return None
+            raise failure(self.name, stderr, "state")
+        try:
+            return msgspec.json.decode(stdout, type=RuntimeState)
+        except msgspec.DecodeError as error:
+            raise RuntimeFailed(f"{self.name}: its state cannot be read: {error}") from None
+
+    async def pause(self, container: str) -> None:
+        await self._do("pause", container)
+
+    async def resume(self, container: str) -> None:
+        await self._do("resume", container)
+
+    async def update(self, container: str, resources: Mapping[str, Any]) -> None:
+        await self._do(
+            "update", "--resources", "-", container, stdin=msgspec.json.encode(resources)
+        )
+
+    async def version(self) -> str:
+        code, stdout, stderr = await self._run("--version")
+        if code:
+            raise failure(self.name, stderr, "--version")
+        return stdout.decode(errors="replace").partition("\n")[0].strip()
+
+
+__all__ = ["CommandLineRuntime", "failure", "message"]

@@ -1,0 +1,102 @@
+"""crun on a machine with cgroup v1 and v2 side by side ("hybrid").
+
+crun refuses to create a container there. It is content in a mount namespace in which the v2 mount
+is gone: `create` runs in one of its own. All other commands work as they are (tried with crun 1.8:
+exec joins the container's cgroups, delete removes them).
+
+The namespace keeps the propagation of every mount, so a shared volume still propagates to the
+host. Only the parent of the v2 mount is made private first where it is shared (a host with
+systemd), so that the unmount stays in the namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+
+from tiffin.errors import DriverError
+from tiffin.hooks import DriverContext
+
+CGROUP = "/sys/fs/cgroup"
+UNIFIED = f"{CGROUP}/unified"
+
+
+def hybrid(mountinfo: str) -> tuple[bool, bool]:
+    """From the text of /proc/self/mountinfo (proc_pid_mountinfo(5)): (whether v2 is mounted at
+    `UNIFIED` beside v1 controllers, whether the mount around it is shared)."""
+    v1 = v2 = shared = False
+    for line in mountinfo.splitlines():
+        fields, _, rest = line.partition(" - ")
+        words = fields.split(" ")
+        if len(words) < 6 or not words[4].startswith(CGROUP):
+            continue
+        kind = rest.partition(" ")[0]
+        if words[4] == CGROUP:
+            shared = any(word.startswith("shared:") for word in words[6:])
+        elif kind == "cgroup2" and words[4] == UNIFIED:
+            v2 = True
+        elif kind == "cgroup":
+            v1 = True
+    return v1 and v2, shared
+
+
+def script(crun: str, *, shared: bool) -> str:
+    """The wrapper: conmon runs it with crun's arguments."""
+    steps = [f"umount {UNIFIED}", f'exec {shlex.quote(crun)} "$@"']
+    if shared:
+        steps.insert(0, f"mount --make-private {CGROUP}")
+    inner = shlex.quote(" && ".join(steps))
+    return (
+        "#!/bin/sh\n"
+        "# Written by tiffin: crun creates no container while cgroup v2 is mounted beside v1.\n"
+        'for word do test "$word" != create ||\n'
+        f'    exec unshare --mount --propagation unchanged /bin/sh -c {inner} crun "$@"\n'
+        "done\n"
+        f'exec {shlex.quote(crun)} "$@"\n'
+    )
+
+
+class Wrapper:
+    """Makes the program that conmon runs for crun: crun itself, or the script where it is needed.
+
+    It lies in the driver's run directory, or in its permanent one where /run is mounted noexec.
+    """
+
+    def __init__(self, context: DriverContext) -> None:
+        self._context = context
+
+    def __call__(self, crun: str) -> str:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            needed, shared = hybrid(file.read())
+        if not needed:
+            return crun
+        text = script(crun, shared=shared).encode(errors="surrogateescape")
+        for directory in (self._context.run, self._context.root):
+            path = f"{directory}/crun-hybrid"
+            _write(path, text)
+            if os.access(path, os.X_OK):  # false on a noexec mount
+                return path
+        raise DriverError(
+            f"crun needs a wrapper on this machine, and nothing in {self._context.run} or "
+            f"{self._context.root} can be executed",
+            hint="mount one of them without noexec, or use --runtime runc",
+        )
+
+
+def _write(path: str, text: bytes) -> None:
+    """Write atomically, and only what is not there yet: others may be running it just now."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read() == text and os.access(path, os.X_OK):
+            return
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
+        with open(fd, "wb") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise DriverError(f"cannot write {path}: {error.strerror}") from None
