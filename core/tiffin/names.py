@@ -11,7 +11,7 @@ golden grand happy hardy honest humble jolly keen kind lively loyal lucid lucky 
 mild modest neat nimble noble patient placid polite proud quick quiet rapid ready rosy sharp
 shiny silent sincere smart snug sober spry steady still sturdy sunny swift tidy tranquil trusty
 upbeat vivid warm wise witty young zesty
-""".split()  # noqa: SIM905
+""".split()
 
 SURNAMES = """
 abel ada aiken alonzo ampere anning apgar archimedes babbage bartik blackburn boole bose braun
@@ -22,7 +22,7 @@ knuth kowalevski lamarr lamport leavitt leibniz liskov lovelace maxwell mayer mc
 mendel mirzakhani moore morse naur neumann newton nobel noether northcutt ohm pascal pasteur
 perlman planck raman ritchie rubin sammet shannon shockley sinoussi snyder stallman tesla
 thompson torvalds turing volta wilson wing wirth wozniak wright yalow yonath
-""".split()  # noqa: SIM905
+""".split()
 
 
 def random_name() -> str:

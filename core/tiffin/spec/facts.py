@@ -1,0 +1,84 @@
+"""What the spec needs to know of this machine and of the caller. The only part that looks."""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from . import rlimits, seccomp
+from .capabilities import from_mask
+
+SYS_RESOURCE = "CAP_SYS_RESOURCE"
+
+
+class HostFacts(Struct, frozen=True):
+    """Plain data, so that `build` can be a pure function of it."""
+
+    cgroup_v2: bool
+    """True when the unified hierarchy is the only one."""
+    hard_limits: Mapping[str, int]
+    """Limit -> the caller's hard limit; -1 for none."""
+    capabilities: tuple[str, ...]
+    """The caller's bounding set."""
+    may_raise_limits: bool
+    cpus: int
+    machine: str
+    kernel: str
+    hostname: str
+    seccomp_profile: Mapping[str, Any] | None
+    seccomp_source: str
+    rootless: bool
+    memory_swap: bool = True
+
+
+@functools.cache
+def available_capabilities() -> tuple[str, ...]:
+    """CapBnd of this process: no container can have more."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("CapBnd:"):
+                return tuple(from_mask(int(line.split()[1], 16)))
+    return ()
+
+
+def cgroup_v2() -> bool:
+    """True where /sys/fs/cgroup itself is the unified hierarchy (cgroups(7))."""
+    return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
+def gather() -> HostFacts:
+    """Look at the machine; about a millisecond."""
+    names = os.uname()
+    profile, source = seccomp.default_profile()
+    limits = {}
+    for name in rlimits.NAMES:
+        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+        if number is not None:
+            limits[name] = resource.getrlimit(number)[1]
+    capabilities = available_capabilities()
+    return HostFacts(
+        cgroup_v2=cgroup_v2(),
+        hard_limits=limits,
+        capabilities=capabilities,
+        may_raise_limits=_effective(SYS_RESOURCE),
+        cpus=len(os.sched_getaffinity(0)),
+        machine=names.machine,
+        kernel=names.release,
+        hostname=names.nodename,
+        seccomp_profile=profile,
+        seccomp_source=source,
+        rootless=os.geteuid() != 0,
+    )
+
+
+def _effective(name: str) -> bool:
+    with open("/proc/self/status", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("CapEff:"):
+                return name in from_mask(int(line.split()[1], 16))
+    return False

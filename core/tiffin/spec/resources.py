@@ -1,0 +1,54 @@
+"""cgroup limits (runtime-spec, config-linux.md#control-groups), for cgroup v1 and v2 alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import UserError
+from ..options import Resources
+
+PIDS_LIMIT = 2048
+"""podman's default."""
+
+PERIOD = 100_000
+"""Microseconds: the period over which --cpus is counted."""
+
+LEAST_MEMORY = 512 * 1024
+"""Bytes; what runc needs to start a process at all is a good deal more."""
+
+
+def entries(asked: Resources, cpus: int) -> Iterator[tuple[str, Any, str]]:
+    """(pointer below /linux/resources, value, flag or "") for each limit. Error: UserError."""
+    if asked.memory:
+        if asked.memory < LEAST_MEMORY:
+            raise UserError(f"--memory {asked.memory}: at least 512k are needed")
+        yield "/memory/limit", asked.memory, "--memory"
+    swap = asked.memory_swap
+    if swap and swap > 0 and swap < asked.memory:
+        raise UserError("--memory-swap is memory plus swap: it cannot be less than --memory")
+    if swap and not asked.memory:
+        raise UserError("--memory-swap needs --memory")
+    if swap:
+        yield "/memory/swap", swap, "--memory-swap"
+    if asked.memory_reservation:
+        if asked.memory and asked.memory_reservation > asked.memory:
+            raise UserError("--memory-reservation is above --memory")
+        yield "/memory/reservation", asked.memory_reservation, "--memory-reservation"
+    if asked.cpus:
+        if asked.cpus < 0.01:
+            raise UserError(f"--cpus {asked.cpus}: at least 0.01")
+        if asked.cpus > cpus:
+            raise UserError(f"--cpus {asked.cpus:g}: this machine has {cpus}")
+        yield "/cpu/quota", round(asked.cpus * PERIOD), "--cpus"
+        yield "/cpu/period", PERIOD, "--cpus"
+    if asked.cpu_shares:
+        yield "/cpu/shares", asked.cpu_shares, "--cpu-shares"
+    if asked.cpuset_cpus:
+        yield "/cpu/cpus", asked.cpuset_cpus, "--cpuset-cpus"
+    if asked.cpuset_mems:
+        yield "/cpu/mems", asked.cpuset_mems, "--cpuset-mems"
+    if asked.pids_limit == 0:
+        yield "/pids/limit", PIDS_LIMIT, ""
+    elif asked.pids_limit > 0:
+        yield "/pids/limit", asked.pids_limit, "--pids-limit"

@@ -1,0 +1,138 @@
+"""Who the process is: `USER` and `-u`, resolved in the container's own /etc/passwd and /etc/group.
+
+Both files are the image's, and so hostile: they are opened with the container as root directory
+(openat2(2), RESOLVE_IN_ROOT), read up to a limit, and broken lines are passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from .. import syscalls
+from ..errors import UserError
+
+LIMIT = 4 * 1024 * 1024
+"""Bytes of passwd or group that are read."""
+
+MAX_ID = 2**32 - 2
+
+
+class User(Struct, frozen=True):
+    uid: int
+    gid: int
+    additional_gids: tuple[int, ...] = ()
+    home: str = "/"
+    name: str = ""
+
+
+class Account(Struct, frozen=True):
+    """A line of passwd(5)."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+class Group(Struct, frozen=True):
+    """A line of group(5)."""
+
+    name: str
+    gid: int
+    members: tuple[str, ...]
+
+
+def read(root: str, path: str) -> str:
+    """A file of the container, or nothing when it is not a readable regular file."""
+    try:
+        fd = syscalls.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return ""
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        parts = []
+        left = LIMIT
+        while left > 0 and (part := os.read(fd, min(left, 1 << 16))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(fd)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and int(text) <= MAX_ID else None
+
+
+def parse_passwd(text: str) -> list[Account]:
+    """passwd(5); lines that are none are passed over."""
+    accounts = []
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) < 4:
+            continue
+        uid, gid = _number(fields[2]), _number(fields[3])
+        if uid is not None and gid is not None and fields[0]:
+            home = fields[5] if len(fields) > 5 else ""
+            accounts.append(Account(fields[0], uid, gid, home))
+    return accounts
+
+
+def parse_group(text: str) -> list[Group]:
+    """group(5); lines that are none are passed over."""
+    groups = []
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) < 3:
+            continue
+        gid = _number(fields[2])
+        if gid is not None and fields[0]:
+            members = fields[3] if len(fields) > 3 else ""
+            groups.append(Group(fields[0], gid, tuple(m for m in members.split(",") if m)))
+    return groups
+
+
+def resolve(given: str, passwd: str, group: str, group_add: Sequence[str] = ()) -> User:
+    """`name`, `uid`, `name:group`, `uid:gid` or nothing (root), as podman and docker take it.
+
+    With a user alone the supplementary groups are those that list the user; with a group none but
+    --group-add. Errors: UserError for a name that the image does not have.
+    """
+    accounts, groups = parse_passwd(passwd), parse_group(group)
+    wanted, colon, wanted_group = given.partition(":")
+    account = next((a for a in accounts if a.name == wanted), None) if wanted else None
+    if not wanted:
+        account = next((a for a in accounts if a.uid == 0), Account("root", 0, 0, "/root"))
+    if account is None:
+        uid = _number(wanted)
+        if uid is None:
+            raise UserError(f"no user {wanted!r} in the image", hint="see its /etc/passwd")
+        account = next((a for a in accounts if a.uid == uid), Account("", uid, 0, ""))
+    gid = account.gid
+    extra: list[int] = []
+    if colon and wanted_group:
+        gid = _group(wanted_group, groups)
+    elif account.name:
+        extra = [g.gid for g in groups if account.name in g.members]
+    extra += [_group(name, groups) for name in group_add]
+    home = account.home if account.home.startswith("/") else "/"
+    unique = tuple(dict.fromkeys(x for x in extra if x != gid))
+    return User(account.uid, gid, unique, home, account.name)
+
+
+def _group(wanted: str, groups: Sequence[Group]) -> int:
+    found = next((g.gid for g in groups if g.name == wanted), None)
+    number = _number(wanted) if found is None else found
+    if number is None:
+        raise UserError(f"no group {wanted!r} in the image", hint="see its /etc/group")
+    return number
+
+
+def in_container(root: str, given: str, group_add: Sequence[str] = ()) -> User:
+    """`resolve` against the files of the container whose root directory is `root`."""
+    return resolve(given, read(root, "/etc/passwd"), read(root, "/etc/group"), group_add)
