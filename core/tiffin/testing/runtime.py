@@ -1,0 +1,705 @@
+"""The conformance suite for OCI runtime drivers: real containers, under a real conmon.
+
+    class TestMine(RuntimeConformance):
+        @pytest.fixture
+        def runtime(self, tmp_path):
+            return ...  # your driver, with tmp_path/"runtime" as `DriverContext.run`
+
+Needs root, conmon and a static busybox. Tests are async: pytest-trio in trio mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import pty
+import signal
+import struct
+import subprocess
+import termios
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tiffin import attach, conmon, ids, logs
+from tiffin.errors import Conflict, RuntimeFailed, TiffinError
+from tiffin.hooks import OCIRuntime
+
+from . import bundles
+
+PATIENCE = 30
+"""Seconds after which a test is given up as hanging."""
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for something in the world."""
+    with trio.fail_after(PATIENCE):
+        while not true():
+            await trio.sleep(0.005)
+
+
+class Box:
+    """One container, from its bundle to its end."""
+
+    def __init__(self, runtime: OCIRuntime, directory: Path, rootfs: str, **options: Any) -> None:
+        self.runtime = runtime
+        self.id = ids.new_id()
+        self.directory = directory / self.id
+        self.terminal: bool = options.pop("terminal", False)
+        self.cgroup = f"/tiffin-conformance-{self.id[:12]}"
+        stdin = options.pop("stdin", False)
+        exit_command = options.pop("exit_command", ())
+        bundles.bundle(
+            str(self.directory), rootfs, cgroup=self.cgroup, terminal=self.terminal, **options
+        )
+        self.monitor = conmon.Monitor(
+            container=self.id,
+            name="box",
+            runtime=runtime.program(),
+            arguments=runtime.arguments(),
+            bundle=str(self.directory),
+            run=f"{self.directory}/run",
+            log=f"{self.directory}/ctr.log",
+            terminal=self.terminal,
+            stdin=stdin,
+            exit_command=exit_command,
+        )
+        self.conmon_pid = 0
+        self.pid = 0
+
+    async def create(self) -> None:
+        done = await conmon.create(self.monitor)
+        self.pid, self.conmon_pid = done.pid, done.conmon_pid
+
+    async def start(self) -> None:
+        await self.runtime.start(self.id)
+
+    async def run(self) -> int:
+        """Create, start and wait."""
+        await self.create()
+        await self.start()
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait until conmon is gone, and return the exit code."""
+        await until(lambda: not os.path.exists(f"/proc/{self.conmon_pid}"))
+        return int(Path(self.monitor.exit_file).read_text())
+
+    def log(self, stream: str = "stdout") -> bytes:
+        return b"".join(
+            record.data + (b"" if record.partial else b"\n")
+            for record in logs.read(self.monitor.log)
+            if record.stream == stream
+        )
+
+    def exec_monitor(self, *, terminal: bool = False, stdin: bool = False) -> conmon.Monitor:
+        session = ids.new_id()
+        return conmon.Monitor(
+            container=self.id,
+            session=session,
+            runtime=self.runtime.program(),
+            arguments=self.runtime.arguments(),
+            bundle=self._made(f"{self.directory}/{session}"),
+            run=f"{self.directory}/{session}/run",
+            terminal=terminal,
+            stdin=stdin,
+        )
+
+    @staticmethod
+    def _made(path: str) -> str:
+        os.mkdir(path)
+        return path
+
+    async def remove(self) -> None:
+        """Take all of it away."""
+        with contextlib.suppress(TiffinError):
+            await self.runtime.kill(self.id, signal.SIGKILL)
+        if self.conmon_pid:
+            await until(lambda: not os.path.exists(f"/proc/{self.conmon_pid}"))
+        await self.runtime.delete(self.id, force=True)
+
+
+MakeBox = Callable[..., Box]
+
+
+def cgroups(box: Box) -> list[str]:
+    """Directories of the box's cgroup that exist."""
+    root = "/sys/fs/cgroup"
+    places = [root, *(f"{root}/{name}" for name in os.listdir(root))]
+    return [place + box.cgroup for place in places if os.path.isdir(place + box.cgroup)]
+
+
+def processes_of(box: Box) -> list[str]:
+    """Command lines that name the box: conmon, the runtime, the exit command."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.isdigit() and entry != str(os.getpid()):
+                line = Path(f"/proc/{entry}/cmdline").read_bytes()
+                if box.id.encode() in line:
+                    found.append(line.decode(errors="replace"))
+    return found
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+
+
+def ancestors(pid: int) -> list[int]:
+    found = []
+    while pid > 1:
+        pid = parent(pid)
+        found.append(pid)
+    return found
+
+
+class Pipe:
+    """A pipe whose far end a thread fills or drains, as the programs beside us in a shell would."""
+
+    def __init__(self, feed: bytes | None = None) -> None:
+        read, write = os.pipe()
+        self.near, far = (read, write) if feed is not None else (write, read)
+        self._got: list[bytes] = []
+        work = self._feed if feed is not None else self._drain
+        self._thread = threading.Thread(target=work, args=(far, feed), daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _feed(fd: int, data: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError), open(fd, "wb") as file:
+            file.write(data)
+
+    def _drain(self, fd: int, _: None) -> None:
+        with open(fd, "rb") as file:
+            while data := file.read1(65536):
+                self._got.append(data)
+
+    def end(self) -> bytes:
+        """Close our end, and return what came out of a drained pipe."""
+        os.close(self.near)
+        self._thread.join(PATIENCE)
+        return b"".join(self._got)
+
+
+class Terminal:
+    """A pseudo terminal: `fd` is the side that programs have, the test has the other."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.master, self.fd = pty.openpty()
+        self.screen = b""
+        self.resize(height, width)
+        os.set_blocking(self.master, False)
+
+    def resize(self, height: int, width: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    async def shows(self, text: bytes) -> None:
+        with trio.fail_after(PATIENCE):
+            while text not in self.screen:
+                await trio.lowlevel.wait_readable(self.master)
+                self.screen += os.read(self.master, 65536)
+
+    def mode(self) -> list[Any]:
+        return termios.tcgetattr(self.fd)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self.master)
+
+
+@contextlib.contextmanager
+def terminal(height: int = 24, width: int = 80) -> Iterator[Terminal]:
+    made = Terminal(height, width)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+class _Suite:
+    @pytest.fixture
+    def box(self, runtime: OCIRuntime, tmp_path: Path) -> Iterator[MakeBox]:
+        """Makes boxes; at the end, nothing of them may be left anywhere."""
+        assert os.geteuid() == 0, "these tests need root"
+        rootfs = bundles.busybox_rootfs(str(tmp_path / "rootfs"))
+        mounts = Path("/proc/self/mountinfo").read_text().count("\n")
+        boxes: list[Box] = []
+
+        def make(*args: str, **options: Any) -> Box:
+            made = Box(runtime, tmp_path / "boxes", rootfs, args=args, **options)
+            boxes.append(made)
+            return made
+
+        yield make
+        trio.run(self._remove, boxes)
+        for made in boxes:
+            assert cgroups(made) == []
+            assert processes_of(made) == []
+            assert not os.path.exists(f"{tmp_path}/runtime/{made.id}")
+        assert Path("/proc/self/mountinfo").read_text().count("\n") == mounts
+
+    @staticmethod
+    async def _remove(boxes: Sequence[Box]) -> None:
+        for made in boxes:
+            await made.remove()
+
+
+async def exec_attached(
+    box: Box, args: Sequence[str], *, feed: bytes | None = None
+) -> tuple[int, bytes, bytes]:
+    """(exit code, stdout, stderr) of a process run in the box."""
+    monitor = box.exec_monitor(stdin=feed is not None)
+    stdin, out, err = Pipe(feed or b""), Pipe(), Pipe()
+    with trio.fail_after(PATIENCE):
+        async with conmon.execute(monitor, bundles.process(args), attach=True) as process:
+            with attach.connect(process.directory) as connection:
+                await process.start()
+                session = attach.AttachSession(
+                    directory=process.directory,
+                    stdin=feed is not None,
+                    stdin_fd=stdin.near,
+                    stdout_fd=out.near,
+                    stderr_fd=err.near,
+                )
+                await attach.attach(connection, session)
+            code = await process.wait()
+    stdin.end()
+    return code, out.end(), err.end()
+
+
+async def run_attached(
+    box: Box,
+    *,
+    feed: bytes | None = None,
+    on_signal: Callable[[int], Awaitable[None]] | None = None,
+) -> tuple[int, bytes, bytes]:
+    """(exit code, stdout, stderr) of the box, attached from before its start to its end."""
+    stdin, out, err = Pipe(feed or b""), Pipe(), Pipe()
+    await box.create()
+    with trio.fail_after(PATIENCE), attach.connect(str(box.directory)) as connection:
+        session = attach.AttachSession(
+            directory=str(box.directory),
+            stdin=feed is not None,
+            stdin_fd=stdin.near,
+            stdout_fd=out.near,
+            stderr_fd=err.near,
+        )
+        await box.start()
+        outcome = await attach.attach(connection, session, on_signal=on_signal)
+    assert outcome is attach.Outcome.ENDED
+    stdin.end()
+    return await box.ended(), out.end(), err.end()
+
+
+class RuntimeConformance(_Suite):
+    """Subclass it, and give it the fixture `runtime`."""
+
+    # --- a container's life ---
+
+    async def test_the_stages_of_a_life(self, box: MakeBox, runtime: OCIRuntime) -> None:
+        it = box("sleep", "100")
+        assert await runtime.state(it.id) is None
+        await it.create()
+        state = await runtime.state(it.id)
+        assert state is not None and (state.status, state.pid) == ("created", it.pid)
+        await runtime.start(it.id)
+        state = await runtime.state(it.id)
+        assert state is not None and (state.status, state.pid) == ("running", it.pid)
+        assert Path(f"/proc/{it.pid}/comm").read_text() == "sleep\n"
+        assert cgroups(it)
+        await runtime.kill(it.id, signal.SIGKILL)
+        assert await it.ended() == 137
+        state = await runtime.state(it.id)
+        assert state is not None and state.status == "stopped"
+        await runtime.delete(it.id)
+        assert await runtime.state(it.id) is None
+
+    async def test_delete_is_idempotent(self, box: MakeBox, runtime: OCIRuntime) -> None:
+        it = box("true")
+        await runtime.delete(it.id)
+        await runtime.delete(it.id, force=True)
+        assert await it.run() == 0
+        await runtime.delete(it.id)
+        await runtime.delete(it.id)
+
+    async def test_delete_by_force_kills(self, box: MakeBox, runtime: OCIRuntime) -> None:
+        it = box("sleep", "100")
+        await it.create()
+        await it.start()
+        await runtime.delete(it.id, force=True)
+        assert await it.ended() == 137
+        assert await runtime.state(it.id) is None
+
+    async def test_a_signal_to_what_has_ended_is_a_conflict(
+        self, box: MakeBox, runtime: OCIRuntime
+    ) -> None:
+        it = box("true")
+        await it.run()
+        with pytest.raises(Conflict, match="not running"):
+            await runtime.kill(it.id, signal.SIGTERM)
+        await runtime.delete(it.id)
+        with pytest.raises(Conflict, match="not running"):
+            await runtime.kill(it.id, signal.SIGTERM)
+
+    async def test_pause_and_resume(self, box: MakeBox, runtime: OCIRuntime) -> None:
+        it = box("sleep", "100")
+        await it.create()
+        await it.start()
+        await runtime.pause(it.id)
+        state = await runtime.state(it.id)
+        assert state is not None and state.status == "paused"
+        await runtime.resume(it.id)
+        state = await runtime.state(it.id)
+        assert state is not None and state.status == "running"
+
+    async def test_limits_can_be_changed(self, box: MakeBox, runtime: OCIRuntime) -> None:
+        it = box("sleep", "100")
+        await it.create()
+        await runtime.update(it.id, {"pids": {"limit": 33}})
+        limits = [
+            Path(f"{place}/pids.max").read_text().strip()
+            for place in cgroups(it)
+            if os.path.exists(f"{place}/pids.max")
+        ]
+        assert "33" in limits
+
+    async def test_version_names_itself(self, runtime: OCIRuntime) -> None:
+        assert "version" in await runtime.version()
+
+    # --- exit codes and errors ---
+
+    @pytest.mark.parametrize(
+        ("command", "code"), [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$; :", 0)]
+    )
+    async def test_exit_codes(self, box: MakeBox, command: str, code: int) -> None:
+        assert await box("sh", "-c", command).run() == code  # pid 1 ignores signals of its own
+
+    async def test_an_end_by_a_signal_is_128_and_its_number(
+        self, box: MakeBox, runtime: OCIRuntime
+    ) -> None:
+        it = box("sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.01; done")
+        await it.create()
+        await it.start()
+        await until(lambda: b"ready" in it.log())
+        await runtime.kill(it.id, signal.SIGUSR1)
+        assert await it.ended() == 7
+
+    @pytest.mark.parametrize(
+        ("command", "code"),
+        [("nosuch", 127), ("/bin/nosuch", 127), ("/noexec", 126), ("/tmp", 126)],
+    )
+    async def test_a_command_that_cannot_be_run(
+        self, box: MakeBox, tmp_path: Path, command: str, code: int
+    ) -> None:
+        (tmp_path / "rootfs" / "noexec").write_text("no")
+        it = box(command)
+        with pytest.raises(RuntimeFailed) as caught:
+            await it.run()
+        assert caught.value.exit_code == code
+        assert len(str(caught.value).splitlines()) == 1
+        assert "level=" not in str(caught.value)
+        await until(lambda: processes_of(it) == [])
+
+    async def test_a_bad_mount_is_not_the_fault_of_the_command(self, box: MakeBox) -> None:
+        it = box("true", mounts=[{"destination": "/x", "source": "/nosuch", "options": ["bind"]}])
+        with pytest.raises(RuntimeFailed, match="/nosuch") as caught:
+            await it.run()
+        assert caught.value.exit_code == 125
+
+    async def test_an_exit_file_of_an_earlier_life_does_not_count(self, box: MakeBox) -> None:
+        it = box("sh", "-c", "exit 4")
+        os.makedirs(os.path.dirname(it.monitor.exit_file))
+        Path(it.monitor.exit_file).write_text("77")
+        await it.create()
+        assert not os.path.exists(it.monitor.exit_file)
+        await it.start()
+        assert await it.ended() == 4
+
+    async def test_a_create_that_is_cancelled_leaves_no_conmon(
+        self, box: MakeBox, runtime: OCIRuntime
+    ) -> None:
+        it = box("sleep", "100")
+        with trio.move_on_after(0.004) as scope:
+            await it.create()
+        assert scope.cancelled_caught
+        await runtime.delete(it.id, force=True)
+        await until(lambda: processes_of(it) == [])
+
+    # --- conmon ---
+
+    async def test_conmon_hangs_off_init_with_nothing_of_ours(
+        self, box: MakeBox, tmp_path: Path
+    ) -> None:
+        with open(tmp_path / "lock", "w") as lock:
+            os.set_inheritable(lock.fileno(), True)  # as `exec 9>lock` in a shell script
+            it = box("sleep", "100")
+            await it.create()
+            await it.start()
+            assert parent(it.pid) == it.conmon_pid
+            # the parent is init or the nearest subreaper: an ancestor of ours, and not ourselves
+            assert parent(it.conmon_pid) in ancestors(os.getpid())
+            for pid in (it.conmon_pid, it.pid):
+                held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+                assert str(tmp_path / "lock") not in held
+            assert [os.readlink(f"/proc/{it.conmon_pid}/fd/{fd}") for fd in range(3)] == [
+                "/dev/null"
+            ] * 3
+            assert os.readlink(f"/proc/{it.conmon_pid}/cwd") == it.monitor.persist
+            for pid in (it.conmon_pid, it.pid):
+                assert os.getsid(pid) != os.getsid(0)
+                assert (
+                    Path(f"/proc/{pid}/loginuid").read_text()
+                    == Path("/proc/self/loginuid").read_text()
+                )
+
+    async def test_signals_that_we_block_or_ignore_are_the_containers_own(
+        self, box: MakeBox
+    ) -> None:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        try:
+            it = box("cat", "/proc/self/status")
+            await it.run()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+            signal.signal(signal.SIGHUP, before)
+        lines = dict(line.split(b":\t", 1) for line in it.log().splitlines() if b":\t" in line)
+        assert (int(lines[b"SigBlk"], 16), int(lines[b"SigIgn"], 16)) == (0, 0)
+
+    async def test_the_exit_command_is_run_at_the_end(self, box: MakeBox, tmp_path: Path) -> None:
+        note = tmp_path / "note"
+        script = 'echo "$1 $(cat "$2")" > "$0"'
+        it = box(
+            "sh", "-c", "exit 9", exit_command=("/bin/sh", "-c", script, str(note), "id", "PATH")
+        )
+        exit_command = ("/bin/sh", "-c", script, str(note), it.id, it.monitor.exit_file)
+        it.monitor = conmon.msgspec.structs.replace(it.monitor, exit_command=exit_command)
+        await it.run()
+        assert note.read_text() == f"{it.id} 9\n"
+
+    async def test_running_out_of_memory_is_noted(self, box: MakeBox) -> None:
+        it = box("tail", "/dev/zero", memory=16 << 20)
+        assert await it.run() == 137
+        assert os.path.exists(f"{it.monitor.persist}/oom")
+
+    async def test_a_shared_volume_propagates_to_the_host(
+        self, box: MakeBox, tmp_path: Path
+    ) -> None:
+        volume = tmp_path / "volume"
+        volume.mkdir()
+        (volume / "inner").mkdir()
+        subprocess.run(["mount", "--bind", volume, volume], check=True)
+        try:
+            subprocess.run(["mount", "--make-shared", volume], check=True)
+            volumes = [
+                {
+                    "destination": "/mnt",
+                    "type": "bind",
+                    "source": str(volume),
+                    "options": ["rbind", "rshared"],
+                }
+            ]
+            it = box(
+                *("sh", "-c", "mount -t tmpfs x /mnt/inner && touch /mnt/inner/seen"),
+                mounts=volumes,
+                capabilities=["CAP_SYS_ADMIN"],
+                propagation="rshared",
+            )
+            assert await it.run() == 0, it.log("stderr")
+            assert (volume / "inner" / "seen").exists()
+            subprocess.run(["umount", volume / "inner"], check=True)
+        finally:
+            subprocess.run(["umount", "-R", volume], check=True)
+
+    # --- log ---
+
+    async def test_the_log_has_both_streams_and_unfinished_lines(self, box: MakeBox) -> None:
+        it = box("sh", "-c", "printf 'one\\ntwo\\377'; echo oops >&2; echo; printf end")
+        await it.run()
+        assert it.log("stdout").removesuffix(b"\n") == b"one\ntwo\xff\nend"
+        assert it.log("stderr") == b"oops\n"
+
+    # --- attach ---
+
+    async def test_attached_from_the_start_nothing_is_lost(self, box: MakeBox) -> None:
+        it = box("sh", "-c", "echo out; echo err >&2; exit 5")
+        assert await run_attached(it) == (5, b"out\n", b"err\n")
+
+    async def test_twenty_megabytes_through_cat(self, box: MakeBox) -> None:
+        data = os.urandom(20 << 20)
+        code, out, err = await run_attached(box("cat", stdin=True), feed=data)
+        assert (code, err) == (0, b"")
+        assert hashlib.sha256(out).digest() == hashlib.sha256(data).digest()
+
+    async def test_stdin_can_be_longer_than_what_is_read(self, box: MakeBox) -> None:
+        it = box("head", "-c", "5", stdin=True)
+        code, out, _ = await run_attached(it, feed=b"hello" + bytes(4 << 20))
+        assert (code, out) == (0, b"hello")
+
+    async def test_signals_are_passed_on(self, box: MakeBox, runtime: OCIRuntime) -> None:
+        it = box("sh", "-c", "trap 'echo term; exit 0' TERM; echo r; while :; do sleep 0.01; done")
+
+        async def on_signal(number: int) -> None:
+            await runtime.kill(it.id, number)
+
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                await until(lambda: os.path.exists(it.monitor.log) and b"r\n" in it.log())
+                os.kill(os.getpid(), signal.SIGTERM)
+
+            nursery.start_soon(send)
+            code, out, _ = await run_attached(it, on_signal=on_signal)
+        assert (code, out) == (0, b"r\nterm\n")
+
+    async def test_a_reader_that_goes_away_does_not_end_the_container(self, box: MakeBox) -> None:
+        it = box("sh", "-c", "while :; do echo y; sleep 0.01; done")
+        await it.create()
+        read, write = os.pipe()
+        session = attach.AttachSession(
+            directory=str(it.directory), stdin=False, stdout_fd=write, stderr_fd=write
+        )
+        with attach.connect(str(it.directory)) as connection:
+            await it.start()
+            os.close(read)
+            with trio.fail_after(PATIENCE):
+                assert await attach.attach(connection, session) is attach.Outcome.OUTPUT_CLOSED
+        os.close(write)
+        assert os.path.exists(f"/proc/{it.pid}")
+
+    async def test_attach_to_what_is_not_there(self, tmp_path: Path) -> None:
+        for directory in (tmp_path, tmp_path / "none"):
+            with pytest.raises(Conflict, match="cannot attach"), attach.connect(str(directory)):
+                pass
+
+    async def test_a_terminal_with_its_size_keys_and_detaching(self, box: MakeBox) -> None:
+        it = box(
+            "sh", "-c", "stty size; while read x; do stty size; echo got-$x; done", terminal=True
+        )
+        await it.create()
+        with terminal(33, 99) as term:
+            before = term.mode()
+            flags = fcntl.fcntl(term.fd, fcntl.F_GETFL)
+            session = attach.AttachSession(
+                directory=str(it.directory), terminal=True, stdin_fd=term.fd, stdout_fd=term.fd
+            )
+            outcomes = []
+
+            async def client() -> None:
+                with attach.connect(str(it.directory)) as connection:
+                    attach.fit_window(session)
+                    if not outcomes:
+                        await it.start()
+                    outcomes.append(await attach.attach(connection, session))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client)
+                await term.shows(b"33 99\r\n")
+                assert term.mode() != before  # raw
+                term.resize(44, 111)
+                os.kill(os.getpid(), signal.SIGWINCH)
+                await trio.sleep(0.1)
+                term.type(b"one\r")
+                await term.shows(b"44 111\r\ngot-one\r\n")
+                term.type(b"\x10")
+                await trio.sleep(0.05)
+                term.type(b"\x11")
+            assert outcomes == [attach.Outcome.DETACHED]
+            assert term.mode() == before
+            assert fcntl.fcntl(term.fd, fcntl.F_GETFL) == flags
+            async with trio.open_nursery() as nursery:  # and the terminal is still alive
+                nursery.start_soon(client)
+                term.type(b"two\r")
+                await term.shows(b"got-two\r\n")
+                term.type(b"\x04")
+            assert outcomes[1] is attach.Outcome.ENDED
+            assert term.mode() == before
+        assert await it.ended() == 0
+
+    # --- exec ---
+
+    async def test_exec_enters_the_containers_namespaces(self, box: MakeBox) -> None:
+        it = box("sleep", "100")
+        await it.create()
+        await it.start()
+        code, out, err = await exec_attached(
+            it, ["sh", "-c", "cat /proc/1/comm; echo e >&2; exit 3"]
+        )
+        assert (code, out, err) == (3, b"sleep\n", b"e\n")
+
+    async def test_exec_takes_stdin(self, box: MakeBox) -> None:
+        it = box("sleep", "100")
+        await it.create()
+        await it.start()
+        data = os.urandom(1 << 20)
+        assert await exec_attached(it, ["cat"], feed=data) == (0, data, b"")
+
+    @pytest.mark.parametrize(
+        ("command", "code"),
+        [("nosuch", 127), ("/bin/nosuch", 127), ("/noexec", 126), ("/tmp", 126)],
+    )
+    async def test_exec_of_a_command_that_cannot_be_run(
+        self, box: MakeBox, tmp_path: Path, command: str, code: int
+    ) -> None:
+        (tmp_path / "rootfs" / "noexec").write_text("no")
+        it = box("sleep", "100")
+        await it.create()
+        await it.start()
+        with pytest.raises(RuntimeFailed) as caught:
+            await exec_attached(it, [command])
+        assert caught.value.exit_code == code, caught.value
+
+    async def test_exec_in_the_background(self, box: MakeBox) -> None:
+        it = box("sleep", "100")
+        await it.create()
+        await it.start()
+        monitor = it.exec_monitor()
+        spec = bundles.process(["sh", "-c", "sleep 0.05; exit 6"])
+        async with conmon.execute(monitor, spec, attach=False) as process:
+            pid = await process.start()
+            assert parent(pid) == process.conmon_pid
+        assert not os.path.exists(f"{monitor.run}/process.json")
+        await until(lambda: os.path.exists(monitor.exit_file))
+        assert Path(monitor.exit_file).read_text() == "6"
+
+    async def test_exec_on_a_terminal(self, box: MakeBox) -> None:
+        it = box("sleep", "100")
+        await it.create()
+        await it.start()
+        with terminal(20, 60) as term:
+            monitor = it.exec_monitor(terminal=True)
+            spec = bundles.process(["sh", "-c", "read x; stty size; exit 2"], terminal=True)
+            async with conmon.execute(monitor, spec, attach=True) as process:
+                session = attach.AttachSession(
+                    directory=process.directory, terminal=True, stdin_fd=term.fd, stdout_fd=term.fd
+                )
+                with attach.connect(process.directory) as connection:
+                    attach.fit_window(session)
+                    await process.start()
+                    term.type(b"\r")
+                    with trio.fail_after(PATIENCE):
+                        await attach.attach(connection, session)
+                assert await process.wait() == 2
+            await term.shows(b"20 60\r\n")
+
+    async def test_an_exec_that_is_given_up_does_not_run(
+        self, box: MakeBox, tmp_path: Path
+    ) -> None:
+        it = box("sleep", "100")
+        await it.create()
+        await it.start()
+        monitor = it.exec_monitor()
+        spec = bundles.process(["touch", "/ran"])
+        async with conmon.execute(monitor, spec, attach=True) as process:
+            assert process.directory == monitor.bundle
+        await until(lambda: monitor.run not in "".join(processes_of(it)))
+        assert not (tmp_path / "rootfs" / "ran").exists()
