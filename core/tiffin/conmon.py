@@ -27,7 +27,7 @@ import trio
 from msgspec import Struct
 
 from . import programs
-from .errors import DriverError, RuntimeFailed
+from .errors import DriverError, RuntimeFailed, UserError
 from .oci_runtime import failure
 
 KEPT_ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
@@ -96,7 +96,10 @@ class Monitored(Struct, frozen=True):
 
 
 def arguments(monitor: Monitor, program: str) -> list[str]:
-    """The command line of conmon for a container (`exec_arguments` adds what an exec needs)."""
+    """The command line of conmon for a container (`exec_arguments` adds what an exec needs).
+    Error: UserError for a log path that conmon would cut short."""
+    if ":" in monitor.log:
+        raise UserError(f"{monitor.log}: conmon takes no path with a colon", hint="change --root")
     argv = [
         *(program, "--api-version", "1"),
         *("-c", monitor.container, "-u", monitor.session or monitor.container),

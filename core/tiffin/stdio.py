@@ -7,6 +7,7 @@ used with MSG_DONTWAIT, a file is read as it is, and only what resists all that 
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -18,11 +19,11 @@ from trio.lowlevel import wait_readable, wait_writable
 CHUNK = 65536
 
 
-def _reopen(fd: int, flags: int) -> int | None:
+def _reopen(fd: int, mode: int, flags: int) -> int | None:
     """A non-blocking file description of the same pipe or terminal, or None."""
-    before = os.fstat(fd)
-    if not stat.S_ISFIFO(before.st_mode) and not os.isatty(fd):
+    if not stat.S_ISFIFO(mode) and not os.isatty(fd):
         return None
+    before = os.fstat(fd)
     try:
         again = os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:  # a terminal of another mount namespace or user, a pipe without a reader
@@ -46,11 +47,14 @@ class Stdio:
         self.fd = fd
         self._own: int | None = None
         self._socket: socket.socket | None = None
-        mode = os.fstat(fd).st_mode
+        try:
+            mode = os.fstat(fd).st_mode
+        except OSError:  # closed (`<&-`): reading ends at once, writing fails
+            mode = stat.S_IFREG
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
         else:
-            self._own = _reopen(fd, os.O_WRONLY if write else os.O_RDONLY)
+            self._own = _reopen(fd, mode, os.O_WRONLY if write else os.O_RDONLY)
         self._instant = stat.S_ISREG(mode)
 
     def __enter__(self) -> Stdio:
@@ -68,7 +72,7 @@ class Stdio:
             self._socket.close()
 
     async def read(self, size: int = CHUNK) -> bytes:
-        """What there is, at least one byte; empty at the end (also when a terminal hung up)."""
+        """What there is, at least one byte; empty at the end (also of a terminal that hung up)."""
         try:
             if self._own is not None:
                 while True:
@@ -85,8 +89,8 @@ class Stdio:
             if self._instant:
                 return os.read(self.fd, size)
             return await trio.to_thread.run_sync(os.read, self.fd, size, abandon_on_cancel=True)
-        except (ConnectionResetError, OSError) as error:
-            if isinstance(error, ConnectionResetError) or error.errno == 5:  # EIO: hung up
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.EBADF, errno.ECONNRESET):
                 return b""
             raise
 

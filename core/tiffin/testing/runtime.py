@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 import trio
 
-from tiffin import attach, conmon, ids, logs
+from tiffin import attach, conmon, ids, logs, processes
 from tiffin.errors import Conflict, RuntimeFailed, TiffinError
 from tiffin.hooks import OCIRuntime
 
@@ -87,8 +87,8 @@ class Box:
         return await self.ended()
 
     async def ended(self) -> int:
-        """Wait until conmon is gone, and return the exit code."""
-        await until(lambda: not os.path.exists(f"/proc/{self.conmon_pid}"))
+        """Wait until conmon is gone (init may reap it later), and return the exit code."""
+        await until(lambda: not processes.alive(self.conmon_pid))
         return int(Path(self.monitor.exit_file).read_text())
 
     def log(self, stream: str = "stdout") -> bytes:
@@ -121,7 +121,7 @@ class Box:
         with contextlib.suppress(TiffinError):
             await self.runtime.kill(self.id, signal.SIGKILL)
         if self.conmon_pid:
-            await until(lambda: not os.path.exists(f"/proc/{self.conmon_pid}"))
+            await until(lambda: not processes.alive(self.conmon_pid))
         await self.runtime.delete(self.id, force=True)
 
 
@@ -477,14 +477,12 @@ class RuntimeConformance(_Suite):
 
     async def test_the_exit_command_is_run_at_the_end(self, box: MakeBox, tmp_path: Path) -> None:
         note = tmp_path / "note"
-        script = 'echo "$1 $(cat "$2")" > "$0"'
-        it = box(
-            "sh", "-c", "exit 9", exit_command=("/bin/sh", "-c", script, str(note), "id", "PATH")
-        )
-        exit_command = ("/bin/sh", "-c", script, str(note), it.id, it.monitor.exit_file)
-        it.monitor = conmon.msgspec.structs.replace(it.monitor, exit_command=exit_command)
+        # the bundle's directory is named after the container
+        script = 'echo "$1 $(cat "$2"/*/run/exits/*)" > "$0"'
+        command = ("/bin/sh", "-c", script, str(note), "the id", str(tmp_path / "boxes"))
+        it = box("sh", "-c", "exit 9", exit_command=command)
         await it.run()
-        assert note.read_text() == f"{it.id} 9\n"
+        assert note.read_text() == "the id 9\n"
 
     async def test_running_out_of_memory_is_noted(self, box: MakeBox) -> None:
         it = box("tail", "/dev/zero", memory=16 << 20)
@@ -592,7 +590,7 @@ class RuntimeConformance(_Suite):
             session = attach.AttachSession(
                 directory=str(it.directory), terminal=True, stdin_fd=term.fd, stdout_fd=term.fd
             )
-            outcomes = []
+            outcomes: list[attach.Outcome] = []
 
             async def client() -> None:
                 with attach.connect(str(it.directory)) as connection:

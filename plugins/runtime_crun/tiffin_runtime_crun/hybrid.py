@@ -74,7 +74,7 @@ class Wrapper:
         text = script(crun, shared=shared).encode(errors="surrogateescape")
         for directory in (self._context.run, self._context.root):
             path = f"{directory}/crun-hybrid"
-            _write(path, text)
+            write(path, text)
             if os.access(path, os.X_OK):  # false on a noexec mount
                 return path
         raise DriverError(
@@ -84,7 +84,7 @@ class Wrapper:
         )
 
 
-def _write(path: str, text: bytes) -> None:
+def write(path: str, text: bytes) -> None:
     """Write atomically, and only what is not there yet: others may be running it just now."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         if file.read() == text and os.access(path, os.X_OK):
