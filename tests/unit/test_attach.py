@@ -14,6 +14,7 @@ import trio
 
 from tiffin import attach
 from tiffin.attach import AttachSession, Outcome
+from tiffin.errors import DriverError
 
 
 def listen(directory: Path) -> socket.socket:
@@ -76,7 +77,7 @@ async def test_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None
             session = AttachSession(
                 directory=str(tmp_path), stdin=False, stdout_fd=full.fileno(), stderr_fd=2
             )
-            with pytest.raises(attach.DriverError, match="No space left"):
+            with pytest.raises(DriverError, match="No space left"):
                 await attach.attach(connection, session)
 
 

@@ -118,16 +118,16 @@ def test_a_log_that_does_not_exist_is_empty(tmp_path: Path) -> None:
 class Follower:
     """Follows a log in a thread."""
 
-    def __init__(self, path: Path, exit_file: Path, **options: int) -> None:
+    def __init__(self, path: Path, exit_file: Path, tail: int | None = None) -> None:
         self.found: list[bytes] = []
         self._changed = threading.Condition()
         self._thread = threading.Thread(
-            target=self._run, args=(str(path), str(exit_file)), kwargs=options, daemon=True
+            target=self._run, args=(str(path), str(exit_file), tail), daemon=True
         )
         self._thread.start()
 
-    def _run(self, path: str, exit_file: str, **options: int) -> None:
-        for record in logs.read(path, follow=True, stop=exit_file, **options):
+    def _run(self, path: str, exit_file: str, tail: int | None) -> None:
+        for record in logs.read(path, follow=True, stop=exit_file, tail=tail):
             with self._changed:
                 self.found.append(record.data)
                 self._changed.notify_all()

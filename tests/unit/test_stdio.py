@@ -72,7 +72,7 @@ async def test_files_and_devices(tmp_path: Path) -> None:
     with open(tmp_path / "in", "rb") as file, Stdio(file.fileno()) as stream:
         assert await stream.read() == b"abc"
         assert await stream.read() == b""
-    with open(tmp_path / "out", "ab") as file, Stdio(file.fileno(), write=True) as stream:
+    with open(tmp_path / "out", "ab") as target, Stdio(target.fileno(), write=True) as stream:
         await stream.write(b"one")
     assert (tmp_path / "out").read_bytes() == b"one"
     with open("/dev/null", "r+b", buffering=0) as null, Stdio(null.fileno()) as stream:
