@@ -1,0 +1,100 @@
+"""The nftables rules, as text for `nft -f -`. Pure: plain data in, a transaction out.
+
+The table has fixed chains; a network adds its bridge and subnets to sets, a container its ports to
+maps. A port is one map element: adding it again is no change, another container's is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+TABLE = "inet tiffin"
+KEY = "meta l4proto . th dport"
+
+SETUP = f"""
+create table {TABLE}
+add set {TABLE} bridges {{ type ifname; }}
+add set {TABLE} subnets4 {{ type ipv4_addr; flags interval; }}
+add set {TABLE} subnets6 {{ type ipv6_addr; flags interval; }}
+add set {TABLE} internal {{ type ifname; }}
+add map {TABLE} ports4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+add map {TABLE} ports6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
+add map {TABLE} bound4 {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
+add map {TABLE} bound6 {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
+add chain {TABLE} publish
+add rule {TABLE} publish meta nfproto ipv4 dnat ip to ip daddr . {KEY} map @bound4
+add rule {TABLE} publish meta nfproto ipv4 dnat ip to {KEY} map @ports4
+add rule {TABLE} publish meta nfproto ipv6 dnat ip6 to ip6 daddr . {KEY} map @bound6
+add rule {TABLE} publish meta nfproto ipv6 dnat ip6 to {KEY} map @ports6
+add chain {TABLE} prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}
+add rule {TABLE} prerouting fib daddr type local jump publish
+add chain {TABLE} output {{ type nat hook output priority -100; policy accept; }}
+add rule {TABLE} output fib daddr type local jump publish
+add chain {TABLE} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}
+add rule {TABLE} postrouting ip saddr @subnets4 oifname != @bridges masquerade
+add rule {TABLE} postrouting ip6 saddr @subnets6 oifname != @bridges masquerade
+add rule {TABLE} postrouting ct status dnat ip saddr @subnets4 ip daddr @subnets4 masquerade
+add rule {TABLE} postrouting ct status dnat ip6 saddr @subnets6 ip6 daddr @subnets6 masquerade
+add rule {TABLE} postrouting ip saddr 127.0.0.0/8 oifname @bridges masquerade
+add chain {TABLE} guard {{ type filter hook prerouting priority raw; policy accept; }}
+add rule {TABLE} guard iifname @bridges ip daddr 127.0.0.0/8 drop
+add chain {TABLE} forward {{ type filter hook forward priority filter; policy accept; }}
+add rule {TABLE} forward iifname @internal oifname != @internal drop
+add rule {TABLE} forward oifname @internal iifname != @internal drop
+"""
+"""`guard` because published ports on 127.0.0.1 need route_localnet, which alone would let a
+container reach the host's loopback (CVE-2020-8558)."""
+
+Element = tuple[str, str, str]
+"""(set or map, key, value or "")."""
+
+
+def network_elements(network: dict[str, Any]) -> list[Element]:
+    """What a network adds to the sets."""
+    name = network["interface"]
+    elements: list[Element] = [("bridges", f'"{name}"', "")]
+    for subnet in network["subnets"]:
+        family = "6" if ":" in subnet["subnet"] else "4"
+        elements.append((f"subnets{family}", subnet["subnet"], ""))
+    if network.get("internal"):
+        elements.append(("internal", f'"{name}"', ""))
+    return elements
+
+
+def port_elements(attachment: dict[str, Any]) -> list[Element]:
+    """What a container's published ports add to the maps; without a host address a port is
+    published for each family that the container has an address of."""
+    elements = []
+    for port in attachment["ports"]:
+        host_ip = port.get("host_ip", "")
+        for address in attachment["addresses"]:
+            target = address.partition("/")[0]
+            family = "6" if ":" in target else "4"
+            anywhere = host_ip in ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
+            if not anywhere and (":" in host_ip) != (family == "6"):
+                continue
+            key = f"{port.get('protocol', 'tcp')} . {port['host_port']}"
+            value = f"{target} . {port['container_port']}"
+            if anywhere:
+                elements.append((f"ports{family}", key, value))
+            else:
+                elements.append((f"bound{family}", f"{host_ip} . {key}", value))
+    return elements
+
+
+def add(elements: Sequence[Element]) -> str:
+    """Statements that add elements; those that are there already are no error."""
+    return "".join(_line("add", element) for element in elements)
+
+
+def delete(elements: Sequence[Element]) -> str:
+    """Statements that delete elements, whether they are there or not. A map element is added
+    first: if it is another container's by now, that fails, and with it the transaction."""
+    return "".join(_line("add", e) + _line("delete", e) for e in elements)
+
+
+def _line(verb: str, element: Element) -> str:
+    name, key, value = element
+    item = f"{key} : {value}" if value else key
+    return f"{verb} element {TABLE} {name} {{ {item} }}\n"
