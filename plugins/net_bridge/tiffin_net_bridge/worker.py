@@ -163,6 +163,9 @@ class Worker:
             self.links.link("add", ifname=name, kind="veth", peer=peer, **more)
         index = self._index(name)
         self.links.link("set", index=index, master=bridge, state="up")
+        # Hairpin: a container that asks for its own published port. With br_netfilter the packet
+        # is translated on the bridge and must leave by the port it came in.
+        self.links.brport("set", index=index, mode=1)
 
     def _inside(self, attachment: dict[str, Any]) -> None:
         """Addresses and routes, from inside the container's namespace."""
