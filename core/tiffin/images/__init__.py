@@ -1,0 +1,1 @@
+"""Images as documents: references, digests, manifests, configs. Pure: bytes in, data out."""
