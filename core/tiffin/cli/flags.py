@@ -8,14 +8,14 @@ them (`run`, `exec`, `create`: the rest belongs to the container). `--` ends fla
 
 from __future__ import annotations
 
+from ..errors import UserError
+
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
     from ..layout import Layout
-
-from ..errors import UserError
 
 TRUE = ("1", "t", "T", "true", "TRUE", "True")
 FALSE = ("0", "f", "F", "false", "FALSE", "False")
@@ -35,7 +35,7 @@ class Flag:
         short: str = "",
         kind: str = "bool",
         metavar: str = "",
-        help: str = "",  # noqa: A002
+        help: str = "",
         default: Any = None,
     ) -> None:
         self.name = name
@@ -326,9 +326,7 @@ def help_text(command: Command, extra: Sequence[Flag] = ()) -> str:
         if flag.name in own:
             continue
         short = "" if flag.short in own else flag.short
-        others.append(
-            Flag(flag.name, short, flag.kind, flag.metavar, flag.help, flag.default)
-        )
+        others.append(Flag(flag.name, short, flag.kind, flag.metavar, flag.help, flag.default))
     if others:
         lines += ["", "Global flags:", *flag_lines(others)]
     return "\n".join(lines) + "\n"
