@@ -1,0 +1,83 @@
+"""What the commands share that only read: the store, and what people call things."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    import sqlite3
+    from typing import Any
+
+    from ..layout import Layout
+    from ..store.queries import Row
+
+from ..errors import Corrupt, NotFound
+from ..store import queries, sync
+
+SHORT = 12
+"""Digits of an id that lists show."""
+
+
+def store(layout: Layout) -> sqlite3.Connection | None:
+    """The store for reading; None when nothing was ever made."""
+    return sync.open_read_only(layout.database)
+
+
+def rows(
+    connection: sqlite3.Connection | None, sql: str, parameters: tuple[Any, ...] = ()
+) -> list[Row]:
+    return [] if connection is None else queries.rows(connection, sql, parameters)
+
+
+def container(connection: sqlite3.Connection | None, given: str) -> Row:
+    """By name, id or unique prefix. Errors: NotFound, Conflict."""
+    if connection is None:
+        raise NotFound(f"no such container: {given}")
+    return queries.find_container(connection, given)
+
+
+def image(connection: sqlite3.Connection | None, given: str) -> Row:
+    """By name, id, unique prefix or digest. Errors: NotFound, Conflict, UserError."""
+    from ..images import reference
+
+    found = None
+    if connection is not None:
+        found = queries.find_image(connection, given, reference.candidates(given))
+    if found is None:
+        raise NotFound(f"no such image: {given}", hint="tiffin images lists those there are")
+    return found
+
+
+def blob(layout: Layout, digest: str) -> dict[str, Any]:
+    """A small JSON blob of the content store. Errors: NotFound, Corrupt."""
+    import json
+
+    name = digest.removeprefix("sha256:")
+    if not queries.is_hex(name):
+        raise Corrupt(f"{digest!r} is not a digest")
+    try:
+        with open(f"{layout.blobs}/sha256/{name}", "rb") as file:
+            value = json.load(file)
+    except FileNotFoundError:
+        raise NotFound(f"blob {digest} is not here", hint="pull the image again") from None
+    except (ValueError, RecursionError):
+        raise Corrupt(f"blob {digest} is damaged", hint="pull the image again") from None
+    if not isinstance(value, dict):
+        raise Corrupt(f"blob {digest} is damaged", hint="pull the image again")
+    return value
+
+
+def rfc3339(nanoseconds: int, *, fraction: bool = True) -> str:
+    """`2026-11-25T06:38:16.571062864Z`, UTC; 0 is Go's zero time."""
+    from time import gmtime, strftime
+
+    if not nanoseconds:
+        return "0001-01-01T00:00:00Z"
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    text = strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds))
+    return f"{text}.{rest:09d}Z" if fraction else f"{text}Z"
+
+
+def go_time(nanoseconds: int) -> str:
+    """`2026-11-25 06:38:16.571062864 +0000 UTC`, as Go prints a time."""
+    text = rfc3339(nanoseconds)
+    return f"{text[:-1].replace('T', ' ')} +0000 UTC"
