@@ -1,0 +1,300 @@
+"""`ps`: containers as the projections show them."""
+
+from __future__ import annotations
+
+import sys
+from time import time_ns
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..store.queries import Row
+
+from ..errors import UserError
+from ..store import queries
+from ..units import human_ago, human_duration
+from . import reads, table
+from .flags import Call, Command, Flag
+
+HEADINGS = {
+    "ID": "CONTAINER ID",
+    "ImageID": "IMAGE ID",
+    "CreatedHuman": "CREATED",
+    "RunningFor": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "ExitCode": "EXIT CODE",
+    "Pid": "PID",
+}
+"""Of template fields; a field that is missing here is headed by its name in capitals."""
+
+COLUMNS = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")
+ACTIVE = ("running", "paused", "initialized")
+"""What `ps` shows without --all; podman leaves out what is initialized, but it has a process."""
+COMMAND_WIDTH = 17
+
+FILTERS = (
+    "id",
+    "name",
+    "label",
+    "status",
+    "ancestor",
+    "exited",
+    "before",
+    "since",
+    "network",
+)
+SORTS = ("created", "command", "id", "image", "names", "status")
+
+
+def status(row: Row, now: int) -> str:
+    """`Up 3 seconds`, `Exited (0) 2 minutes ago`, `Created`, ..."""
+    state = str(row["state"])
+    if state == "running":
+        return f"Up {human_duration(now - row['started'])}"
+    if state == "exited":
+        since = human_ago(row["finished"], now) if row["finished"] else "some time ago"
+        return f"Exited ({row['exit_code']}) {since}"
+    return state.capitalize()
+
+
+def ports(published: Sequence[dict[str, Any]]) -> str:
+    """`0.0.0.0:8000-8002->80-82/tcp, ...`: neighbours are drawn together."""
+    spans: list[list[Any]] = []  # ip, protocol, first host, first container, count
+    ordered = sorted(
+        published,
+        key=lambda p: (p.get("host_ip", ""), p.get("protocol", "tcp"), p["container_port"]),
+    )
+    for port in ordered:
+        ip, protocol = port.get("host_ip") or "0.0.0.0", port.get("protocol", "tcp")  # noqa: S104
+        host, inside = port.get("host_port", 0), port["container_port"]
+        if spans:
+            span = spans[-1]
+            follows = span[:2] == [ip, protocol] and span[2] + span[4] == host
+            if follows and span[3] + span[4] == inside:
+                span[4] += 1
+                continue
+        spans.append([ip, protocol, host, inside, 1])
+    texts = []
+    for ip, protocol, host, inside, count in spans:
+        ip = f"[{ip}]" if ":" in ip else ip
+        more = count - 1
+        left = f"{host}-{host + more}" if more else f"{host}"
+        right = f"{inside}-{inside + more}" if more else f"{inside}"
+        texts.append(f"{ip}:{left}->{right}/{protocol}")
+    return ", ".join(texts)
+
+
+def shorten(words: Sequence[str], trunc: bool) -> str:
+    text = " ".join(words)
+    return f"{text[:COMMAND_WIDTH]}..." if trunc and len(text) > COMMAND_WIDTH else text
+
+
+def fields(row: Row, now: int, trunc: bool) -> dict[str, Any]:
+    """What a template of `ps` may name."""
+    from .gotemplate import Record
+
+    return Record(
+        ID=row["id"][: reads.SHORT] if trunc else row["id"],
+        Image=row["image_name"],
+        ImageID=row["image_id"].removeprefix("sha256:"),
+        Command=shorten(row["command"], trunc),
+        Created=human_ago(row["created"], now),
+        CreatedHuman=human_ago(row["created"], now),
+        RunningFor=human_ago(row["created"], now),
+        CreatedAt=reads.go_time(row["created"]),
+        StartedAt=row["started"] // 1_000_000_000,
+        ExitedAt=row["finished"] // 1_000_000_000,
+        Exited=row["state"] == "exited",
+        ExitCode=row["exit_code"],
+        Status=status(row, now),
+        State=row["state"],
+        Ports=ports(row["ports"]),
+        Names=row["name"],
+        Labels=row["labels"],
+        Networks=network_names(row),
+        Mounts=[mount["target"] for mount in row["options"].get("mounts", ())],
+        Pid=row["pid"],
+    )
+
+
+def plain(row: Row, now: int) -> dict[str, Any]:
+    """The row as `--format json` prints it, by podman's names."""
+    return {
+        "AutoRemove": bool(row["remove"]),
+        "Command": row["command"],
+        "CreatedAt": human_ago(row["created"], now),
+        "Exited": row["state"] == "exited",
+        "ExitedAt": row["finished"] // 1_000_000_000,
+        "ExitCode": row["exit_code"],
+        "Id": row["id"],
+        "Image": row["image_name"],
+        "ImageID": row["image_id"].removeprefix("sha256:"),
+        "IsInfra": False,
+        "Labels": row["labels"] or None,
+        "Mounts": [mount["target"] for mount in row["options"].get("mounts", ())],
+        "Names": [row["name"]],
+        "Networks": network_names(row),
+        "Pid": row["pid"],
+        "Pod": "",
+        "PodName": "",
+        "Ports": [
+            {
+                "host_ip": port.get("host_ip", ""),
+                "container_port": port["container_port"],
+                "host_port": port.get("host_port", 0),
+                "range": 1,
+                "protocol": port.get("protocol", "tcp"),
+            }
+            for port in row["ports"]
+        ]
+        or None,
+        "Size": None,
+        "StartedAt": row["started"] // 1_000_000_000,
+        "State": row["state"],
+        "Status": status(row, now),
+        "Created": row["created"] // 1_000_000_000,
+    }
+
+
+def network_names(row: Row) -> list[str]:
+    return [name for name in row["network"].split(",") if name not in ("none", "host")]
+
+
+def choose(
+    connection: sqlite3.Connection | None, found: list[Row], given: dict[str, list[str]]
+) -> list[Row]:
+    """The rows that pass: every key must match, by any of its values (labels: by all)."""
+    if not given:
+        return found
+    import re  # filters only
+
+    patterns = []
+    for text in given.get("name", ()):
+        try:
+            patterns.append(re.compile(text))
+        except re.error as error:
+            raise UserError(f"--filter name={text}: not a pattern: {error}") from None
+    codes = []
+    for text in given.get("exited", ()):
+        if not text.isdecimal():
+            raise UserError(f"--filter exited={text}: not an exit code")
+        codes.append(int(text))
+    before = [reads.container(connection, name)["created"] for name in given.get("before", ())]
+    since = [reads.container(connection, name)["created"] for name in given.get("since", ())]
+    images = [text for text in given.get("ancestor", ())]
+    ids = {text: _ancestor(connection, text) for text in images}
+
+    def passes(row: Row) -> bool:
+        if "id" in given and not any(row["id"].startswith(text) for text in given["id"]):
+            return False
+        if patterns and not any(pattern.search(row["name"]) for pattern in patterns):
+            return False
+        if "status" in given and row["state"] not in given["status"]:
+            return False
+        if images and not any(
+            row["image_name"] == text or row["image_id"] == ids[text] for text in images
+        ):
+            return False
+        if codes and (row["state"] != "exited" or row["exit_code"] not in codes):
+            return False
+        if "network" in given and not set(row["network"].split(",")) & set(given["network"]):
+            return False
+        if any(row["created"] >= time for time in before):
+            return False
+        if any(row["created"] <= time for time in since):
+            return False
+        return table.has_labels(row["labels"], given.get("label", ()))
+
+    return [row for row in found if passes(row)]
+
+
+def _ancestor(connection: sqlite3.Connection | None, given: str) -> str:
+    """The id of an image, or what was given when there is none: then nothing matches."""
+    from ..errors import TiffinError
+
+    try:
+        return str(reads.image(connection, given)["id"])
+    except TiffinError:
+        return given
+
+
+def order(found: list[Row], by: str) -> list[Row]:
+    if by not in SORTS:
+        raise UserError(f"--sort {by!r} is not known", hint=", ".join(SORTS))
+    column = {"names": "name", "image": "image_name", "status": "state"}.get(by, by)
+    return sorted(found, key=lambda row: row[column])
+
+
+def run(call: Call) -> int:
+    options = call.options
+    given = table.filters(options["filter"], FILTERS)
+    connection = reads.store(call.layout)
+    found = reads.rows(connection, queries.CONTAINERS)
+    last = 1 if options["latest"] else options["last"]
+    everything = options["all"] or last is not None or "status" in given or "exited" in given
+    if not everything:
+        found = [row for row in found if row["state"] in ACTIVE]
+    found = choose(connection, found, given)
+    if last is not None and last >= 0:
+        found = found[max(0, len(found) - last) :]
+    if options["sort"]:
+        found = order(found, options["sort"])
+    sys.stdout.write(show(found, options))
+    return 0
+
+
+def show(found: list[Row], options: dict[str, Any]) -> str:
+    now = time_ns()
+    trunc = not options["no_trunc"]
+    template = options["format"]
+    if options["quiet"]:
+        if template:
+            raise UserError("--quiet and --format cannot be used together")
+        return "".join(f"{row['id'][: reads.SHORT] if trunc else row['id']}\n" for row in found)
+    if template == "json":
+        return table.json_text([plain(row, now) for row in found])
+    if template:
+        records = [fields(row, now, trunc) for row in found]
+        return table.formatted(template, records, HEADINGS, heading=not options["noheading"])
+    cells = [
+        (
+            row["id"][: reads.SHORT] if trunc else row["id"],
+            row["image_name"],
+            shorten(row["command"], trunc),
+            human_ago(row["created"], now),
+            status(row, now),
+            ports(row["ports"]),
+            row["name"],
+        )
+        for row in found
+    ]
+    return table.table(() if options["noheading"] else COLUMNS, cells)
+
+
+PS = Command(
+    "ps",
+    "",
+    "List containers: those that run, or with --all every one",
+    (
+        Flag("all", "a", help="Show all containers, not only those that run"),
+        Flag("latest", "l", help="Show the container that was made last"),
+        Flag("last", "n", "int", help="Show the N containers that were made last"),
+        Flag("quiet", "q", help="Print ids only"),
+        Flag("no-trunc", help="Do not shorten ids and commands"),
+        Flag("filter", "f", "list", "KEY=VALUE", f"Show only what matches: {', '.join(FILTERS)}"),
+        Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
+        Flag("noheading", help="Leave out the line of headings"),
+        Flag("sort", "", "str", "BY", f"Order: {', '.join(SORTS)} (by default created)"),
+    ),
+    (0, 0),
+    (
+        "tiffin ps -a",
+        "tiffin ps -q --filter label=tier=web",
+        "tiffin ps --format '{{.ID}} {{.Names}}'",
+        "tiffin ps -a --format 'table {{.Names}}\\t{{.Status}}'",
+    ),
+    run,
+)
