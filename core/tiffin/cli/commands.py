@@ -12,7 +12,7 @@ GROUPS = (
 STAGES, CONTAINERS, IMAGES, STORY, ENGINE = GROUPS
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "create": ("life:CREATE", STAGES, "Make a container: metadata only"),
+    "create": ("run:CREATE", STAGES, "Make a container: metadata only"),
     "mount": ("life:MOUNT", STAGES, "Mount a container's file system and print where"),
     "init": ("life:INIT", STAGES, "Write config.json and let the runtime create the container"),
     "start": ("life:START", STAGES, "Start containers"),
@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "commit": ("life:COMMIT", STAGES, "Save a container's file system as an image"),
     "unmount": ("life:UNMOUNT", STAGES, "Unmount a container's file system"),
     "rm": ("life:RM", STAGES, "Remove containers"),
-    "run": ("life:RUN", CONTAINERS, "Create a container and start it"),
+    "run": ("run:RUN", CONTAINERS, "Create a container and start it"),
     "ps": ("ps:PS", CONTAINERS, "List containers"),
     "inspect": ("inspect:INSPECT", CONTAINERS, "Show all that is known of containers and images"),
     "logs": ("logs:LOGS", CONTAINERS, "Show what a container wrote"),
@@ -56,7 +56,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "container attach": ("life:ATTACH", CONTAINERS, "Connect this terminal to a container"),
     "container cleanup": ("system:CLEANUP", CONTAINERS, "Take away mounts and networks of an exit"),
     "container commit": ("life:COMMIT", CONTAINERS, "Save a container's file system as an image"),
-    "container create": ("life:CREATE", CONTAINERS, "Make a container: metadata only"),
+    "container create": ("run:CREATE", CONTAINERS, "Make a container: metadata only"),
     "container exec": ("life:EXEC", CONTAINERS, "Run another process in a running container"),
     "container init": ("life:INIT", CONTAINERS, "Let the runtime create the container"),
     "container inspect": ("inspect:CONTAINER_INSPECT", CONTAINERS, "Show all about containers"),
@@ -67,7 +67,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "container port": ("port:PORT", CONTAINERS, "List the published ports of containers"),
     "container restart": ("life:RESTART", CONTAINERS, "Stop containers and start them again"),
     "container rm": ("life:RM", CONTAINERS, "Remove containers"),
-    "container run": ("life:RUN", CONTAINERS, "Create a container and start it"),
+    "container run": ("run:RUN", CONTAINERS, "Create a container and start it"),
     "container start": ("life:START", CONTAINERS, "Start containers"),
     "container stop": ("life:STOP", CONTAINERS, "Stop containers"),
     "container unmount": ("life:UNMOUNT", CONTAINERS, "Unmount a container's file system"),

@@ -1,0 +1,144 @@
+"""`create` and `run`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..errors import UserError
+from .container_flags import FLAGS, options_from
+from .flags import Call, Command
+
+
+def _cidfile(call: Call) -> str:
+    path = call.options["cidfile"] or ""
+    if path and os.path.lexists(path):
+        raise UserError(f"--cidfile {path} exists", hint="remove it, or name another")
+    return path
+
+
+def _write_cidfile(path: str, cid: str) -> None:
+    try:
+        with open(path, "x", encoding="ascii") as file:
+            file.write(cid)
+    except OSError as error:
+        raise UserError(f"--cidfile {path}: {error.strerror}") from None
+
+
+def _create(call: Call) -> int:
+    options = options_from(call.options, call.arguments)
+    cidfile = _cidfile(call)
+    from ..engine.base import Engine
+    from ..engine.create import create
+    from .session import drive
+
+    async def work(engine: Engine) -> str:
+        return await create(
+            engine, options, pull=_pull(call), replace=bool(call.options["replace"])
+        )
+
+    cid = drive(call, work)
+    if cidfile:
+        _write_cidfile(cidfile, cid)
+    print(cid)
+    return 0
+
+
+def _pull(call: Call) -> object:
+    from ..engine.images import Pull
+    from .progress import for_stderr
+
+    return Pull(
+        policy=call.options["pull"] or "missing",
+        platform=call.options["platform"] or "",
+        tls_verify=bool(call.options["tls_verify"]),
+        progress=for_stderr(),
+    )
+
+
+def _run(call: Call) -> int:
+    options = options_from(call.options, call.arguments)
+    cidfile = _cidfile(call)
+    streams = _streams(call)
+    if options.tty and not options.detach and options.interactive and not sys.stdin.isatty():
+        print("Warning: stdin is no terminal, though -t was given", file=sys.stderr)
+    from ..engine.base import Engine
+    from ..engine.run import run
+    from .session import attacher, drive
+
+    written = []
+
+    def created(cid: str) -> None:
+        if cidfile:
+            _write_cidfile(cidfile, cid)
+            written.append(cidfile)
+
+    async def work(engine: Engine) -> tuple[str, int]:
+        attach = None
+        if not options.detach:
+            attach = attacher(
+                engine,
+                terminal=options.tty,
+                stdin=options.interactive and "stdin" in streams,
+                output="stdout" in streams or "stderr" in streams,
+                detach=call.options["detach_keys"] or None,
+                proxy=bool(call.options["sig_proxy"]) and not options.tty,
+            )
+        return await run(
+            engine,
+            options,
+            pull=_pull(call),
+            replace=bool(call.options["replace"]),
+            attach=attach,
+            created=created,
+        )
+
+    try:
+        cid, code = drive(call, work)
+    except BaseException as error:
+        if written and getattr(error, "exit_code", 125) == 125:
+            os.unlink(written[0])  # the container is gone as well
+        raise
+    if options.detach:
+        print(cid)
+    return code
+
+
+def _streams(call: Call) -> list[str]:
+    asked = [stream.lower() for stream in call.options["attach"]]
+    for stream in asked:
+        if stream not in ("stdin", "stdout", "stderr"):
+            raise UserError(f"--attach {stream!r}", hint="stdin, stdout or stderr")
+    if asked and call.options["detach"]:
+        raise UserError("--attach and --detach exclude each other")
+    return asked or ["stdin", "stdout", "stderr"]
+
+
+CREATE = Command(
+    name="create",
+    usage="IMAGE [COMMAND [ARG...]]",
+    summary="Make a container: metadata only. No mount, no config.json, no process",
+    flags=FLAGS,
+    arguments=(1, None),
+    examples=(
+        "tiffin create --name web -p 8080:80 embedded:busybox httpd -f",
+        "tiffin create -v /srv/data:/data:ro embedded:busybox ls /data",
+    ),
+    run=_create,
+    interspersed=False,
+)
+
+RUN = Command(
+    name="run",
+    usage="IMAGE [COMMAND [ARG...]]",
+    summary="Create a container and start it; attached unless --detach is given",
+    flags=FLAGS,
+    arguments=(1, None),
+    examples=(
+        "tiffin run --rm -it embedded:busybox sh",
+        "tiffin run -d --name web -p 8080:80 embedded:busybox httpd -f",
+        "tiffin run --rm --network none --memory 64m embedded:busybox free -m",
+    ),
+    run=_run,
+    interspersed=False,
+)

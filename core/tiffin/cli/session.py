@@ -1,0 +1,136 @@
+"""Running the engine for one command line: trio, the engine, terminals. Imported by writes only."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from ..engine.base import Engine, open_engine
+from ..engine.run import Attach
+from ..errors import Conflict, NotFound, TiffinError
+from ..store import queries
+from .flags import Call
+from .printable import printable
+
+T = TypeVar("T")
+
+
+def drive(call: Call, work: Callable[[Engine], Awaitable[T]]) -> T:
+    """Run an engine command to its end."""
+
+    async def main() -> T:
+        async with open_engine(
+            call.layout,
+            front_end="cli",
+            storage_driver=call.storage_driver,
+            runtime=call.runtime,
+        ) as engine:
+            # Collection was off while modules were loaded; an attached `run` may last for days.
+            gc.freeze()
+            gc.enable()
+            return await work(engine)
+
+    return trio.run(main)
+
+
+def each(
+    call: Call,
+    names: list[str],
+    work: Callable[[Engine, str], Awaitable[str | None]],
+    codes: Callable[[TiffinError], int] = lambda error: error.exit_code,
+) -> int:
+    """Do something to several containers or images; one that fails does not keep the others from
+    it. Prints what `work` returns; the exit code is that of the last failure."""
+
+    async def all_of_them(engine: Engine) -> int:
+        code = 0
+        for name in names:
+            try:
+                said = await work(engine, name)
+            except* TiffinError as group:
+                error = _first(group)
+                print(f"Error: {printable(str(error))}", file=sys.stderr)
+                code = codes(error)
+            else:
+                if said is not None:
+                    print(said, flush=True)
+        return code
+
+    return drive(call, all_of_them)
+
+
+def _first(group: BaseExceptionGroup[TiffinError]) -> TiffinError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, TiffinError)
+    return error
+
+
+def removal_codes(error: TiffinError) -> int:
+    """podman-rm(1), podman-rmi(1): 1 not there, 2 in use, 125 anything else."""
+    if isinstance(error, NotFound):
+        return 1
+    return 2 if isinstance(error, Conflict) else 125
+
+
+async def chosen(engine: Engine, call: Call, *, states: tuple[str, ...] = ()) -> list[str]:
+    """The containers that the arguments, `--latest` or `--all` name."""
+    options = call.options
+    if options.get("all"):
+        rows = await engine.store.rows("SELECT id, state FROM containers ORDER BY created")
+        return [row["id"] for row in rows if not states or row["state"] in states]
+    if options.get("latest"):
+        rows = await engine.store.rows("SELECT id FROM containers ORDER BY created DESC LIMIT 1")
+        if not rows:
+            raise NotFound("there are no containers")
+        return [rows[0]["id"]]
+    return list(call.arguments)
+
+
+def attacher(
+    engine: Engine,
+    *,
+    terminal: bool,
+    stdin: bool,
+    output: bool = True,
+    detach: str | None = None,
+    proxy: bool = True,
+) -> Attach:
+    """The engine's `Attach` with this process's stdin, stdout and stderr."""
+    from .. import detach_keys
+    from ..attach import AttachSession, Outcome, attach, connect, fit_window
+    from ..engine import stop
+
+    keys = detach_keys.parse(detach_keys.DEFAULT if detach is None else detach)
+
+    async def carry(
+        row: queries.Row, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> bool:
+        session = AttachSession(
+            directory=row["directory"],
+            terminal=terminal,
+            stdin=stdin,
+            output=output,
+            detach=keys,
+        )
+
+        async def on_signal(number: int) -> None:
+            # The container may be ending at this very moment: then there is nobody to tell.
+            try:
+                await stop.kill(engine, row["id"], number, reason="proxy")
+            except TiffinError:
+                return
+
+        with connect(session.directory) as connection:
+            fit_window(session)
+            task_status.started()
+            handler = on_signal if proxy and "id" in row else None
+            outcome = await attach(connection, session, on_signal=handler)
+        return outcome is Outcome.DETACHED
+
+    return carry

@@ -1,0 +1,125 @@
+"""`-v`, `--mount` and `--tmpfs`: what is mounted into a container. Reads the file system (a bind
+mount's source must exist), changes nothing."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import UserError
+from ..options import Mount
+
+BIND_OPTIONS = frozenset(
+    "ro rw z Z O U exec noexec suid nosuid dev nodev bind rbind private rprivate shared rshared "
+    "slave rslave unbindable runbindable idmap copy nocopy relatime norelatime noatime".split()
+)
+TMPFS_OPTIONS = frozenset(
+    "ro rw exec noexec suid nosuid dev nodev size mode uid gid nr_inodes nr_blocks huge private "
+    "rprivate shared rshared slave rslave tmpcopyup notmpcopyup noswap relatime norelatime "
+    "noatime".split()
+)
+NOT_YET = frozenset(("O", "U", "idmap"))
+"""Overlay, chown and id-mapped mounts: podman has them, tiffin not yet."""
+
+
+def parse_volume(text: str) -> Mount:
+    """`-v SRC:DST[:OPTIONS]`. Error: UserError."""
+    parts = text.split(":")
+    if len(parts) == 1:
+        raise _no_volumes(text)
+    if len(parts) > 3 or not parts[0] or not parts[1]:
+        raise UserError(f"--volume {text!r} is not of the form SRC:DST[:OPTIONS]")
+    if not parts[0].startswith(("/", ".")):
+        raise _no_volumes(text)
+    options = tuple(filter(None, parts[2].split(","))) if len(parts) == 3 else ()
+    _check_options("--volume", text, options, BIND_OPTIONS)
+    return Mount("bind", _target("--volume", parts[1]), _source("-v", parts[0]), options)
+
+
+def parse_tmpfs(text: str) -> Mount:
+    """`--tmpfs DIR[:OPTIONS]`. Error: UserError."""
+    target, _, rest = text.partition(":")
+    options = tuple(filter(None, rest.split(",")))
+    _check_options("--tmpfs", text, options, TMPFS_OPTIONS)
+    return Mount("tmpfs", _target("--tmpfs", target), "", options)
+
+
+def parse_mount(text: str) -> Mount:
+    """`--mount type=bind,src=/a,dst=/b,ro` or `type=tmpfs,dst=/b,tmpfs-size=1m`.
+
+    Error: UserError.
+    """
+    kind, source, target = "", "", ""
+    options: list[str] = []
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if key == "type":
+            kind = value
+        elif key in ("src", "source"):
+            source = value
+        elif key in ("dst", "destination", "target"):
+            target = value
+        elif key in ("ro", "readonly", "rw"):
+            if equals and value not in ("true", "false"):
+                raise UserError(f"--mount {text!r}: {key} is true or false, not {value!r}")
+            read_only = (key != "rw") != (value == "false")
+            options.append("ro" if read_only else "rw")
+        elif key in ("bind-propagation", "propagation"):
+            options.append(value)
+        elif key == "bind-nonrecursive":
+            options += [] if value == "false" else ["bind"]
+        elif key == "relabel" and value in ("shared", "private"):
+            options.append("z" if value == "shared" else "Z")
+        elif key in ("tmpfs-size", "tmpfs-mode"):
+            options.append(f"{key.removeprefix('tmpfs-')}={value}")
+        else:
+            options.append(part)
+    if kind not in ("bind", "tmpfs"):
+        if kind in ("volume", ""):
+            raise UserError(
+                f"--mount {text!r}: named volumes are not there yet", hint="type=bind or type=tmpfs"
+            )
+        raise UserError(f"--mount {text!r}: type {kind!r} is not known", hint="bind or tmpfs")
+    if not target:
+        raise UserError(f"--mount {text!r} has no destination", hint="add dst=/PATH")
+    _check_options("--mount", text, options, BIND_OPTIONS if kind == "bind" else TMPFS_OPTIONS)
+    if kind == "tmpfs":
+        if source:
+            raise UserError(f"--mount {text!r}: a tmpfs has no source")
+        return Mount("tmpfs", _target("--mount", target), "", tuple(options))
+    if not source:
+        raise UserError(f"--mount {text!r} has no source", hint="add src=/PATH")
+    return Mount("bind", _target("--mount", target), _source("--mount", source), tuple(options))
+
+
+def _no_volumes(text: str) -> UserError:
+    return UserError(
+        f"--volume {text!r}: named volumes are not there yet",
+        hint="a path of the host begins with / or .",
+    )
+
+
+def _target(flag: str, target: str) -> str:
+    if not target.startswith("/") or "\0" in target:
+        raise UserError(f"{flag}: {target!r} is not an absolute path in the container")
+    if os.path.normpath(target).lstrip("/") == "":
+        raise UserError(f"{flag}: nothing can be mounted over the container's root /")
+    return target
+
+
+def _source(flag: str, source: str) -> str:
+    path = os.path.abspath(source) if "\0" not in source else ""
+    if not path or not os.path.exists(path):
+        raise UserError(f"{flag}: no such file or directory: {path or repr(source)}")
+    return path
+
+
+def _check_options(
+    flag: str, text: str, options: tuple[str, ...] | list[str], known: frozenset[str]
+) -> None:
+    for option in options:
+        name, equals, value = option.partition("=")
+        if name in NOT_YET:
+            raise UserError(f"{flag} {text!r}: option {name!r} is not there yet")
+        takes_value = name in ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge")
+        if name not in known or "\0" in option or takes_value != bool(equals and value):
+            raise UserError(f"{flag} {text!r}: option {option!r} is not known")
