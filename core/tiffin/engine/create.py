@@ -47,10 +47,10 @@ async def creating(
     driver = await drivers.storage_name(engine, options.storage_driver)
     runtime = await drivers.runtime_name(engine, options.runtime)
     engine.runtime(runtime).program()  # a missing runtime is an error before anything is made
-    image = await images.obtain(engine, options.image, driver=driver, pull=pull)
-    build.check(options, image.config)
     if options.name:
         ids.check_name(options.name)
+    image = await images.obtain(engine, options.image, driver=driver, pull=pull)
+    build.check(options, image.config)
     if replace and options.name:
         await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
     for network in networks.modes(options.network):
@@ -60,7 +60,9 @@ async def creating(
     cid = ids.new_id()
     async with engine.locks.container(cid):
         try:
-            await _plan(engine, journal, cid, options, image, driver, runtime, ports)
+            async with images.in_use(engine):
+                await images.need(engine, image.id)
+                await _plan(engine, journal, cid, options, image, driver, runtime, ports)
         except BaseException:
             engine.locks.forget(cid)
             raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -14,9 +13,10 @@ from msgspec import Struct
 from .. import conmon, ids
 from ..errors import TiffinError, UserError
 from ..events.execs import ExecExited, ExecFailed, ExecPlanned, ExecStarted
-from ..spec import users
-from .base import Engine
+from ..spec import facts, users
+from .base import Engine, Journal
 from .hold import hold
+from .run import Attach
 
 
 class ExecOptions(Struct, frozen=True, omit_defaults=True):
@@ -32,7 +32,9 @@ class ExecOptions(Struct, frozen=True, omit_defaults=True):
     detach: bool = False
 
 
-def process(config: dict[str, Any], options: ExecOptions, user: users.User | None) -> dict[str, Any]:
+def process(
+    config: dict[str, Any], options: ExecOptions, user: users.User | None
+) -> dict[str, Any]:
     """The `process` object for exec (runtime-spec, config.md#process): the container's own, with
     what was asked for put over it."""
     base = dict(config["process"])
@@ -52,10 +54,14 @@ def process(config: dict[str, Any], options: ExecOptions, user: users.User | Non
                 capabilities[kind] = []
             base["capabilities"] = capabilities
     if options.privileged:
-        everything = sorted(_known_capabilities())
+        everything = sorted(facts.available_capabilities())
         base["capabilities"] = {
-            kind: everything for kind in ("bounding", "effective", "permitted")
-        } | {"inheritable": [], "ambient": []}
+            "bounding": everything,
+            "effective": everything,
+            "permitted": everything,
+            "inheritable": [],
+            "ambient": [],
+        }
         base.pop("apparmorProfile", None)
     base["args"] = list(options.command)
     base["env"] = [f"{name}={value}" for name, value in env.items()]
@@ -68,7 +74,102 @@ def process(config: dict[str, Any], options: ExecOptions, user: users.User | Non
     return base
 
 
-def _known_capabilities() -> Sequence[str]:
-    from ..spec import facts
+async def run(
+    engine: Engine, given: str, options: ExecOptions, *, attach: Attach | None = None
+) -> tuple[str, int]:
+    """Run a process in a running container: (exec id, exit code). Without `attach` it returns when
+    the process runs, with code 0.
 
-    return facts.available_capabilities()
+    Errors: NotFound, Conflict (not running), UserError, RuntimeFailed (126, 127).
+    """
+    if not options.command or not options.command[0]:
+        raise UserError("no command given", hint="tiffin exec CONTAINER COMMAND [ARG...]")
+    async with hold(engine, given) as held:
+        held.need("exec in", "running")
+        row = held.row
+    exec_id = ids.new_id()
+    stream = f"exec/{exec_id}"
+    journal = engine.journal()
+    directory = f"{engine.layout.container_run(row['id'])}/execs/{exec_id}"
+    with open(f"{row['directory']}/config.json", encoding="utf-8") as file:
+        config = json.load(file)
+    described = process(config, options, _user(config, options))
+    planned = ExecPlanned(
+        container=row["id"],
+        command=options.command,
+        user=options.user,
+        workdir=options.workdir,
+        tty=options.tty,
+        privileged=options.privileged,
+        directory=directory,
+    )
+    await journal.write(stream, planned)
+    runtime = engine.runtime(row["runtime"])
+    monitor = conmon.Monitor(
+        container=row["id"],
+        session=exec_id,
+        runtime=runtime.program(),
+        arguments=runtime.arguments(),
+        bundle=directory,
+        run=directory,
+        name=row["name"],
+        terminal=options.tty,
+        stdin=options.interactive,
+    )
+    try:
+        os.makedirs(directory, mode=0o700)
+        code = await _carry(journal, stream, monitor, described, attach)
+    except BaseException as error:
+        with trio.CancelScope(shield=True):
+            shutil.rmtree(directory, ignore_errors=True)
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            why = str(error) or type(error).__name__
+            code = error.exit_code if isinstance(error, TiffinError) else 125
+            await journal.write(stream, ExecFailed(error=why, exit_code=code))
+        raise
+    if code is None:
+        await journal.flush()
+        return exec_id, 0
+    await journal.write(stream, ExecExited(exit_code=code))
+    shutil.rmtree(directory, ignore_errors=True)
+    return exec_id, code
+
+
+async def _carry(
+    journal: Journal,
+    stream: str,
+    monitor: conmon.Monitor,
+    described: dict[str, Any],
+    attach: Attach | None,
+) -> int | None:
+    """The exit code, or None when nobody waits for it."""
+    async with conmon.execute(monitor, described, attach=attach is not None) as started:
+        if attach is None:
+            pid = await started.start()
+            journal.note(stream, ExecStarted(pid=pid, conmon_pid=started.conmon_pid))
+            return None
+        row = {"directory": started.directory}
+        async with trio.open_nursery() as nursery:
+            detached = False
+
+            async def carry(
+                *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+            ) -> None:
+                nonlocal detached
+                detached = await attach(row, task_status=task_status)
+                if detached:
+                    nursery.cancel_scope.cancel()
+
+            await nursery.start(carry)
+            pid = await started.start()
+            await journal.write(stream, ExecStarted(pid=pid, conmon_pid=started.conmon_pid))
+            code = await started.wait()
+        return None if detached else code
+
+
+def _user(config: dict[str, Any], options: ExecOptions) -> users.User | None:
+    """Resolved in the container's own files; None: the container's own user."""
+    if not options.user:
+        return None
+    return users.in_container(config["root"]["path"], options.user)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import msgspec
 import trio
 
 from ..content import ContentStore
 from ..errors import ImageError
 from ..events.image import LayerRemoved, LayerUnpacked, LayerUnpackFailed, LayerUnpackPlanned
 from ..hooks import LayerBlob, LayerUsage
+from ..transfer import Layer
 from .base import Engine, Journal
 
 AT_ONCE = 3
 """Layers unpacked at the same time; each is a process of its own."""
-
-
-class Layer(msgspec.Struct, frozen=True):
-    """A layer of an image as `image.added` records it."""
-
-    digest: str
-    media_type: str
-    compression: str
-    size: int
-    diff_id: str
-    chain_id: str
 
 
 def stream(driver: str, chain_id: str) -> str:

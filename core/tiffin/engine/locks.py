@@ -48,16 +48,16 @@ class Locks:
             yield
 
     @asynccontextmanager
-    async def named(self, path: str) -> AsyncIterator[None]:
+    async def named(self, path: str, *, shared: bool = False) -> AsyncIterator[None]:
+        """Hold any lock file, alone or (`shared`) with others who share it."""
+        mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         while True:
             fd = _open(path)
             try:
                 try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(fd, mode | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    await trio.to_thread.run_sync(
-                        fcntl.flock, fd, fcntl.LOCK_EX, abandon_on_cancel=True
-                    )
+                    await trio.to_thread.run_sync(fcntl.flock, fd, mode, abandon_on_cancel=True)
                 # The file may have been removed with its container while we waited.
                 if self._is_current(fd, path):
                     yield

@@ -1,0 +1,233 @@
+"""The bundle: config.json and the files it mounts, gathered, written, and handed to conmon."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from .. import conmon, programs
+from ..errors import DriverError, UserError
+from ..hooks import Amendment, Attachment
+from ..images.manifest import digest_of
+from ..options import ContainerOptions, Device
+from ..spec import amend, build, facts, files, seccomp, users
+from ..spec.build import HostDevice, Spec, SpecRequest
+from . import images
+from .hold import Held
+
+EXITED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exited.py")
+INIT_PLACES = ("/usr/libexec/podman/catatonit", "/usr/bin/catatonit")
+
+
+class Made(Struct, frozen=True):
+    """What conmon reports, and the digest of the config.json it was given."""
+
+    pid: int
+    conmon_pid: int
+    spec_digest: str
+
+
+def cgroup(held: Held) -> str:
+    """The container's cgroup, of its own right below the root or `--cgroup-parent`: a common parent
+    would stay behind after the last container."""
+    parent = options_of(held).cgroup_parent.rstrip("/")
+    return f"{parent}/tiffin-{held.id}"
+
+
+def options_of(held: Held) -> ContainerOptions:
+    return msgspec.convert(held.row["options"], ContainerOptions)
+
+
+async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Made:
+    """Write the bundle of a mounted container and have the runtime create it.
+
+    Errors: UserError (no such user, a bad option), RuntimeFailed, DriverError.
+    """
+    engine, row = held.engine, held.row
+    options = options_of(held)
+    directory = row["directory"]
+    rootfs = row["mounted"] or engine.storage(row["storage_driver"]).mount_path(held.id)
+    image_config = images.read_config(engine, row["image_id"]).config
+    host = facts.gather()
+    placed = _write_files(directory, held, options, attachments, host.hostname)
+    request = SpecRequest(
+        id=held.id,
+        name=row["name"],
+        image_config=image_config,
+        image_labels=image_config.get("Labels") or {},
+        options=options,
+        facts=host,
+        rootfs=rootfs,
+        user=users.in_container(
+            rootfs, options.user or image_config.get("User") or "", options.group_add
+        ),
+        cgroup=row["cgroup"],
+        netns=netns,
+        files=placed,
+        devices=tuple(devices(options)),
+        seccomp_profile=_profile(options),
+        init_program=_init_program() if options.init else "",
+        process_label=row["process_label"],
+        mount_label=row["mount_label"],
+    )
+    for mount in options.mounts:
+        if mount.type == "bind" and not os.path.exists(mount.source):
+            raise UserError(f"-v {mount.source}:{mount.target}: {mount.source} does not exist")
+    spec = build.build(request)
+    _amend(held, spec)
+    data = json.dumps(spec.document, indent=1, ensure_ascii=True).encode("utf-8")
+    _write(f"{directory}/config.json", data)
+    _write(f"{directory}/origins.json", msgspec.json.encode(spec.origins))
+    made = await conmon.create(monitor(held, options))
+    return Made(made.pid, made.conmon_pid, digest_of(data))
+
+
+def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
+    """What conmon is to look after."""
+    engine, row = held.engine, held.row
+    runtime = engine.runtime(row["runtime"])
+    python = sys.executable
+    layout = engine.layout
+    return conmon.Monitor(
+        container=held.id,
+        name=row["name"],
+        runtime=runtime.program(),
+        arguments=runtime.arguments(),
+        bundle=row["directory"],
+        run=layout.container_run(held.id),
+        log="" if options.log_driver == "none" else f"{row['directory']}/ctr.log",
+        terminal=options.tty,
+        stdin=options.interactive,
+        exit_command=(python, "-I", "-S", EXITED, layout.root, layout.run, held.id, python),
+    )
+
+
+def _write(path: str, data: bytes, mode: int = 0o600) -> None:
+    """A file of ours in the container's directory, which nobody else can write to."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with open(fd, "wb") as file:
+        file.write(data)
+
+
+def _write_files(
+    directory: str,
+    held: Held,
+    options: ContainerOptions,
+    attachments: Sequence[Attachment],
+    host_name: str,
+) -> tuple[tuple[str, str], ...]:
+    """hosts, resolv.conf and hostname; [(place in the container, file here)]."""
+    shared = options.network == "host"
+    name = options.hostname or (host_name if shared else held.id[:12])
+    addresses = [a.partition("/")[0] for at in attachments for a in at.addresses]
+    gateway = next((s.gateway for at in attachments for s in at.network.subnets if s.gateway), "")
+    resolver = ""
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            resolver = file.read()
+    except OSError:
+        resolver = ""
+    contents = {
+        "hosts": files.hosts(addresses, (name, held.row["name"]), options.add_hosts, gateway),
+        "resolv.conf": files.resolv_conf(resolver, options.dns, own_network=not shared),
+        "hostname": f"{name}\n",
+    }
+    for file_name, text in contents.items():
+        path = f"{directory}/{file_name}"
+        _write(path, text.encode("utf-8", "surrogateescape"), 0o644)
+        os.chmod(path, 0o644)
+    return tuple((f"/etc/{file_name}", f"{directory}/{file_name}") for file_name in contents)
+
+
+def devices(options: ContainerOptions) -> list[HostDevice]:
+    """--device, and with --privileged all of /dev. Error: UserError for what is no device."""
+    found = []
+    if options.privileged:
+        found += _all_devices("/dev")
+    for device in options.devices:
+        found.append(_device(device))
+    return list({device.path: device for device in found}.values())
+
+
+def _device(device: Device) -> HostDevice:
+    flag = f"--device {device.source}"
+    try:
+        status = os.stat(device.source)
+    except OSError as error:
+        raise UserError(f"{flag}: {error.strerror}") from None
+    if not (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
+        raise UserError(f"{flag}: not a device")
+    return _host_device(device.target or device.source, status, device.permissions, flag)
+
+
+def _host_device(path: str, status: os.stat_result, permissions: str, flag: str) -> HostDevice:
+    return HostDevice(
+        path=path,
+        type="c" if stat.S_ISCHR(status.st_mode) else "b",
+        major=os.major(status.st_rdev),
+        minor=os.minor(status.st_rdev),
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        permissions=permissions,
+        flag=flag,
+    )
+
+
+SKIPPED = frozenset(("pts", "shm", "mqueue", "fd", "console", "ptmx", "tty"))
+STANDARD = frozenset(("null", "zero", "full", "random", "urandom"))
+
+
+def _all_devices(directory: str) -> list[HostDevice]:
+    found = []
+    for entry in sorted(os.scandir(directory), key=lambda e: e.name):
+        if directory == "/dev" and entry.name in SKIPPED | STANDARD:
+            continue
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            found += _all_devices(entry.path)
+        elif stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+            found.append(_host_device(entry.path, status, "rwm", "--privileged"))
+    return found
+
+
+def _profile(options: ContainerOptions) -> Mapping[str, Any] | None:
+    given = build.security(options).get("seccomp", [""])[-1]
+    return seccomp.load(given) if given not in ("", "unconfined") else None
+
+
+def _init_program() -> str:
+    for path in INIT_PLACES:
+        if os.path.exists(path):
+            return path
+    return programs.find("catatonit")
+
+
+def _amend(held: Held, spec: Spec) -> None:
+    """Ask the plugins of kind `spec`, in order of name. Error: DriverError that names one."""
+    plugins = held.engine.plugins
+    if not plugins.names("spec"):
+        return
+    plugins.load("spec")
+    annotations = spec.document.get("annotations", {})
+    for name, plugin in sorted(plugins.manager.list_name_plugin()):
+        hook = getattr(plugin, "amend_spec", None)
+        if hook is None:
+            continue
+        try:
+            changes: Sequence[Amendment] = (
+                hook(container=held.id, spec=spec.document, annotations=annotations) or ()
+            )
+        except Exception as error:
+            raise DriverError(f"plugin {name} failed to amend config.json: {error}") from error
+        amend.apply(spec.document, spec.origins, name, changes)
