@@ -118,7 +118,7 @@ def options_from(
         command=tuple(arguments[1:]),
         name=options["name"],
         entrypoint=_entrypoint(options["entrypoint"]),
-        env=_env(options["env_file"], options["env"]),
+        env=environment(options["env"], options["env_file"]),
         workdir=_absolute("--workdir", options["workdir"]),
         user=options["user"],
         hostname=_hostname(options["hostname"]),
@@ -262,8 +262,8 @@ def _variables(flag: str, items: Iterable[str]) -> Iterable[tuple[str, str]]:
             yield name, os.environ[name]
 
 
-def _env(files: Iterable[str], items: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Files first, so that -e goes over them; the last value of a name counts."""
+def environment(items: Iterable[str], files: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """What `-e` (`items`) and `--env-file` give. Files first, so that -e goes over them; the last value of a name counts."""
     found: dict[str, str] = {}
     for path in files:
         found.update(_variables(f"--env-file {path}:", _lines("--env-file", path)))

@@ -113,6 +113,16 @@ class Pipeline:
             result = _evaluate(command, scope, [result] if number else [])
         return result
 
+    def first_field(self) -> str:
+        """The last name of the first path (`.State.Pid`: Pid); "" when there is none."""
+        for command in self.commands:
+            for term in command:
+                if term[0] == "pipeline" and (found := term[1].first_field()):
+                    return str(found)
+                if term[0] in ("field", "variable") and term[2]:
+                    return str(term[2][-1])
+        return ""
+
 
 # A term is a tuple: ("field", base or None, names) | ("variable", name, names) | ("literal", value)
 # | ("function", name) | ("pipeline", Pipeline, names) | ("dot",)
@@ -260,12 +270,14 @@ class _Reader:
         while self.peek() and (self.peek() in _NAME or self.peek() in "+-."):
             self.at += 1
         text = self.text[begin : self.at]
-        for kind in (lambda word: int(word, 0), float):
-            try:
-                return kind(text)  # type: ignore[no-any-return, no-untyped-call]
-            except ValueError:
-                continue
-        raise self.fail(f"{text!r} is not a number")
+        try:
+            return int(text, 0)
+        except ValueError:
+            pass  # then it may have a fraction
+        try:
+            return float(text)
+        except ValueError:
+            raise self.fail(f"{text[:40]!r} is not a number") from None
 
 
 def _json_escapes(body: str, quote: str) -> str:
@@ -305,7 +317,7 @@ def parse_pipeline(text: str, fail: Fail, most: int = 1) -> Pipeline:
 def _lookup(value: Any, names: Sequence[str]) -> Any:
     for name in names:
         if isinstance(value, dict):
-            value = value.get(name, MISSING)
+            value = value[name] if name in value or hasattr(value, "__missing__") else MISSING
         elif value is None or isinstance(value, Missing):
             return MISSING
         else:
@@ -353,5 +365,5 @@ def _call(name: str, arguments: list[Any]) -> Any:
 
 FUNCTIONS = frozenset(
     "json join lower upper title split len index slice printf print println eq ne lt le gt ge not "
-    "html js urlquery trim truncate pad replace".split()
-) - {"html", "js", "urlquery"}
+    "trim truncate pad replace".split()
+)

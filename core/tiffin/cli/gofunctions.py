@@ -148,11 +148,11 @@ def _verb(flags: str, verb: str, value: Any) -> str:
     if verb == "t" and isinstance(value, bool):
         return "true" if value else "false"
     if verb in ("d", "x", "X", "o", "c") and whole:
-        return f"%{flags}{verb}" % value
+        return str(f"%{flags}{verb}" % value)
     if verb == "b" and whole:
         return f"{value:b}"
     if verb in ("f", "e", "g") and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return f"%{flags}{verb}" % value
+        return str(f"%{flags}{verb}" % value)
     if verb in ("x", "X") and isinstance(value, str):
         digits = value.encode("utf-8", "surrogatepass").hex()
         return digits.upper() if verb == "X" else digits

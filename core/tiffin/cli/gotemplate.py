@@ -8,12 +8,17 @@ value end in text or in one UserError; loops and output are limited.
 from __future__ import annotations
 
 from ..errors import UserError
+from .flags import suggestion
 from .goexpr import Missing, Pipeline, Scope, parse_pipeline, show, truth
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
+
+    _Dict = dict[str, Any]
+else:
+    _Dict = dict
 
 MAX_TEMPLATE = 1 << 16
 """Characters of a template."""
@@ -295,6 +300,62 @@ def _end(text: str, position: int, start: int) -> int:
             return position
         position += 1
     raise UserError(f"template, character {start + 1}: {{{{ has no }}}}")
+
+
+class Record(_Dict):
+    """A dict that stands for a struct: naming a field that it lacks is an error, not
+    `<no value>`."""
+
+    __slots__ = ()
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"template: there is no field {name}{suggestion(name, list(self))}")
+
+
+_parsed: dict[str, Template] = {}
+
+
+def render(text: str, value: Any) -> str:
+    """The text for one value; `\\t` and `\\n` outside of actions are a tab and a newline.
+
+    A template that is used for many rows is parsed once. Error: UserError.
+    """
+    template = _parsed.get(text)
+    if template is None:
+        template = _parsed[text] = parse(unescape(text))
+    return template.render(value)
+
+
+def headings(text: str, names: Mapping[str, str]) -> str:
+    """The first line for `table`: a heading in the place of every action that prints.
+
+    `names` are headings by field; a field that is missing there is headed by its own words.
+    """
+    parts: list[str] = []
+    _headings(parse(unescape(text)).nodes, names, parts)
+    return "".join(parts)
+
+
+def _headings(nodes: list[_Node], names: Mapping[str, str], parts: list[str]) -> None:
+    for node in nodes:
+        if isinstance(node, _Text):
+            parts.append(node.text)
+        elif isinstance(node, _Block):
+            _headings(node.body, names, parts)
+        elif isinstance(node, _Print):
+            field = node.pipeline.first_field()
+            if field:
+                parts.append(names.get(field, words(field)))
+
+
+def words(field: str) -> str:
+    """`CreatedAt` -> `CREATED AT`, `ImageID` -> `IMAGE ID`."""
+    letters = []
+    for position, letter in enumerate(field):
+        if position and letter.isupper() and field[position - 1].islower():
+            letters.append(" ")
+        letters.append(letter.upper())
+    return "".join(letters)
 
 
 _ESCAPES = {"t": "\t", "n": "\n", "\\": "\\"}

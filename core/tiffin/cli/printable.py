@@ -13,6 +13,11 @@ def _escape(text: str) -> str:
     )
 
 
+def printable(text: str) -> str:
+    """The same as `line`."""
+    return line(text)
+
+
 def line(text: str) -> str:
     """One line: line breaks and every other character that does not print are escaped."""
     return text if text.isprintable() else _escape(text)
