@@ -1,0 +1,215 @@
+"""The log: what happened, who did it, in which order; and nothing else is the truth."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+from typing import Any
+
+import pytest
+from support.cli import BUSYBOX, Tiffin
+
+TABLES_ALWAYS = {"events", "containers", "images"}
+
+
+@pytest.fixture(scope="module")
+def eaten(shared: Tiffin) -> Tiffin:
+    """A store with some history."""
+    shared("run", "--rm", "--name=starter", "--network=none", BUSYBOX, "true")
+    shared.detached("--name=main", "--label=meal=lunch", BUSYBOX, "sleep", "1000")
+    shared("exec", "main", "true")
+    shared.attempt("run", "--name=failed", "--network=none", BUSYBOX, "no-such-program")
+    shared("run", "--name=dessert", "--network=none", BUSYBOX, "false", code=1)
+    return shared
+
+
+def test_events_are_numbered_versioned_and_chained(eaten: Tiffin) -> None:
+    events = eaten.events()
+    sequence = [event["seq"] for event in events]
+    assert sequence == sorted(set(sequence))
+    for stream in {event["stream"] for event in events}:
+        versions = [event["version"] for event in events if event["stream"] == stream]
+        assert versions == list(range(versions[0], versions[0] + len(versions)))
+    for earlier, later in zip(events, events[1:], strict=False):
+        assert later["prev"] == earlier["hash"]
+        assert later["time"] >= earlier["time"] or isinstance(later["time"], str)
+
+
+def test_every_intent_has_an_outcome(eaten: Tiffin) -> None:
+    """`x_planned` is followed by another event of that stream and command."""
+    events = eaten.events()
+    for position, event in enumerate(events):
+        if event["type"].endswith("_planned"):
+            later = [e for e in events[position + 1 :] if e["stream"] == event["stream"]]
+            assert later, event
+    with sqlite3.connect(f"file:{eaten.root}/tiffin.db?mode=ro", uri=True) as connection:
+        assert connection.execute("SELECT count(*) FROM intents").fetchone() == (0,)
+
+
+def test_all_events_of_one_command_share_its_id(eaten: Tiffin) -> None:
+    events = eaten.events("--filter", "container=starter")
+    assert len({event["command"] for event in events}) == 1
+
+
+def test_filters(eaten: Tiffin) -> None:
+    names = {"starter", "main", "failed", "dessert"}
+    streams = {name: {e["stream"] for e in eaten.events("--filter", f"container={name}")} for name in names}
+    assert all(len(found) >= 1 for found in streams.values())
+    only = eaten.events("--filter", "type=container.exited")
+    assert only and {event["type"] for event in only} == {"container.exited"}
+    assert eaten.events("--filter", "label=meal=lunch")
+    assert eaten.events("--until", "2001-01-01T00:00:00Z") == []
+    assert eaten.events("--since", "1h") == eaten.events()
+    last = eaten.events()[-1]["seq"]
+    assert [e["seq"] for e in eaten.events("--after", str(last - 2))] == [last - 1, last]
+
+
+def test_events_for_people_and_go_templates(eaten: Tiffin) -> None:
+    lines = eaten("events").lines
+    assert len(lines) == len(eaten.events())
+    assert any("main" in line and "started" in line for line in lines)
+    assert eaten("events", "--format", "{{.Type}}").lines == [e["type"] for e in eaten.events()]
+
+
+def test_follow_gets_what_comes_later_without_gap_or_repetition(tiffin: Tiffin) -> None:
+    tiffin.create("--name=before", BUSYBOX)
+    seen = tiffin.events()[-1]["seq"]
+    flags = ("events", "--format", "json", "--follow", "--after", str(seen))
+    with tiffin.start(*flags) as follower:
+        assert follower.stdout is not None
+        first = json.loads(_next(tiffin, follower))
+        used = _cpu(follower.pid)
+        tiffin("rm", "before")
+        expected = [e["seq"] for e in tiffin.events("--after", str(seen))]
+        got = [first["seq"]]
+        while got[-1] != expected[-1]:
+            got.append(json.loads(follower.stdout.readline())["seq"])
+        assert got == expected
+        assert _cpu(follower.pid) - used < 50, "it waits without work"
+        follower.send_signal(signal.SIGINT)
+        follower.wait(15)
+
+
+def _next(tiffin: Tiffin, follower: subprocess.Popen[bytes]) -> bytes:
+    """Make something happen and read the first line of it."""
+    tiffin.create("--name=after", BUSYBOX)
+    assert follower.stdout is not None
+    return follower.stdout.readline()
+
+
+def _cpu(pid: int) -> int:
+    """Clock ticks that a process has used."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_verify_finds_a_row_that_somebody_changed(tiffin: Tiffin) -> None:
+    tiffin.create("--name=honest", BUSYBOX)
+    tiffin("events", "verify")
+    with sqlite3.connect(tiffin.root / "tiffin.db") as connection:
+        (seq,) = connection.execute(
+            "SELECT seq FROM events WHERE type='container.created'"
+        ).fetchone()
+        old = connection.execute("SELECT actor FROM events WHERE seq=?", (seq,)).fetchone()
+        forged = old[0].replace('"uid":0', '"uid":1')
+        assert forged != old[0]
+        connection.execute("UPDATE events SET actor=? WHERE seq=?", (forged, seq))
+    connection.close()
+    tiffin.fails("events", "verify", says=str(seq))
+    with sqlite3.connect(tiffin.root / "tiffin.db") as connection:
+        connection.execute("UPDATE events SET actor=? WHERE seq=?", (*old, seq))
+    connection.close()
+    tiffin("events", "verify")
+
+
+def test_verify_finds_a_row_that_somebody_deleted(tiffin: Tiffin) -> None:
+    tiffin.create(BUSYBOX)
+    with sqlite3.connect(tiffin.root / "tiffin.db") as connection:
+        (row,) = connection.execute("SELECT * FROM events WHERE seq=2").fetchall()
+        connection.execute("DELETE FROM events WHERE seq=2")
+    connection.close()
+    tiffin.fails("events", "verify")
+    with sqlite3.connect(tiffin.root / "tiffin.db") as connection:
+        marks = ",".join("?" * len(row))
+        connection.execute(f"INSERT INTO events VALUES ({marks})", row)
+    connection.close()
+
+
+def tables(tiffin: Tiffin) -> dict[str, list[tuple[Any, ...]]]:
+    with sqlite3.connect(f"file:{tiffin.root}/tiffin.db?mode=ro", uri=True) as connection:
+        names = [
+            name
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        ]
+        return {
+            name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall(), key=repr)
+            for name in names
+        }
+
+
+def test_rebuild_folds_the_log_into_identical_tables(eaten: Tiffin) -> None:
+    before = tables(eaten)
+    assert TABLES_ALWAYS <= set(before)
+    eaten("system", "rebuild")
+    assert tables(eaten) == before
+
+
+def test_twenty_runs_at_once(tiffin: Tiffin) -> None:
+    tiffin("pull", BUSYBOX)
+    started = [
+        tiffin.start("run", "-d", "--name", f"guest{n}", BUSYBOX, "sleep", "1000")
+        for n in range(20)
+    ]
+    ids = set()
+    for process in started:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err.decode()
+        ids.add(out.decode().strip())
+    assert len(ids) == 20
+    assert len(tiffin("ps", "-q").lines) == 20
+    addresses = {
+        found["NetworkSettings"]["IPAddress"] for found in json.loads(tiffin("inspect", *ids).out)
+    }
+    assert len(addresses) == 20
+    tiffin("events", "verify")
+    before = tables(tiffin)
+    tiffin("system", "rebuild")
+    assert tables(tiffin) == before
+
+    stopped = [tiffin.start("rm", "-f", "-t", "0", name) for name in ids]
+    for process in stopped:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err.decode()
+    assert tiffin("ps", "-a", "-q").out == ""
+
+
+def test_two_commands_about_one_container_at_once(tiffin: Tiffin) -> None:
+    """One of them wins, the other says so or finds it done; the container is in one state."""
+    name = tiffin.create("--network=none", BUSYBOX, "sleep", "1000")
+    for command in ("start", "kill", "rm"):
+        both = [tiffin.start(command, name) for _ in range(2)]
+        codes = []
+        for process in both:
+            _, err = process.communicate(timeout=60)
+            assert b"Traceback" not in err, err.decode()
+            codes.append(process.returncode)
+        assert 0 in codes and set(codes) <= {0, 125}
+        if command == "kill":
+            tiffin("wait", name)
+    assert tiffin("ps", "-a", "-q").out == ""
+
+
+def test_reading_needs_no_right_to_write(tiffin: Tiffin) -> None:
+    """ps and images work from a store that is mounted read-only."""
+    name = tiffin.create("--name=seen", BUSYBOX)
+    script = f"mount --bind {tiffin.root} {tiffin.root}; mount -o remount,bind,ro {tiffin.root}; "
+    for args in (("ps", "-a", "-q", "--no-trunc"), ("inspect", "--format", "{{.Id}}", "seen")):
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", f'{script} exec "$@"', "-", *tiffin.argv(*args)],
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout.strip()) == (0, name), done.stderr
