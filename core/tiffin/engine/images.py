@@ -282,10 +282,13 @@ async def untag(engine: Engine, given: str, names: Sequence[str] = ()) -> None:
     await journal.flush()
 
 
-async def remove(engine: Engine, given: str, *, force: bool = False) -> list[str]:
+async def remove(
+    engine: Engine, given: str, *, force: bool = False, every_name: bool = False
+) -> list[str]:
     """`rmi`: take the name away; with the last one the image goes, and what only it used.
 
-    Returns lines as podman prints them. Errors: NotFound, Conflict while a container uses it.
+    `force` removes the containers that use it first, and then the image whatever its names are;
+    `every_name` alone does only the second. Returns lines as podman prints them. Errors: NotFound, Conflict while a container uses it.
     """
     path = f"{engine.layout.run}/locks/images"
     if force:
@@ -305,7 +308,7 @@ async def remove(engine: Engine, given: str, *, force: bool = False) -> list[str
         if by_name and len(names) > 1:
             await journal.write(stream, ImageUntagged(name=by_name[0]))
             return [f"Untagged: {by_name[0]}"]
-        if len(names) > 1 and not force:
+        if len(names) > 1 and not (force or every_name):
             raise Conflict(
                 f"image {given} has several names: {', '.join(names)}", hint="use rmi --force"
             )

@@ -1,0 +1,199 @@
+"""Commands that bring images in, name them and remove them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .flags import Call, Command, Flag
+
+if TYPE_CHECKING:
+    from ..engine.base import Engine
+
+QUIET = Flag("quiet", "q", help="no progress")
+
+
+def _pull(call: Call) -> int:
+    from ..engine import drivers, images
+    from .progress import for_stderr
+    from .session import each
+
+    async def work(engine: Engine, name: str) -> str:
+        driver = await drivers.storage_name(engine)
+        wanted = images.Pull(
+            policy="always",
+            platform=call.options["platform"] or "",
+            tls_verify=bool(call.options["tls_verify"]),
+            progress=for_stderr(bool(call.options["quiet"])),
+        )
+        return (await images.fetch(engine, name, driver=driver, pull=wanted)).removeprefix(
+            "sha256:"
+        )
+
+    return each(call, call.arguments, work)
+
+
+PULL = Command(
+    name="pull",
+    usage="IMAGE [IMAGE...]",
+    summary="Fetch images from a registry and unpack them",
+    flags=(
+        Flag("platform", kind="str", metavar="OS/ARCH[/VARIANT]", help="for another machine"),
+        QUIET,
+        Flag("tls-verify", default=True, help="demand HTTPS with a certificate that is trusted"),
+    ),
+    arguments=(1, None),
+    examples=(
+        "tiffin pull docker.io/library/alpine:3.20",
+        "tiffin pull localhost:5000/app",
+        "tiffin pull embedded:busybox",
+    ),
+    run=_pull,
+)
+
+
+def _load(call: Call) -> int:
+    from ..engine import loading
+    from .session import drive
+
+    source = call.options["input"] or (call.arguments[0] if call.arguments else "-")
+
+    async def work(engine: Engine) -> list[str]:
+        return await loading.load(engine, source)
+
+    for name in drive(call, work):
+        print(f"Loaded image: {name}")
+    return 0
+
+
+LOAD = Command(
+    name="load",
+    usage="[ARCHIVE]",
+    summary="Load images from a docker-archive, an oci-archive or an OCI directory",
+    flags=(
+        Flag("input", "i", kind="str", metavar="FILE", help="the archive; else standard input"),
+        QUIET,
+    ),
+    arguments=(0, 1),
+    examples=("tiffin load -i app.tar", "tiffin load < app.tar"),
+    run=_load,
+)
+
+
+def _import(call: Call) -> int:
+    from ..engine import loading
+    from .session import drive
+
+    name = call.arguments[1] if len(call.arguments) > 1 else ""
+
+    async def work(engine: Engine) -> str:
+        return await loading.import_rootfs(
+            engine,
+            call.arguments[0],
+            name,
+            message=call.options["message"] or "",
+            changes=tuple(call.options["change"]),
+        )
+
+    print(drive(call, work).removeprefix("sha256:"))
+    return 0
+
+
+IMPORT = Command(
+    name="import",
+    usage="ROOTFS.tar|- [IMAGE]",
+    summary="Make an image of one layer from the tar of a file system",
+    flags=(
+        Flag("change", "c", kind="list", metavar="INSTRUCTION", help="CMD, ENV, ... of the image"),
+        Flag("message", "m", kind="str", metavar="TEXT", help="what it is"),
+        QUIET,
+    ),
+    arguments=(1, 2),
+    examples=("tiffin import -c 'CMD [\"/bin/sh\"]' rootfs.tar base",),
+    run=_import,
+)
+
+
+def _tag(call: Call) -> int:
+    from ..engine import images
+    from .session import drive
+
+    async def work(engine: Engine) -> None:
+        await images.tag(engine, call.arguments[0], call.arguments[1:])
+
+    drive(call, work)
+    return 0
+
+
+TAG = Command(
+    name="tag",
+    usage="IMAGE NAME [NAME...]",
+    summary="Give an image more names",
+    flags=(),
+    arguments=(2, None),
+    examples=("tiffin tag app localhost:5000/app:1.0",),
+    run=_tag,
+)
+
+
+def _untag(call: Call) -> int:
+    from ..engine import images
+    from .session import drive
+
+    async def work(engine: Engine) -> None:
+        await images.untag(engine, call.arguments[0], call.arguments[1:])
+
+    drive(call, work)
+    return 0
+
+
+UNTAG = Command(
+    name="untag",
+    usage="IMAGE [NAME...]",
+    summary="Take names from an image; all of them when none is given",
+    flags=(),
+    arguments=(1, None),
+    examples=("tiffin untag app",),
+    run=_untag,
+)
+
+
+def _rmi(call: Call) -> int:
+    from ..engine import images
+    from ..errors import UserError
+    from ..store import queries
+    from .session import drive, each, removal_codes
+
+    names = list(call.arguments)
+    if call.options["all"]:
+
+        async def everything(engine: Engine) -> list[str]:
+            return [row["id"] for row in await engine.store.rows(queries.IMAGES)]
+
+        names = drive(call, everything)
+    elif not names:
+        raise UserError("no image is named", hint="a name or an id is wanted")
+
+    async def work(engine: Engine, name: str) -> str:
+        lines = await images.remove(
+            engine,
+            name,
+            force=bool(call.options["force"]),
+            every_name=bool(call.options["all"]),
+        )
+        return "\n".join(lines)
+
+    return each(call, names, work, removal_codes)
+
+
+RMI = Command(
+    name="rmi",
+    usage="IMAGE [IMAGE...]",
+    summary="Remove images: a name, and with the last name the layers that nothing else uses",
+    flags=(
+        Flag("all", "a", help="all images"),
+        Flag("force", "f", help="with the containers that use them"),
+    ),
+    arguments=(0, None),
+    examples=("tiffin rmi app", "tiffin rmi --all"),
+    run=_rmi,
+)

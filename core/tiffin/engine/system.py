@@ -1,0 +1,75 @@
+"""The store as a whole: recovering what dead processes left, cleaning up after an exit."""
+
+from __future__ import annotations
+
+from ..errors import NotFound
+from ..events.execs import ExecFailed
+from ..events.image import ImageRemoved, LayerUnpackFailed, PullFailed
+from . import images
+from .base import Engine
+from .hold import hold
+from .recover import LIVE
+from .remove import remove_held
+
+
+async def clean_up(engine: Engine, given: str, *, remove: bool = False) -> None:
+    """What conmon's exit command leaves to a full engine: mount, network, and --rm. A container
+    that is gone, or that runs again by now, is left alone."""
+    try:
+        async with hold(engine, given) as held:
+            if held.state != "exited":
+                return
+            if remove or held.row["remove"]:
+                await remove_held(held)
+            elif held.row["bundle"] and (held.row["netns"] or held.row["mounted"]):
+                await held.clean_up()
+                await held.journal.flush()
+    except NotFound:
+        return
+
+
+async def recover(engine: Engine) -> list[str]:
+    """Hold every container once, and close the open intents of images, layers and transfers.
+    Returns a line for each thing that was mended."""
+    mended = []
+    for row in await engine.store.rows("SELECT * FROM containers ORDER BY created"):
+        before = row["state"]
+        try:
+            async with hold(engine, row["id"]) as held:
+                after = held.state
+                if after == "exited" and before in LIVE and held.row["remove"]:
+                    await remove_held(held)
+                    after = "removed"
+        except NotFound:
+            after = "removed"
+        if after != before:
+            mended.append(f"container {row['name']}: {before} -> {after}")
+    mended += await _images(engine)
+    return mended
+
+
+async def _images(engine: Engine) -> list[str]:
+    """Open intents outside containers. The images lock, taken alone, says that nobody who wrote
+    one of them is still at work."""
+    mended = []
+    async with engine.locks.named(f"{engine.layout.run}/locks/images"):
+        journal = engine.journal()
+        for intent in await engine.store.rows("SELECT * FROM intents ORDER BY seq"):
+            stream, data = intent["stream"], intent["data"]
+            noun = stream.partition("/")[0]
+            why = "the command was killed"
+            if noun == "layer":
+                await engine.storage(data["driver"]).remove_layer(data["chain_id"])
+                await journal.write(stream, LayerUnpackFailed(error=why))
+            elif noun == "transfer":
+                await journal.write(stream, PullFailed(error=why))
+            elif noun == "image":
+                gone = [tuple(pair) for pair in data["layers"]]
+                await images.delete(engine, journal, data["blobs"], gone)
+                await journal.write(stream, ImageRemoved())
+            elif noun == "exec":
+                await journal.write(stream, ExecFailed(error=why))
+            else:
+                continue
+            mended.append(f"{noun} {stream.partition('/')[2][:40]}: closed")
+    return mended
