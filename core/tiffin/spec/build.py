@@ -7,7 +7,8 @@ podman-run(1), containers.conf(5).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from msgspec import Struct
@@ -16,8 +17,9 @@ from ..errors import UserError
 from ..hooks import Origin
 from ..options import ContainerOptions
 from . import capabilities, mounts, paths, resources, rlimits, seccomp
-from .draft import Draft, token
+from .draft import Draft
 from .facts import HostFacts
+from .origins import token
 from .users import User
 
 VERSION = "1.0.2"
@@ -43,8 +45,12 @@ MASKED = (
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
-INIT_PLACE = "/run/podman-init"
-"""Where --init puts its program in the container: the place that podman's users know."""
+INIT_PLACE = "/dev/init"
+"""Where --init puts its program in the container: on a tmpfs, so that the mount point is not left
+in the copy-on-write layer (podman's, /run/podman-init, is)."""
+
+INIT_PLACE_BESIDE = "/run/tiffin-init"
+"""The same where the user brings a /dev: nothing may be left in that one."""
 
 DEFAULT_DEVICES = (
     ("c", 1, 3, "null"),
@@ -122,8 +128,8 @@ def _command(
         arguments, args_source = list(options.command), "user"
     if not entrypoint and not arguments:
         raise UserError(
-            f"no command given, and image {options.image} has none",
-            hint="name one after the image",
+            "no command given: image has neither ENTRYPOINT nor CMD",
+            hint=f"name one after {options.image}",
         )
     if not (entrypoint + arguments)[0]:
         raise UserError("the command is an empty string")
@@ -147,8 +153,16 @@ def check(options: ContainerOptions, image_config: Mapping[str, Any]) -> None:
     if options.workdir and not options.workdir.startswith("/"):
         raise UserError(f"--workdir {options.workdir!r} is not an absolute path")
     for name, _ in options.env:
-        if not name or "=" in name or "\0" in name:
+        if not name or "=" in name:
             raise UserError(f"--env {name!r} is not a variable name")
+    for flag, text in _texts(options):
+        if "\0" in text:
+            raise UserError(f"{flag} {text!r} contains a NUL byte")
+        if not text.isascii() and _undecodable(text):
+            raise UserError(f"{flag} {text!r} is not UTF-8", hint="config.json can hold no other")
+    if options.hostname and options.uts == "host":
+        raise UserError("--hostname does not go with --uts host: it would rename this machine")
+    sysctls(options)
     for flag, value, allowed in (
         ("--pid", options.pid, ("", "host", "private")),
         ("--ipc", options.ipc, ("", "host", "private", "shareable", "none")),
@@ -157,6 +171,52 @@ def check(options: ContainerOptions, image_config: Mapping[str, Any]) -> None:
     ):
         if value not in allowed:
             raise UserError(f"{flag} {value!r}", hint=f"one of {', '.join(allowed[1:])}")
+
+
+def _texts(options: ContainerOptions) -> Iterator[tuple[str, str]]:
+    """(flag, text) of all that the user may write freely and that goes into config.json."""
+    yield from (("the command's", word) for word in (*(options.entrypoint or ()), *options.command))
+    for flag, pairs in (
+        ("--env", options.env),
+        ("--annotation", options.annotations),
+        ("--sysctl", options.sysctls),
+    ):
+        yield from ((flag, f"{name}={value}") for name, value in pairs)
+    yield from (("--security-opt", text) for text in options.security_opt)
+    yield from (("-v", text) for mount in options.mounts for text in (mount.source, mount.target))
+    yield from (("-v", text) for mount in options.mounts for text in mount.options)
+    yield from (("--device", device.target or device.source) for device in options.devices)
+    yield ("--workdir", options.workdir)
+    yield ("--hostname", options.hostname)
+
+
+def _undecodable(text: str) -> bool:
+    """True for bytes that Python could only keep as surrogates (PEP 383)."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+IPC_SYSCTLS = frozenset(
+    "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax "
+    "kernel.shmmni kernel.shm_rmid_forced".split()
+)
+"""What ipc_namespaces(7) has for each namespace; fs.mqueue.* as well."""
+
+
+def sysctls(options: ContainerOptions) -> None:
+    """Only kernel parameters of a namespace that the container has for itself may be set: the
+    others are the host's. Error: UserError."""
+    for name, _ in options.sysctls:
+        if name.startswith("net."):
+            flag, shared = "--network", options.network == "host"
+        elif name in IPC_SYSCTLS or name.startswith("fs.mqueue."):
+            flag, shared = "--ipc", options.ipc == "host"
+        else:
+            raise UserError(
+                f"--sysctl {name}: it belongs to the host, not to a container",
+                hint="net.*, fs.mqueue.*, kernel.msg*, kernel.sem and kernel.shm* can be set",
+            )
+        if shared:
+            raise UserError(f"--sysctl {name}: with {flag} host it would change this machine")
 
 
 def security(options: ContainerOptions) -> dict[str, list[str]]:
@@ -174,6 +234,8 @@ def security(options: ContainerOptions) -> dict[str, list[str]]:
             )
         if name != "no-new-privileges" and not value:
             raise UserError(f"--security-opt {name} needs a value")
+        if name == "mask" and not all(path.startswith("/") for path in value.split(":")):
+            raise UserError(f"--security-opt {option}: not a list of absolute paths")
         found.setdefault(name, []).append(value)
     return found
 
@@ -181,7 +243,7 @@ def security(options: ContainerOptions) -> dict[str, list[str]]:
 def build(request: SpecRequest) -> Spec:
     """The document and the origin of every field. Error: UserError."""
     draft = Draft()
-    draft.put("/ociVersion", VERSION)
+    draft.put("/ociVersion", VERSION, "engine", "runtime specification that is written")
     chosen_security = security(request.options)
     granted = _capabilities(draft, request)
     _process(draft, request, chosen_security)
@@ -212,13 +274,12 @@ def _capabilities(draft: Draft, request: SpecRequest) -> list[str]:
     draft.put(f"{where}/bounding", granted, source, detail)
     # A process that is not root starts without: what it may regain is in the bounding set.
     own = granted if request.user.uid == 0 else []
-    if request.user.uid != 0 and not options.privileged:
-        own = sorted(set(granted) & {capabilities.full_name(n, "") for n in options.cap_add})
+    if request.user.uid != 0:
+        source, detail = "engine", "a user who is not root starts with none"
     draft.put(f"{where}/effective", own, source, detail)
     draft.put(f"{where}/permitted", own, source, detail)
     draft.put(f"{where}/inheritable", [], "engine", "always empty (CVE-2022-24769)")
-    ambient = own if request.user.uid != 0 and not options.privileged else []
-    draft.put(f"{where}/ambient", ambient, "engine", "what --cap-add gives to a user")
+    draft.put(f"{where}/ambient", [], "engine", "always empty, as it needs inheritable ones")
     return granted
 
 
@@ -238,7 +299,7 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
         draft.put("/process/user/additionalGids", list(user.additional_gids), source, why)
     entrypoint, arguments, entry_source, args_source = _command(options, config)
     if options.init:
-        draft.add("/process/args", INIT_PLACE, "user", "--init")
+        draft.add("/process/args", _init_place(options), "user", "--init")
         draft.add("/process/args", "--", "user", "--init")
     names = {"image": ("Entrypoint", "Cmd"), "user": ("--entrypoint", "command line")}
     for word in entrypoint:
@@ -268,6 +329,11 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
     if chosen.get("apparmor") and chosen["apparmor"][-1] != "unconfined":
         profile = chosen["apparmor"][-1]
         draft.put("/process/apparmorProfile", profile, "user", "--security-opt apparmor")
+
+
+def _init_place(options: ContainerOptions) -> str:
+    brought = any(paths.clean(mount.target) == "/dev" for mount in options.mounts)
+    return INIT_PLACE_BESIDE if brought else INIT_PLACE
 
 
 def _environment(draft: Draft, request: SpecRequest) -> None:
@@ -318,12 +384,16 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
         host_ipc=options.ipc == "host",
         host_pid=options.pid == "host",
         writable_sys=options.privileged,
-        cgroup_v2=request.facts.cgroup_v2,
-        mount_label=request.mount_label,
+        rootless=request.facts.rootless,
+        proc_options=[
+            option
+            for value in security(options).get("proc-opts", ())
+            for option in value.split(",")
+        ],
     )
     if options.init:
         place = {
-            "destination": INIT_PLACE,
+            "destination": _init_place(options),
             "type": "bind",
             "source": request.init_program,
             "options": ["bind", "rprivate", "ro"],
@@ -343,9 +413,9 @@ def _annotations(draft: Draft, request: SpecRequest) -> None:
         source = "user" if request.options.stop_signal else "image"
         key = token("org.opencontainers.image.stopSignal")
         draft.put(f"{where}/{key}", str(signal), source, "stop signal")
-    draft.put(f"{where}/io.container.manager", "tiffin")
-    draft.put(f"{where}/org.tiffin.name", request.name)
-    draft.put(f"{where}/org.tiffin.image", request.options.image)
+    draft.put(f"{where}/io.container.manager", "tiffin", "engine", "who wrote this")
+    draft.put(f"{where}/org.tiffin.name", request.name, "engine", "name of the container")
+    draft.put(f"{where}/org.tiffin.image", request.options.image, "user", "IMAGE")
     for name, value in request.options.annotations:
         draft.put(f"{where}/{token(name)}", value, "user", "--annotation")
 
@@ -355,16 +425,18 @@ def _linux(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]) 
     draft.put("/linux/cgroupsPath", request.cgroup, "engine", "cgroup of the container")
     _namespaces(draft, request)
     _devices(draft, request)
-    for pointer, value, flag in resources.entries(options.resources, request.facts.cpus):
+    for pointer, value, flag in resources.entries(
+        options.resources, request.facts.cpus, swap_counted=request.facts.memory_swap
+    ):
         source = "user" if flag else "engine"
         draft.put(f"/linux/resources{pointer}", value, source, flag or "default")
-    sysctls: dict[str, tuple[str, str, str]] = {}
+    settings: dict[str, tuple[str, str, str]] = {}
     if options.network != "host" and not request.facts.rootless:
         # Lets ping work without a raw socket (containers.conf(5), default_sysctls).
-        sysctls["net.ipv4.ping_group_range"] = ("0 0", "engine", "ping without CAP_NET_RAW")
+        settings["net.ipv4.ping_group_range"] = ("0 0", "engine", "ping without CAP_NET_RAW")
     for name, value in options.sysctls:
-        sysctls[name] = (value, "user", "--sysctl")
-    for name, (value, source, detail) in sysctls.items():
+        settings[name] = (value, "user", "--sysctl")
+    for name, (value, source, detail) in settings.items():
         draft.put(f"/linux/sysctl/{token(name)}", value, source, detail)
     if request.mount_label:
         draft.put("/linux/mountLabel", request.mount_label, "engine", "label provider")
@@ -377,10 +449,10 @@ def _linux(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]) 
     else:
         for pointer, standard in (("maskedPaths", MASKED), ("readonlyPaths", READ_ONLY)):
             for path in standard:
-                if path not in unmask:
+                if not any(fnmatchcase(path, pattern) for pattern in unmask):
                     draft.add(f"/linux/{pointer}", path, "engine", "default")
     for path in mask:
-        draft.add("/linux/maskedPaths", path, "user", "--security-opt mask")
+        draft.add("/linux/maskedPaths", paths.clean(path), "user", "--security-opt mask")
 
 
 def _namespaces(draft: Draft, request: SpecRequest) -> None:
@@ -394,7 +466,8 @@ def _namespaces(draft: Draft, request: SpecRequest) -> None:
     ):
         if not shared:
             given = bool(flag and getattr(options, flag.removeprefix("--")))
-            draft.add(where, {"type": kind}, "user" if given else "engine", flag if given else "")
+            source, detail = ("user", flag) if given else ("engine", "default")
+            draft.add(where, {"type": kind}, source, detail)
     if options.network != "host":
         namespace = {"type": "network"}
         if request.netns:
@@ -421,7 +494,7 @@ def _devices(draft: Draft, request: SpecRequest) -> None:
             "type": device.type,
             "major": device.major,
             "minor": device.minor,
-            "fileMode": device.mode,
+            "fileMode": device.mode & 0o7777,
             "uid": device.uid,
             "gid": device.gid,
         }

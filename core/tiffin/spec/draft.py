@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..hooks import Origin
-
-ENGINE = Origin("engine")
+from .origins import split
 
 
 class Draft:
@@ -36,34 +34,3 @@ class Draft:
         items = node.setdefault(last, [])
         items.append(value)
         self.origins[f"{pointer}/{len(items) - 1}"] = Origin(source, detail)
-
-
-def split(pointer: str) -> list[str]:
-    """Reference tokens of a JSON pointer (RFC 6901, section 4)."""
-    if not pointer.startswith("/"):
-        raise ValueError(f"{pointer!r} does not begin with /")
-    return [token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
-
-
-def token(name: str) -> str:
-    """A name as a reference token."""
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-def origin_of(origins: Mapping[str, Origin], pointer: str) -> Origin | None:
-    """The origin of a field: its own, or that of the nearest object around it."""
-    while pointer:
-        found = origins.get(pointer)
-        if found is not None:
-            return found
-        pointer = pointer.rpartition("/")[0]
-    return None
-
-
-def leaves(value: Any, pointer: str = "") -> list[tuple[str, Any]]:
-    """(pointer, value) of everything that is neither object nor array, and of empty ones."""
-    if isinstance(value, dict) and value:
-        return [x for k, v in value.items() for x in leaves(v, f"{pointer}/{token(str(k))}")]
-    if isinstance(value, list) and value:
-        return [x for i, v in enumerate(value) for x in leaves(v, f"{pointer}/{i}")]
-    return [(pointer, value)]

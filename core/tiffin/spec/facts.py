@@ -14,6 +14,7 @@ from . import rlimits, seccomp
 from .capabilities import from_mask
 
 SYS_RESOURCE = "CAP_SYS_RESOURCE"
+V1_SWAP = "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"
 
 
 class HostFacts(Struct, frozen=True):
@@ -34,6 +35,7 @@ class HostFacts(Struct, frozen=True):
     seccomp_source: str
     rootless: bool
     memory_swap: bool = True
+    """Whether the kernel counts swap: without it a limit of memory plus swap cannot be set."""
 
 
 @functools.cache
@@ -61,8 +63,9 @@ def gather() -> HostFacts:
         if number is not None:
             limits[name] = resource.getrlimit(number)[1]
     capabilities = available_capabilities()
+    unified = cgroup_v2()
     return HostFacts(
-        cgroup_v2=cgroup_v2(),
+        cgroup_v2=unified,
         hard_limits=limits,
         capabilities=capabilities,
         may_raise_limits=_effective(SYS_RESOURCE),
@@ -73,6 +76,7 @@ def gather() -> HostFacts:
         seccomp_profile=profile,
         seccomp_source=source,
         rootless=os.geteuid() != 0,
+        memory_swap=unified or os.path.exists(V1_SWAP),
     )
 
 

@@ -22,7 +22,6 @@ PROPAGATION = frozenset(
     "private rprivate shared rshared slave rslave unbindable runbindable".split()
 )
 RELABEL = frozenset(("z", "Z"))
-OWNER = frozenset(("U",))
 IGNORED = frozenset(("copy", "nocopy", "consistent", "cached", "delegated"))
 """Docker's words for other platforms and for volumes: without effect on a bind mount here."""
 
@@ -43,49 +42,52 @@ def engine_mounts(
     host_ipc: bool,
     host_pid: bool,
     writable_sys: bool,
-    cgroup_v2: bool,
-    mount_label: str,
+    rootless: bool,
+    proc_options: Sequence[str] = (),
 ) -> list[Placed]:
     """What every container gets (runtime-spec, config-linux.md#default-filesystems); `files` are
     (destination, source) pairs for /etc/hosts and its like."""
-    label = [f'context="{mount_label}"'] if mount_label else []
-    made = [_mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev")]
-    if host_pid:
+    made = [_mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev", *proc_options)]
+    if host_pid and rootless:
+        # Neither may it mount the host's processes or queues anew.
         made = [_mount("/proc", "bind", "/proc", "rbind", "nosuid", "noexec", "nodev")]
     made.append(
         _mount(
             "/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "strictatime", "mode=755", "size=65536k",
-            *label,
         )
     )  # fmt: skip
     access = "rw" if writable_sys else "ro"
-    if host_network:
-        # sysfs shows the network namespace that mounts it, and ours is not the container's own.
+    if host_network and rootless:
+        # A user namespace may not mount sysfs for a network namespace that is not its own.
         made.append(
             _mount("/sys", "bind", "/sys", "rprivate", "nosuid", "noexec", "nodev", access, "rbind")
         )
     else:
+        # Never the host's own by bind mount where it can be avoided: `ro` does not reach the mounts
+        # inside it, and the host's cgroups would be there to write to.
         made.append(_mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", access))
     made.append(
         _mount(
             "/dev/pts", "devpts", "devpts",
-            "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", *label,
+            "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5",
         )
     )  # fmt: skip
-    if host_ipc:
+    if host_ipc and rootless:
         made.append(
             _mount("/dev/mqueue", "bind", "/dev/mqueue", "bind", "nosuid", "noexec", "nodev")
         )
-        made.append(_mount("/dev/shm", "bind", "/dev/shm", "bind", "nosuid", "noexec", "nodev"))
     else:
         made.append(_mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"))
+    if host_ipc:
+        made.append(_mount("/dev/shm", "bind", "/dev/shm", "bind", "nosuid", "noexec", "nodev"))
+    else:
         made.append(
             _mount(
                 "/dev/shm", "tmpfs", "shm",
-                "nosuid", "noexec", "nodev", "mode=1777", f"size={shm_size or SHM_SIZE}", *label,
+                "nosuid", "noexec", "nodev", "mode=1777", f"size={shm_size or SHM_SIZE}",
             )
         )  # fmt: skip
-    if not host_network:
+    if not (host_network and rootless):
         made.append(
             _mount(
                 "/sys/fs/cgroup", "cgroup", "cgroup",
@@ -136,6 +138,9 @@ def user_mounts(asked: Sequence[Mount]) -> list[Placed]:
 
 def _bind_options(options: Sequence[str], shown: str) -> list[str]:
     kept = []
+    for pair in (("exec", "noexec"), ("dev", "nodev"), ("suid", "nosuid"), ("ro", "rw")):
+        if pair[0] in options and pair[1] in options:
+            raise UserError(f"{shown}: both {pair[0]} and {pair[1]}")
     for option in options:
         if option in RELABEL or option in IGNORED or not option:
             continue
@@ -143,8 +148,6 @@ def _bind_options(options: Sequence[str], shown: str) -> list[str]:
             allowed = "ro, rw, z, Z, exec, noexec, nodev, nosuid, rprivate, rshared, rslave, ..."
             raise UserError(f"{shown}: no such option {option!r}", hint=allowed)
         kept.append(option)
-    if "ro" in kept and "rw" in kept:
-        raise UserError(f"{shown}: both ro and rw")
     if "ro" not in kept and "rw" not in kept:
         kept.append("rw")
     if not PROPAGATION & set(kept):
@@ -181,12 +184,10 @@ def place(engine: Sequence[Placed], user: Sequence[Placed]) -> list[Placed]:
     """All of them, a mount before those inside it; the user's replace the engine's at a place."""
     taken = {clean(p.mount["destination"]) for p in user}
     kept = [p for p in engine if p.mount["destination"] not in taken]
-    outer = [p for p in kept if p.mount["destination"].count("/") <= 1]
-    inner = [p for p in kept if p.mount["destination"].count("/") > 1]
-    by_depth = sorted(user, key=lambda p: p.mount["destination"].rstrip("/").count("/"))
-    # An inner mount of the engine's (/dev/shm, /etc/hosts) must lie over a user's outer one (/etc).
-    return [*outer, *(p for p in by_depth if _depth(p) <= 1), *inner,
-            *(p for p in by_depth if _depth(p) > 1)]  # fmt: skip
+    if "/dev" in taken:
+        # A device directory that the user brings has these already (podman does the same).
+        kept = [p for p in kept if p.mount["destination"] not in ("/dev/pts", "/dev/mqueue")]
+    return sorted([*kept, *user], key=_depth)
 
 
 def _depth(placed: Placed) -> int:

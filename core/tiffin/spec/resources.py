@@ -18,8 +18,13 @@ LEAST_MEMORY = 512 * 1024
 """Bytes; what runc needs to start a process at all is a good deal more."""
 
 
-def entries(asked: Resources, cpus: int) -> Iterator[tuple[str, Any, str]]:
-    """(pointer below /linux/resources, value, flag or "") for each limit. Error: UserError."""
+def entries(
+    asked: Resources, cpus: int, *, swap_counted: bool = True
+) -> Iterator[tuple[str, Any, str]]:
+    """(pointer below /linux/resources, value, flag or "") for each limit. Error: UserError.
+
+    `swap_counted`: whether the kernel can limit memory plus swap at all.
+    """
     if asked.memory:
         if asked.memory < LEAST_MEMORY:
             raise UserError(f"--memory {asked.memory}: at least 512k are needed")
@@ -29,8 +34,13 @@ def entries(asked: Resources, cpus: int) -> Iterator[tuple[str, Any, str]]:
         raise UserError("--memory-swap is memory plus swap: it cannot be less than --memory")
     if swap and not asked.memory:
         raise UserError("--memory-swap needs --memory")
+    if swap and not swap_counted:
+        raise UserError("--memory-swap: this kernel does not count swap", hint="swapaccount=1")
     if swap:
         yield "/memory/swap", swap, "--memory-swap"
+    elif asked.memory and swap_counted:
+        # As much swap as memory, which is what podman and docker mean by --memory alone.
+        yield "/memory/swap", 2 * asked.memory, "--memory"
     if asked.memory_reservation:
         if asked.memory and asked.memory_reservation > asked.memory:
             raise UserError("--memory-reservation is above --memory")
@@ -44,6 +54,12 @@ def entries(asked: Resources, cpus: int) -> Iterator[tuple[str, Any, str]]:
         yield "/cpu/period", PERIOD, "--cpus"
     if asked.cpu_shares:
         yield "/cpu/shares", asked.cpu_shares, "--cpu-shares"
+    for flag, value in (
+        ("--cpuset-cpus", asked.cpuset_cpus),
+        ("--cpuset-mems", asked.cpuset_mems),
+    ):
+        if value.strip("0123456789,-"):
+            raise UserError(f"{flag} {value!r} is not a list of numbers", hint="for example 0-2,4")
     if asked.cpuset_cpus:
         yield "/cpu/cpus", asked.cpuset_cpus, "--cpuset-cpus"
     if asked.cpuset_mems:

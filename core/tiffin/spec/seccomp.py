@@ -6,10 +6,11 @@ kernel; the specification (config-linux.md#seccomp) has none, so they are resolv
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping
 from typing import Any
+
+import msgspec
 
 from ..errors import UserError
 
@@ -54,7 +55,7 @@ def resolve(
             for rule in profile.get("syscalls") or ()
             if _applies(rule, capabilities, go_name, kernel)
         ]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"not a seccomp profile: {error!r}") from None
     return result
 
@@ -103,10 +104,10 @@ def load(path: str) -> dict[str, Any]:
     """A profile from a file. Error: UserError that names it."""
     try:
         with open(path, "rb") as file:
-            profile = json.load(file)
+            profile = msgspec.json.decode(file.read())
     except OSError as error:
         raise UserError(f"--security-opt seccomp={path}: {error.strerror}") from None
-    except ValueError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--security-opt seccomp={path}: not JSON: {error}") from None
     if not isinstance(profile, dict) or "defaultAction" not in profile:
         raise UserError(f"--security-opt seccomp={path}: not a seccomp profile")

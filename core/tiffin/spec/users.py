@@ -60,19 +60,22 @@ def read(root: str, path: str) -> str:
         while left > 0 and (part := os.read(fd, min(left, 1 << 16))):
             parts.append(part)
             left -= len(part)
-        return b"".join(parts).decode("utf-8", "surrogateescape")
+        return b"".join(parts).decode("utf-8", "replace")
     finally:
         os.close(fd)
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and int(text) <= MAX_ID else None
+    # Ten digits are enough, and int() refuses thousands of them with an error of its own.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
+        return None
+    return int(text) if int(text) <= MAX_ID else None
 
 
 def parse_passwd(text: str) -> list[Account]:
     """passwd(5); lines that are none are passed over."""
     accounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         fields = line.split(":")
         if len(fields) < 4:
             continue
@@ -86,7 +89,7 @@ def parse_passwd(text: str) -> list[Account]:
 def parse_group(text: str) -> list[Group]:
     """group(5); lines that are none are passed over."""
     groups = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         fields = line.split(":")
         if len(fields) < 3:
             continue
@@ -111,7 +114,7 @@ def resolve(given: str, passwd: str, group: str, group_add: Sequence[str] = ()) 
     if account is None:
         uid = _number(wanted)
         if uid is None:
-            raise UserError(f"no user {wanted!r} in the image", hint="see its /etc/passwd")
+            raise UserError(f"no user {wanted[:64]!r} in the image", hint="see its /etc/passwd")
         account = next((a for a in accounts if a.uid == uid), Account("", uid, 0, ""))
     gid = account.gid
     extra: list[int] = []
@@ -120,8 +123,13 @@ def resolve(given: str, passwd: str, group: str, group_add: Sequence[str] = ()) 
     elif account.name:
         extra = [g.gid for g in groups if account.name in g.members]
     extra += [_group(name, groups) for name in group_add]
-    home = account.home if account.home.startswith("/") else "/"
-    unique = tuple(dict.fromkeys(x for x in extra if x != gid))
+    usable = account.home.startswith("/") and "\0" not in account.home
+    home = account.home if usable else "/"
+    if account.uid != 0:
+        # Without its own group among these, a process could drop that group and so get round files
+        # that deny access to it (CVE-2022-2989).
+        extra.insert(0, gid)
+    unique = tuple(dict.fromkeys(extra))
     return User(account.uid, gid, unique, home, account.name)
 
 
@@ -129,7 +137,7 @@ def _group(wanted: str, groups: Sequence[Group]) -> int:
     found = next((g.gid for g in groups if g.name == wanted), None)
     number = _number(wanted) if found is None else found
     if number is None:
-        raise UserError(f"no group {wanted!r} in the image", hint="see its /etc/group")
+        raise UserError(f"no group {wanted[:64]!r} in the image", hint="see its /etc/group")
     return number
 
 
