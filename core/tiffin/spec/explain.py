@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..hooks import Origin
-from .draft import leaves, origin_of
+from .origins import leaves, origin_of
 
 WIDTH = 100
 
