@@ -15,7 +15,7 @@ from msgspec import Struct
 from .. import conmon, programs
 from ..errors import DriverError, UserError
 from ..hooks import Amendment, Attachment
-from ..images.manifest import digest_of
+from ..images import digest
 from ..options import ContainerOptions, Device
 from ..spec import amend, build, facts, files, seccomp, users
 from ..spec.build import HostDevice, Spec, SpecRequest
@@ -54,7 +54,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     options = options_of(held)
     directory = row["directory"]
     rootfs = row["mounted"] or engine.storage(row["storage_driver"]).mount_path(held.id)
-    image_config = images.read_config(engine, row["image_id"]).config
+    image_config = dict(images.read_config(engine, row["image_id"]).config)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname)
     request = SpecRequest(
@@ -86,7 +86,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     _write(f"{directory}/config.json", data)
     _write(f"{directory}/origins.json", msgspec.json.encode(spec.origins))
     made = await conmon.create(monitor(held, options))
-    return Made(made.pid, made.conmon_pid, digest_of(data))
+    return Made(made.pid, made.conmon_pid, digest.of(data))
 
 
 def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:

@@ -22,7 +22,7 @@ from ..events.image import (
     PullFinished,
     PullPlanned,
 )
-from ..images import manifest, reference
+from ..images import manifest, platform, reference
 from ..images.manifest import ImageConfig
 from ..store import queries
 from ..transfer import Fetched, Layer, Progress
@@ -61,10 +61,7 @@ async def in_use(engine: Engine) -> AsyncIterator[None]:
 
 async def find(engine: Engine, given: str) -> queries.Row | None:
     """An image by name, id, unique prefix or digest. Errors: UserError, Conflict (ambiguous)."""
-    names: Sequence[str] = ()
-    if not queries.is_hex(given.removeprefix("sha256:")) or len(given) < 12:
-        names = reference.candidates(given)
-    for name in names:
+    for name in candidates(given):
         found = await engine.store.rows(queries.IMAGE_BY_TAG, (name,))
         if found:
             return found[0]
@@ -75,11 +72,18 @@ async def find(engine: Engine, given: str) -> queries.Row | None:
         if found:
             return queries.one(found, given, "image")
     wanted = given.partition("@")[2] or given
-    if manifest.is_digest(wanted):
+    if wanted.startswith("sha256:"):
         found = await engine.store.rows(queries.IMAGE_BY_MANIFEST, (wanted, wanted))
         if found:
             return found[0]
     return None
+
+
+def candidates(given: str) -> Sequence[str]:
+    """Full names that a text may stand for; none for what can only be an id."""
+    if given.startswith("sha256:"):
+        return ()
+    return reference.candidates(given)
 
 
 async def need(engine: Engine, given: str) -> queries.Row:
@@ -94,6 +98,11 @@ def read_config(engine: Engine, image_id: str) -> ImageConfig:
     """The config blob of an image. Errors: NotFound, Corrupt, ImageError."""
     content = ContentStore(engine.layout.blobs)
     return manifest.parse_config(content.read(image_id, manifest.MAX_CONFIG))
+
+
+def wanted_platform(given: str) -> platform.Platform:
+    """--platform, or this machine's."""
+    return platform.parse(given) if given else platform.host()
 
 
 async def obtain(engine: Engine, given: str, *, driver: str, pull: Pull) -> Usable:
@@ -116,14 +125,14 @@ async def obtain(engine: Engine, given: str, *, driver: str, pull: Pull) -> Usab
     described = tuple(msgspec.convert(layer, Layer) for layer in row["layers"])
     await unpacked.ensure(engine, engine.journal(), driver, described)
     config = read_config(engine, row["id"])
-    manifest.check_platform(config, manifest.parse_platform(pull.platform))
+    manifest.check_platform(config, wanted_platform(pull.platform))
     tags = await engine.store.rows("SELECT name FROM tags WHERE image=?", (row["id"],))
-    candidates = [] if queries.is_hex(given) else reference.candidates(given)
-    named = [tag["name"] for tag in tags if tag["name"] in candidates] or [t["name"] for t in tags]
+    names = [tag["name"] for tag in tags]
+    named = [name for name in names if name in candidates(given)] or names
     return Usable(
         id=row["id"],
         name=named[0] if named else row["id"][7:19],
-        config=config.config,
+        config=dict(config.config),
         layers=tuple(layer.chain_id for layer in described),
     )
 
@@ -232,7 +241,7 @@ async def _register(
                 os=fetched.config.os,
                 created=_time(fetched.config.created),
                 size=size,
-                labels=fetched.config.labels,
+                labels=dict(fetched.config.config.get("Labels") or {}),
                 layers=tuple(msgspec.to_builtins(layer) for layer in fetched.layers),
             ),
         )
@@ -258,10 +267,10 @@ async def tag(engine: Engine, given: str, names: Sequence[str]) -> None:
     row = await need(engine, given)
     journal = engine.journal()
     for name in names:
-        full = reference.parse(name, reference.LOCAL)
-        if full.digest or not full.tagged:
+        full = reference.local(name)
+        if full.digest:
             raise UserError(f"{name!r} has a digest: a name is wanted")
-        journal.note(f"image/{row['id']}", ImageTagged(name=full.tagged))
+        journal.note(f"image/{row['id']}", ImageTagged(name=str(full)))
     await journal.flush()
 
 
@@ -272,7 +281,7 @@ async def untag(engine: Engine, given: str, names: Sequence[str] = ()) -> None:
     have = {tag["name"] for tag in tags}
     wanted = set()
     for name in names:
-        matching = have & set(reference.candidates(name))
+        matching = have & set(candidates(name))
         if not matching:
             raise NotFound(f"image {given} has no name {name!r}")
         wanted |= matching
@@ -288,7 +297,8 @@ async def remove(
     """`rmi`: take the name away; with the last one the image goes, and what only it used.
 
     `force` removes the containers that use it first, and then the image whatever its names are;
-    `every_name` alone does only the second. Returns lines as podman prints them. Errors: NotFound, Conflict while a container uses it.
+    `every_name` alone does only the second. Returns lines as podman prints them. Errors:
+    NotFound, Conflict while a container uses it.
     """
     path = f"{engine.layout.run}/locks/images"
     if force:
@@ -299,11 +309,7 @@ async def remove(
         stream = f"image/{image_id}"
         tags = await engine.store.rows("SELECT name FROM tags WHERE image=?", (image_id,))
         names = [tag["name"] for tag in tags]
-        by_name = (
-            []
-            if queries.is_hex(given.removeprefix("sha256:"))
-            else [name for name in reference.candidates(given) if name in names]
-        )
+        by_name = [name for name in candidates(given) if name in names]
         journal = engine.journal()
         if by_name and len(names) > 1:
             await journal.write(stream, ImageUntagged(name=by_name[0]))

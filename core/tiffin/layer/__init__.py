@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
 import trio
@@ -42,7 +41,7 @@ async def unpack(target: str, blob: LayerBlob, style: str = "overlay") -> LayerU
         [sys.executable, "-I", "-m", "tiffin.layer.worker"],
         stdin=json.dumps(request).encode(),
         capture_stdout=True,
-        stderr=subprocess.PIPE,
+        capture_stderr=True,
         check=False,
         cwd="/",
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
