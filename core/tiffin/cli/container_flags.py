@@ -263,7 +263,8 @@ def _variables(flag: str, items: Iterable[str]) -> Iterable[tuple[str, str]]:
 
 
 def environment(items: Iterable[str], files: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """What `-e` (`items`) and `--env-file` give. Files first, so that -e goes over them; the last value of a name counts."""
+    """What `-e` (`items`) and `--env-file` give. Files first, so that -e goes over them; the last
+    value of a name counts. Error: UserError."""
     found: dict[str, str] = {}
     for path in files:
         found.update(_variables(f"--env-file {path}:", _lines("--env-file", path)))
