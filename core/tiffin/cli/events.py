@@ -1,0 +1,268 @@
+"""`events`: the log itself, from any point of it, and for as long as one likes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from time import time_ns
+
+from .. import units
+from ..errors import Corrupt, UserError
+from ..store import queries
+from . import reads, table
+from .flags import Call, Command, Flag
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from ..layout import Layout
+
+FILTERS = ("type", "event", "container", "image", "network", "stream", "command", "label")
+BATCH = 1000
+"""Events of one query."""
+
+
+def record(row: tuple[Any, ...]) -> dict[str, Any]:
+    """An event as `--format json` prints it: a row of `events` with its JSON decoded."""
+    seq, stream, version, type_, time, command, actor, data, prev, hash_ = row
+    try:
+        actor, data = json.loads(actor), json.loads(data)
+    except (ValueError, RecursionError):
+        raise Corrupt(f"event {seq} cannot be read", hint="see tiffin events verify") from None
+    return {
+        "seq": seq,
+        "stream": stream,
+        "version": version,
+        "type": type_,
+        "time": reads.rfc3339(time),
+        "timeNano": time,
+        "command": command,
+        "actor": actor,
+        "data": data,
+        "prev": prev,
+        "hash": hash_,
+    }
+
+
+def selector(
+    given: dict[str, list[str]], connection: sqlite3.Connection | None
+) -> Callable[[dict[str, Any]], bool]:
+    """Whether an event passes: every key must match, by any of its values (labels: by all).
+
+    A container is named by name, id or prefix; one that is gone by what its events say.
+    """
+    containers: list[tuple[str, str]] = []
+    for name in given.get("container", ()):
+        found = reads.rows(connection, queries.CONTAINER_BY_NAME, (name,))
+        containers.append((name, found[0]["id"] if found else ""))
+    seen: dict[str, set[str]] = {name: {cid} if cid else set() for name, cid in containers}
+
+    def of_container(event: dict[str, Any]) -> bool:
+        kind, _, key = event["stream"].partition("/")
+        data = event["data"]
+        if kind == "exec":
+            key = data.get("container", "")
+        elif kind != "container":
+            return False
+        passed = False
+        for name, ids in seen.items():
+            if data.get("name") == name:
+                ids.add(key)
+            by_prefix = queries.is_hex(name) and key.startswith(name)
+            passed = passed or key in ids or by_prefix
+        return passed
+
+    def passes(event: dict[str, Any]) -> bool:
+        kind, _, key = event["stream"].partition("/")
+        type_ = event["type"]
+        data = event["data"]
+        if containers and not of_container(event):
+            return False
+        if "type" in given and kind not in given["type"] and type_ not in given["type"]:
+            return False
+        action = type_.partition(".")[2]
+        if "event" in given and type_ not in given["event"] and action not in given["event"]:
+            return False
+        if "stream" in given and event["stream"] not in given["stream"]:
+            return False
+        if "command" in given and event["command"] not in given["command"]:
+            return False
+        if "image" in given and not any(_of_image(kind, key, data, i) for i in given["image"]):
+            return False
+        if "network" in given and not any(
+            (kind == "network" and key.startswith(name))
+            or name in str(data.get("network", "")).split(",")
+            or data.get("config", {}).get("name") == name
+            for name in given["network"]
+        ):
+            return False
+        return table.has_labels(data.get("labels", {}), given.get("label", ()))
+
+    return passes
+
+
+def _of_image(kind: str, key: str, data: dict[str, Any], wanted: str) -> bool:
+    names = [data.get(field) for field in ("image", "image_name", "image_id", "reference", "name")]
+    if kind == "image" and key.removeprefix("sha256:").startswith(wanted.removeprefix("sha256:")):
+        return True
+    return kind in ("image", "container", "transfer") and wanted in names
+
+
+def text(event: dict[str, Any]) -> str:
+    """One line for people: time, seq, type, what it is about, and a few of its details."""
+    kind, _, key = event["stream"].partition("/")
+    short = key.removeprefix("sha256:")
+    short = short[: reads.SHORT] if queries.is_hex(short) else short
+    details = [
+        f"{name}={value}"
+        for name, value in event["data"].items()
+        if isinstance(value, (str, int)) and value not in ("", False)
+    ]
+    about = f"{kind}/{short}" if short else kind
+    more = f" ({', '.join(details)})" if details else ""
+    line = f"{event['time']} {event['seq']} {event['type']} {about}{more}"
+    return table.line(line)
+
+
+def stored(
+    connection: sqlite3.Connection | None, after: int, since: int, until: int
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of the log with a higher seq in that span of time (ns), in batches, so that no reader
+    keeps the WAL from being checkpointed for long."""
+    while connection is not None:
+        rows = connection.execute(
+            "SELECT * FROM events WHERE seq>? AND time BETWEEN ? AND ? ORDER BY seq LIMIT ?",
+            (after, since, until, BATCH),
+        ).fetchall()
+        if not rows:
+            return
+        yield from rows
+        after = rows[-1][0]
+
+
+def follow(layout: Layout, after: int, since: int, until: int) -> Iterator[tuple[Any, ...]]:
+    """`stored`, and then whatever is added, until the time `until`. Sleeps on inotify: the WAL is
+    written by every commit."""
+    import os
+
+    from .. import inotify
+
+    with inotify.Inotify() as watcher:
+        folder = layout.root
+        while not os.path.isdir(folder):  # nothing was ever made: wait for its first directory
+            folder = os.path.dirname(folder)
+        watcher.watch(folder, inotify.ENTRIES | inotify.MODIFY)
+        watched = folder
+        connection = None
+        while True:
+            if watched != layout.root and os.path.isdir(layout.root):
+                watcher.watch(layout.root, inotify.ENTRIES | inotify.MODIFY)
+                watched = layout.root
+            if connection is None:
+                connection = _opened(layout)
+            for row in stored(connection, after, since, until):
+                after = row[0]
+                yield row
+            left = (until - time_ns()) / units.SECOND
+            if left <= 0:
+                return
+            watcher.wait(min(left, 86400.0))
+            watcher.events()
+
+
+def _opened(layout: Layout) -> sqlite3.Connection | None:
+    """The store, once its tables are there."""
+    connection = reads.store(layout)
+    if connection is not None and not connection.execute("PRAGMA user_version").fetchone()[0]:
+        connection.close()
+        return None
+    return connection
+
+
+FOREVER = (1 << 63) - 1
+
+
+def run(call: Call) -> int:
+    options = call.options
+    given = table.filters(options["filter"], FILTERS)
+    now = time_ns()
+    since = units.parse_time(options["since"], now, "--since") if options["since"] else 0
+    until = units.parse_time(options["until"], now, "--until") if options["until"] else FOREVER
+    after = options["after"]
+    if after < 0:
+        raise UserError(f"--after {after} is not the seq of an event")
+    connection = reads.store(call.layout)
+    passes = selector(given, connection)
+    template = options["format"]
+    if options["follow"]:
+        rows = follow(call.layout, after, since, until)
+    else:
+        rows = stored(connection, after, since, until)
+    for row in rows:
+        event = record(row)
+        if not passes(event):
+            continue
+        if template == "json":
+            line = json.dumps(event, separators=(",", ":"))
+        elif template:
+            from . import gotemplate
+
+            line = gotemplate.render(template, event)
+        else:
+            line = text(event)
+        sys.stdout.write(line + "\n")
+        if options["follow"]:
+            sys.stdout.flush()
+    return 0
+
+
+EVENTS = Command(
+    "events",
+    "",
+    "Print the log of events: all that was planned, done, and by whom",
+    (
+        Flag("since", "", "str", "TIME", "Only from this time on: 10m, or RFC 3339"),
+        Flag("until", "", "str", "TIME", "Only up to this time"),
+        Flag("after", "", "int", "SEQ", "Only events with a higher seq: a cursor", 0),
+        Flag("filter", "f", "list", "KEY=VALUE", f"Show only what matches: {', '.join(FILTERS)}"),
+        Flag("format", "", "str", "TEMPLATE", "`json` (one object a line), or a Go template"),
+        Flag("follow", help="Wait for more"),
+    ),
+    (0, 0),
+    (
+        "tiffin events --since 1h",
+        "tiffin events --follow --after 120 --format json",
+        "tiffin events --filter container=web --filter event=exited",
+        "tiffin events verify",
+    ),
+    run,
+)
+
+
+def run_verify(call: Call) -> int:
+    from ..store import log, sync  # the chain's rules
+
+    connection = reads.store(call.layout)
+    if connection is None:
+        sys.stdout.write("OK\n")
+        return 0
+    problems = log.verify(sync.events(connection))
+    for _, problem in problems:
+        sys.stdout.write(problem + "\n")
+    if not problems:
+        sys.stdout.write("OK\n")
+    return 1 if problems else 0
+
+
+VERIFY = Command(
+    "events verify",
+    "",
+    "Check the chain of hashes over all events; exit code 1 when one was altered or removed",
+    (),
+    (0, 0),
+    ("tiffin events verify",),
+    run_verify,
+)
