@@ -5,6 +5,12 @@ from __future__ import annotations
 import sys
 from time import time_ns
 
+from ..errors import UserError
+from ..store import queries
+from ..units import human_ago, human_duration
+from . import reads, table
+from .flags import Call, Command, Flag
+
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     import sqlite3
@@ -12,12 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..store.queries import Row
-
-from ..errors import UserError
-from ..store import queries
-from ..units import human_ago, human_duration
-from . import reads, table
-from .flags import Call, Command, Flag
 
 HEADINGS = {
     "ID": "CONTAINER ID",
@@ -184,7 +184,7 @@ def choose(
         codes.append(int(text))
     before = [reads.container(connection, name)["created"] for name in given.get("before", ())]
     since = [reads.container(connection, name)["created"] for name in given.get("since", ())]
-    images = [text for text in given.get("ancestor", ())]
+    images = given.get("ancestor", [])
     ids = {text: _ancestor(connection, text) for text in images}
 
     def passes(row: Row) -> bool:

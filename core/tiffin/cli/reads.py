@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ..errors import Corrupt, NotFound
+from ..store import queries, sync
+
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     import sqlite3
@@ -9,9 +12,6 @@ if TYPE_CHECKING:
 
     from ..layout import Layout
     from ..store.queries import Row
-
-from ..errors import Corrupt, NotFound
-from ..store import queries, sync
 
 SHORT = 12
 """Digits of an id that lists show."""

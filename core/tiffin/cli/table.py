@@ -5,14 +5,14 @@ Cells are made printable here: names and commands may come from an image or a re
 
 from __future__ import annotations
 
+from ..errors import UserError
+from .flags import suggestion
+from .printable import line
+
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
-
-from ..errors import UserError
-from .flags import suggestion
-from .printable import line
 
 WIDTH = 12
 """The least width of a column, its gap included, as of podman's tabwriter."""
