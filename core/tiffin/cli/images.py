@@ -1,4 +1,4 @@
-"""`images`: what is in local storage, one line for each name."""
+"""`images`: what is in local storage, by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from time import time_ns
 
 from ..errors import UserError
 from ..store import queries
-from ..units import human_ago, human_size
+from ..units import SECOND, human_ago, human_size
 from . import reads, table
 from .flags import Call, Command, Flag
 
@@ -19,239 +19,205 @@ if TYPE_CHECKING:
     from ..store.queries import Row
 
 NONE = "<none>"
-HEADINGS = {"ID": "IMAGE ID", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT"}
-FILTERS = ("reference", "id", "label", "dangling", "before", "since", "containers")
-SORTS = ("created", "id", "repository", "size", "tag")
+FILTERS = ("reference", "label", "dangling", "before", "since", "id", "containers")
+HEADINGS = {"ID": "IMAGE ID", "Repository": "REPOSITORY", "CreatedSince": "CREATED"}
+USED = "SELECT image_id, COUNT(*) AS number FROM containers GROUP BY image_id"
 
 
-class Line:
-    """An image under one of its names."""
-
-    __slots__ = ("digest", "image", "names", "repository", "tag")
-
-    def __init__(self, image: Row, name: str, names: list[str]) -> None:
-        self.image = image
-        self.names = names
-        self.repository, self.tag, self.digest = split(name)
+def split(name: str) -> tuple[str, str]:
+    """(repository with its registry, tag) of a full name."""
+    name, _, _ = name.partition("@")
+    head, slash, last = name.rpartition("/")
+    base, _, tag = last.partition(":")
+    return f"{head}{slash}{base}", tag or NONE
 
 
-def split(name: str) -> tuple[str, str, str]:
-    """(repository, tag, digest) of a full name; `<none>` for what it lacks."""
-    rest, _, digest = name.partition("@")
-    head, colon, tag = rest.rpartition(":")
-    if not colon or "/" in tag:
-        head, tag = rest, ""
-    return head or NONE, tag or NONE, digest
-
-
-def lines(connection: sqlite3.Connection | None) -> list[Line]:
-    """All names, newest image first; an image without a name has a line of its own."""
+def gather(connection: sqlite3.Connection | None) -> list[Row]:
+    """The images, newest first, each with `names` (sorted) and `containers` (how many)."""
+    found = reads.rows(connection, queries.IMAGES)
     names: dict[str, list[str]] = {}
-    for row in reads.rows(connection, queries.TAGS):
-        names.setdefault(row["image"], []).append(row["name"])
-    found = []
-    for image in reads.rows(connection, queries.IMAGES):
-        own = names.get(image["id"], [])
-        found += [Line(image, name, own) for name in own or [""]]
+    for tag in reads.rows(connection, queries.TAGS):
+        names.setdefault(tag["image"], []).append(tag["name"])
+    used = {row["image_id"]: row["number"] for row in reads.rows(connection, USED)}
+    for row in found:
+        row["names"] = names.get(row["id"], [])
+        row["containers"] = used.get(row["id"], 0)
     return found
 
 
-def matches(line: Line, pattern: str) -> bool:
-    """`reference=`: a shell pattern over the whole name, without its tag, or the end of it."""
-    from fnmatch import fnmatchcase  # filters only
+def matches(name: str, pattern: str) -> bool:
+    """`--filter reference=` and the argument: a shell pattern over the whole name, or over as many
+    of its last components as the pattern has; a missing tag is any."""
+    from fnmatch import fnmatchcase
 
-    if line.repository == NONE:
+    repository, tag = split(name)
+    wanted, colon, wanted_tag = pattern.rpartition(":")
+    if not colon or "/" in wanted_tag:
+        wanted, wanted_tag = pattern, "*"
+    if not fnmatchcase(tag, wanted_tag):
         return False
-    last = line.repository.rpartition("/")[2]
-    short = line.repository.partition("/")[2].removeprefix("library/")
-    for name in {line.repository, short, last}:
-        if fnmatchcase(name, pattern) or fnmatchcase(f"{name}:{line.tag}", pattern):
-            return True
-    return False
+    parts = repository.split("/")
+    return any(fnmatchcase("/".join(parts[n:]), wanted) for n in range(len(parts)))
 
 
 def choose(
-    connection: sqlite3.Connection | None, found: list[Line], given: dict[str, list[str]]
-) -> list[Line]:
-    """The lines that pass: every key must match, by any of its values (labels: by all)."""
-    if not given:
-        return found
-    flags = {}
+    connection: sqlite3.Connection | None, found: list[Row], given: dict[str, list[str]]
+) -> list[Row]:
+    """The images that pass; `reference` also drops the names that do not match."""
+    limits = {
+        key: [reads.image(connection, name)["created"] for name in given.get(key, ())]
+        for key in ("before", "since")
+    }
     for key in ("dangling", "containers"):
-        for text in given.get(key, ()):
-            if text not in ("true", "false"):
-                raise UserError(f"--filter {key}={text}: write true or false")
-            flags[key] = text == "true"
-    before = [reads.image(connection, name)["created"] for name in given.get("before", ())]
-    since = [reads.image(connection, name)["created"] for name in given.get("since", ())]
-    used = set()
-    if "containers" in flags:
-        sql = "SELECT DISTINCT image_id FROM containers"
-        used = {row["image_id"] for row in reads.rows(connection, sql)}
-
-    def passes(line: Line) -> bool:
-        image = line.image
-        if "reference" in given and not any(matches(line, text) for text in given["reference"]):
-            return False
-        digits = image["id"].removeprefix("sha256:")
-        ids = [text.removeprefix("sha256:") for text in given.get("id", ())]
-        if ids and not any(digits.startswith(text) for text in ids):
-            return False
-        if "dangling" in flags and flags["dangling"] != (not line.names):
-            return False
-        if "containers" in flags and flags["containers"] != (image["id"] in used):
-            return False
-        if any(image["created"] >= time for time in before):
-            return False
-        if any(image["created"] <= time for time in since):
-            return False
-        return table.has_labels(image["labels"], given.get("label", ()))
-
-    return [line for line in found if passes(line)]
-
-
-def order(found: list[Line], by: str) -> list[Line]:
-    if by not in SORTS:
-        raise UserError(f"--sort {by!r} is not known", hint=", ".join(SORTS))
-    if by in ("repository", "tag"):
-        return sorted(found, key=lambda line: str(getattr(line, by)))
-    return sorted(found, key=lambda line: line.image[by], reverse=by == "created")
+        for value in given.get(key, ()):
+            if value not in ("true", "false"):
+                raise UserError(f"--filter {key}={value}: neither true nor false")
+    passed = []
+    for row in found:
+        if "reference" in given:
+            row["names"] = [
+                name for name in row["names"] if any(matches(name, p) for p in given["reference"])
+            ]
+            if not row["names"]:
+                continue
+        if not all((value == "true") == (not row["names"]) for value in given.get("dangling", ())):
+            continue
+        if not all(
+            (value == "true") == bool(row["containers"]) for value in given.get("containers", ())
+        ):
+            continue
+        bare = row["id"].removeprefix("sha256:")
+        if "id" in given and not any(
+            bare.startswith(text.removeprefix("sha256:")) for text in given["id"]
+        ):
+            continue
+        if any(row["created"] >= time for time in limits["before"]):
+            continue
+        if any(row["created"] <= time for time in limits["since"]):
+            continue
+        if table.has_labels(row["labels"], given.get("label", ())):
+            passed.append(row)
+    return passed
 
 
-def image_id(line: Line, trunc: bool) -> str:
-    """As podman prints it: 12 digits, or all of them after `sha256:`."""
-    full = str(line.image["id"])
-    return full.removeprefix("sha256:")[: reads.SHORT] if trunc else full
-
-
-def fields(line: Line, now: int, trunc: bool) -> dict[str, Any]:
-    """What a template of `images` may name."""
+def lines(found: list[Row], now: int, trunc: bool) -> list[dict[str, Any]]:
+    """One record a name, with the fields that a template may name."""
     from .gotemplate import Record
 
-    image = line.image
-    return Record(
-        ID=image_id(line, trunc),
-        Repository=line.repository,
-        Tag=line.tag,
-        Digest=image["manifest"],
-        Created=human_ago(image["created"], now),
-        CreatedSince=human_ago(image["created"], now),
-        CreatedAt=reads.go_time(image["created"]),
-        CreatedTime=reads.go_time(image["created"]),
-        Size=human_size(image["size"], space=" "),
-        VirtualSize=human_size(image["size"], space=" "),
-        Labels=image["labels"],
-        Names=line.names,
-        RepoTags=line.names,
-        RepoDigests=digests(line.names, image["manifest"]),
-        Architecture=image["architecture"],
-        Os=image["os"],
-    )
+    records = []
+    for row in found:
+        bare = row["id"].removeprefix("sha256:")
+        age = human_ago(row["created"], now) if row["created"] else "N/A"
+        for name in row["names"] or [f"{NONE}:{NONE}"]:
+            repository, tag = split(name)
+            records.append(
+                Record(
+                    Repository=repository,
+                    Tag=tag,
+                    ID=bare[: reads.SHORT] if trunc else f"sha256:{bare}",
+                    Digest=row["manifest"],
+                    Created=age,
+                    CreatedSince=age,
+                    CreatedAt=reads.go_time(row["created"]),
+                    CreatedTime=reads.go_time(row["created"]),
+                    Size=human_size(row["size"], space=" "),
+                    VirtualSize=human_size(row["size"], space=" "),
+                    Containers=row["containers"],
+                    Labels=row["labels"],
+                    Names=row["names"],
+                    Architecture=row["architecture"],
+                    Os=row["os"],
+                )
+            )
+    return records
 
 
-def digests(names: list[str], manifest: str) -> list[str]:
-    """`repository@sha256:...` for each repository that the image has a name in."""
-    return sorted({f"{split(name)[0]}@{manifest}" for name in names})
-
-
-def plain(line: Line, used: dict[str, int]) -> dict[str, Any]:
+def plain(row: Row) -> dict[str, Any]:
     """The image as `--format json` prints it, by podman's names."""
-    image = line.image
+    repositories = sorted({split(name)[0] for name in row["names"]})
     return {
-        "Id": image["id"].removeprefix("sha256:"),
+        "Id": row["id"].removeprefix("sha256:"),
         "ParentId": "",
-        "RepoTags": line.names or None,
-        "RepoDigests": digests(line.names, image["manifest"]),
-        "Size": image["size"],
+        "RepoTags": row["names"] or None,
+        "RepoDigests": [f"{name}@{row['manifest']}" for name in repositories],
+        "Size": row["size"],
         "SharedSize": 0,
-        "VirtualSize": image["size"],
-        "Labels": image["labels"] or None,
-        "Containers": used.get(image["id"], 0),
-        "Names": line.names,
-        "Digest": image["manifest"],
-        "History": line.names,
-        "Created": image["created"] // 1_000_000_000,
-        "CreatedAt": reads.rfc3339(image["created"], fraction=False),
+        "VirtualSize": row["size"],
+        "Labels": row["labels"] or None,
+        "Containers": row["containers"],
+        "Names": row["names"],
+        "Digest": row["manifest"],
+        "History": row["names"],
+        "Created": row["created"] // SECOND,
+        "CreatedAt": reads.rfc3339(row["created"], fraction=False),
     }
 
 
-def once(found: list[Line]) -> list[Line]:
-    """One line for each image."""
-    seen: dict[str, Line] = {}
-    for line in found:
-        seen.setdefault(line.image["id"], line)
-    return list(seen.values())
-
-
-def run(call: Call) -> int:
-    options = call.options
-    given = table.filters(options["filter"], FILTERS)
-    connection = reads.store(call.layout)
-    found = choose(connection, lines(connection), given)
-    if call.arguments:
-        wanted = call.arguments[0]
-        found = [line for line in found if matches(line, wanted) or image_id(line, True) == wanted]
-    if options["sort"]:
-        found = order(found, options["sort"])
+def show(found: list[Row], options: dict[str, Any]) -> str:
     now = time_ns()
     trunc = not options["no_trunc"]
     template = options["format"]
     if options["quiet"]:
         if template:
             raise UserError("--quiet and --format cannot be used together")
-        sys.stdout.write("".join(f"{image_id(line, trunc)}\n" for line in once(found)))
-    elif template == "json":
-        sql = "SELECT image_id, count(*) AS count FROM containers GROUP BY image_id"
-        used = {row["image_id"]: row["count"] for row in reads.rows(connection, sql)}
-        sys.stdout.write(table.json_text([plain(line, used) for line in once(found)]))
-    elif template:
-        records = [fields(line, now, trunc) for line in found]
-        heading = not options["noheading"]
-        sys.stdout.write(table.formatted(template, records, HEADINGS, heading=heading))
-    else:
-        sys.stdout.write(_table(found, options, now))
-    return 0
-
-
-def _table(found: list[Line], options: dict[str, Any], now: int) -> str:
-    columns = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]
+        ids = (row["id"].removeprefix("sha256:") for row in found)
+        return "".join(f"{bare[: reads.SHORT] if trunc else f'sha256:{bare}'}\n" for bare in ids)
+    if template == "json":
+        return table.json_text([plain(row) for row in found])
+    heading = not options["noheading"]
+    if template:
+        records = lines(found, now, trunc)
+        return table.formatted(template, records, HEADINGS, heading=heading)
+    names = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]
     if options["digests"]:
-        columns.insert(2, "DIGEST")
+        names.insert(2, "DIGEST")
     cells = []
-    for line in found:
-        image = line.image
-        row = [
-            line.repository,
-            line.tag,
-            image_id(line, not options["no_trunc"]),
-            human_ago(image["created"], now),
-            human_size(image["size"], space=" "),
-        ]
-        if options["digests"]:
-            row.insert(2, image["manifest"])
-        cells.append(row)
-    return table.table(() if options["noheading"] else columns, cells)
+    for row in found:
+        bare = row["id"].removeprefix("sha256:")
+        for name in row["names"] or [f"{NONE}:{NONE}"]:
+            cell = [
+                *split(name),
+                bare[: reads.SHORT] if trunc else f"sha256:{bare}",
+                human_ago(row["created"], now) if row["created"] else "N/A",
+                human_size(row["size"], space=" "),
+            ]
+            if options["digests"]:
+                cell.insert(2, row["manifest"])
+            cells.append(cell)
+    return table.table(names if heading else (), cells)
+
+
+def run(call: Call) -> int:
+    options = call.options
+    given = table.filters(options["filter"], FILTERS)
+    if call.arguments:
+        given.setdefault("reference", []).extend(call.arguments)
+    connection = reads.store(call.layout)
+    found = gather(connection)
+    if given:
+        found = choose(connection, found, given)
+    sys.stdout.write(show(found, options))
+    return 0
 
 
 IMAGES = Command(
     "images",
-    "[IMAGE]",
-    "List images",
+    "[NAME]",
+    "List images, newest first",
     (
-        Flag("all", "a", help="Show all images (none is hidden; podman's scripts say it)"),
+        Flag("all", "a", help="The same list: there are no intermediate images"),
         Flag("quiet", "q", help="Print ids only"),
         Flag("no-trunc", help="Do not shorten ids"),
-        Flag("digests", help="Show digests of manifests"),
+        Flag("digests", help="Show the manifests' digests"),
         Flag("filter", "f", "list", "KEY=VALUE", f"Show only what matches: {', '.join(FILTERS)}"),
         Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
         Flag("noheading", "n", help="Leave out the line of headings"),
-        Flag("sort", "", "str", "BY", f"Order: {', '.join(SORTS)} (by default created)"),
     ),
     (0, 1),
     (
         "tiffin images",
         "tiffin images -q --filter dangling=true",
-        "tiffin images --format '{{.Repository}}:{{.Tag}} {{.Size}}'",
+        "tiffin images --format '{{.Repository}}:{{.Tag}} {{.Size}}' busybox",
     ),
     run,
 )

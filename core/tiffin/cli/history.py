@@ -1,0 +1,140 @@
+"""`history`: the layers of an image and the commands that made them."""
+
+from __future__ import annotations
+
+import sys
+from time import time_ns
+
+from .. import units
+from . import reads, table
+from .flags import Call, Command, Flag
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..store.queries import Row
+
+COLUMNS = ("ID", "CREATED", "CREATED BY", "SIZE", "COMMENT")
+BY_WIDTH = 45
+
+
+def records(image: Row, config: dict[str, Any], sizes: dict[str, int]) -> list[dict[str, Any]]:
+    """Newest first: ID, Created (ns), CreatedBy, Size, Comment, Tags.
+
+    `sizes` are bytes by chain id. The config comes from outside: what is no text is left out.
+    """
+    steps = config.get("history")
+    steps = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    layers = list(image["layers"])
+    if sum(1 for step in steps if not step.get("empty_layer")) != len(layers):
+        steps = [{} for _ in layers]  # the history does not tell of these layers
+    found = []
+    for step in steps:
+        size = 0
+        if not step.get("empty_layer"):
+            layer = layers.pop(0)
+            size = sizes.get(layer["chain_id"], layer.get("size", 0))
+        found.append(
+            {
+                "ID": "<missing>",
+                "Created": _time(step.get("created")),
+                "CreatedBy": _word(step.get("created_by")),
+                "Size": size,
+                "Comment": _word(step.get("comment")),
+                "Tags": [],
+            }
+        )
+    if found:
+        found[-1]["ID"] = image["id"].removeprefix("sha256:")
+    return found[::-1]
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _time(value: Any) -> int:
+    if not isinstance(value, str):
+        return 0
+    try:
+        return units.parse_rfc3339(value)
+    except (ValueError, OverflowError):
+        return 0
+
+
+def run(call: Call) -> int:
+    options = call.options
+    connection = reads.store(call.layout)
+    image = reads.image(connection, call.arguments[0])
+    config = reads.blob(call.layout, image["id"])
+    sizes = {
+        row["chain_id"]: row["size"]
+        for row in reads.rows(connection, "SELECT chain_id, size FROM layers")
+    }
+    sys.stdout.write(show(records(image, config, sizes), options))
+    return 0
+
+
+def show(found: list[dict[str, Any]], options: dict[str, Any]) -> str:
+    now = time_ns()
+    trunc = not options["no_trunc"]
+    if options["quiet"]:
+        return "".join(f"{_id(step, trunc)}\n" for step in found)
+    if options["format"] == "json":
+        return table.json_text(
+            [
+                {
+                    "id": step["ID"],
+                    "created": reads.rfc3339(step["Created"]),
+                    "CreatedBy": step["CreatedBy"],
+                    "size": step["Size"],
+                    "comment": step["Comment"],
+                    "tags": step["Tags"],
+                }
+                for step in found
+            ]
+        )
+    shown = []
+    for step in found:
+        by = step["CreatedBy"]
+        size = units.human_size(step["Size"], space=" ")
+        shown.append(
+            {
+                **step,
+                "ID": _id(step, trunc),
+                "CreatedBy": f"{by[: BY_WIDTH - 3]}..." if trunc and len(by) > BY_WIDTH else by,
+                "Created": units.human_ago(step["Created"], now) if step["Created"] else "",
+                "CreatedSince": units.human_ago(step["Created"], now) if step["Created"] else "",
+                "CreatedAt": reads.rfc3339(step["Created"], fraction=False),
+                "Size": size if options["human"] else str(step["Size"]),
+            }
+        )
+    if options["format"]:
+        return table.formatted(options["format"], shown, {}, heading=not options["noheading"])
+    cells = [
+        (step["ID"], step["Created"], step["CreatedBy"], step["Size"], step["Comment"])
+        for step in shown
+    ]
+    return table.table(() if options["noheading"] else COLUMNS, cells)
+
+
+def _id(step: dict[str, Any], trunc: bool) -> str:
+    return str(step["ID"][: reads.SHORT] if trunc and step["ID"] != "<missing>" else step["ID"])
+
+
+HISTORY = Command(
+    "history",
+    "IMAGE",
+    "Show the layers of an image, newest first, and what made them",
+    (
+        Flag("quiet", "q", help="Print ids only"),
+        Flag("no-trunc", help="Do not shorten ids and commands"),
+        Flag("human", "H", help="Sizes for people", default=True),
+        Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
+        Flag("noheading", help="Leave out the line of headings"),
+    ),
+    (1, 1),
+    ("tiffin history busybox", "tiffin image history --no-trunc --format json busybox"),
+    run,
+)
