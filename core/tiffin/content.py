@@ -212,8 +212,10 @@ class ContentStore:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The name may stand for another file by now, or for none: look again.
-                if os.stat(path).st_ino == os.fstat(fd).st_ino and not self.has(digest):
-                    return fd, path
+                if os.stat(path).st_ino == os.fstat(fd).st_ino:
+                    if not self.has(digest):
+                        return fd, path
+                    os.unlink(path)  # made by us, after the blob had come
             except FileNotFoundError:
                 pass
             except BlockingIOError:

@@ -1,9 +1,9 @@
-"""Fetching an image: manifest, config and layers into the content store, layers side by side."""
+"""Images on their way into the content store: what all sources give, and `pull` from a registry."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 from msgspec import Struct
@@ -11,12 +11,18 @@ from msgspec import Struct
 from .content import ContentStore
 from .errors import ImageError
 from .images import manifest as manifests
-from .images.manifest import Descriptor, ImageConfig, Manifest, Platform
+from .images.manifest import Descriptor, ImageConfig, Manifest
+from .images.platform import Platform
 from .images.reference import Reference
-from .registry.client import Client
+
+if TYPE_CHECKING:
+    from .registry.auth import Credentials
+    from .registry.client import Registry
 
 AT_ONCE = 4
 """Blobs fetched at the same time."""
+MAX_DEPTH = 4
+"""Indexes in indexes."""
 
 
 class Layer(Struct, frozen=True):
@@ -25,6 +31,8 @@ class Layer(Struct, frozen=True):
     digest: str
     media_type: str
     compression: str
+    """Found in the blob's first bytes, since media types lie: `none`, `gzip` or `zstd`. Only what
+    the media type says as long as the blob is not here."""
     size: int
     """Bytes of the blob."""
     diff_id: str
@@ -41,19 +49,24 @@ class Fetched(Struct, frozen=True):
     """The image's id."""
     config: ImageConfig
     layers: tuple[Layer, ...]
+    """Lowest first."""
     index: str = ""
+    """Digest of the index that the manifest was chosen from."""
     names: tuple[str, ...] = ()
     """Full tagged names that it is to have."""
 
 
 class Progress(Protocol):
-    """Told how a transfer goes; called from threads too."""
+    """Told how a transfer goes, always on trio's thread."""
 
-    def started(self, digest: str, size: int) -> None: ...
+    def started(self, digest: str, size: int) -> None:
+        """A blob of `size` bytes is wanted."""
 
-    def advanced(self, digest: str, count: int) -> None: ...
+    def advanced(self, digest: str, count: int) -> None:
+        """`count` bytes more are here; negative when a download begins again."""
 
-    def finished(self, digest: str, what: str) -> None: ...
+    def finished(self, digest: str, what: str) -> None:
+        """`done`, or `exists` for what was here before."""
 
 
 class Silent:
@@ -69,25 +82,69 @@ class Silent:
 OnLayer = Callable[[Layer, tuple[Layer, ...]], Awaitable[None]]
 """Told of a layer as soon as its blob is complete, with all layers below it."""
 
+MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
+
+
+def compression(head: bytes) -> str:
+    """What a blob that begins so is compressed with. Zstandard may begin with a skippable frame
+    (RFC 8878, 3.1.2)."""
+    for magic, name in MAGIC:
+        if head.startswith(magic):
+            return name
+    return "zstd" if head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5 else "none"
+
 
 def describe(manifest: Manifest, config: ImageConfig) -> tuple[Layer, ...]:
-    """The layers of an image, lowest first. Error: ImageError when manifest and config disagree."""
+    """The layers of an image. Error: ImageError when manifest and config disagree."""
     if len(manifest.layers) != len(config.diff_ids):
         raise ImageError(
-            f"the image is broken: {len(manifest.layers)} layers in its manifest, "
-            f"{len(config.diff_ids)} in its config"
+            f"image has {len(manifest.layers)} layers, but its config lists {len(config.diff_ids)}"
         )
     chain = manifests.chain_ids(config.diff_ids)
     return tuple(
         Layer(
             digest=blob.digest,
             media_type=blob.media_type,
-            compression=manifests.compression_of(blob),
+            compression=manifests.compression(blob.media_type),
             size=blob.size,
             diff_id=diff_id,
             chain_id=chain_id,
         )
         for blob, diff_id, chain_id in zip(manifest.layers, config.diff_ids, chain, strict=True)
+    )
+
+
+def look(layer: Layer, content: ContentStore) -> Layer:
+    """The layer with its true compression. Error: NotFound when the blob is not here."""
+    with content.open(layer.digest) as file:
+        found = compression(file.read(4))
+    if found == layer.compression:
+        return layer
+    return Layer(layer.digest, layer.media_type, found, layer.size, layer.diff_id, layer.chain_id)
+
+
+def from_store(
+    content: ContentStore,
+    manifest_digest: str,
+    *,
+    media_type: str = "",
+    index: str = "",
+    names: Sequence[str] = (),
+) -> Fetched:
+    """An image whose blobs are all in the store. Errors: ImageError, NotFound, Corrupt."""
+    document = manifests.parse(content.read(manifest_digest, manifests.MAX_MANIFEST), media_type)
+    if not isinstance(document, Manifest):
+        raise ImageError("there is an index where an image's manifest should be")
+    data = content.read(document.config.digest, manifests.MAX_CONFIG)
+    config = manifests.parse_config(data, len(document.layers))
+    return Fetched(
+        manifest=manifest_digest,
+        media_type=document.media_type,
+        config_digest=document.config.digest,
+        config=config,
+        layers=tuple(look(layer, content) for layer in describe(document, config)),
+        index=index,
+        names=tuple(names),
     )
 
 
@@ -99,34 +156,33 @@ async def pull(
     tls_verify: bool = True,
     progress: Progress | None = None,
     on_layer: OnLayer | None = None,
+    credentials: Credentials | None = None,
 ) -> Fetched:
-    """Fetch an image. Errors: RegistryError, ImageError, StorageFull."""
+    """Fetch an image into the content store.
+
+    `on_layer` runs beside the other downloads; when it fails, everything stops. Blobs that are
+    complete by then stay. Without `credentials`, those of auth.json are used.
+    Errors: UserError (platform), NotFound, RegistryError, ImageError, StorageFull.
+    """
+    from .registry.client import Registry  # 30 ms: http.client
+
+    wanted = manifests.parse_platform(platform)
     told = progress or Silent()
-    client = Client(reference, tls_verify=tls_verify)
     try:
-        wanted = manifests.parse_platform(platform)
-        data, kind = await client.manifest(reference.digest or reference.tag)
-        document = manifests.parse(data, kind)
-        index = ""
-        if not isinstance(document, Manifest):
-            index = content.put(data)
-            chosen = manifests.choose(document, wanted)
-            data, kind = await client.manifest(chosen.digest)
-            document = manifests.parse(data, chosen.media_type or kind)
-            if not isinstance(document, Manifest):
-                raise ImageError("the index holds an index where an image should be")
-        config_data = await _config(client, document.config, content, told)
-        config = manifests.parse_config(config_data)
-        manifests.check_platform(config, wanted)
-        layers = describe(document, config)
-        await _layers(client, layers, content, told, on_layer)
-        digest = content.put(data)
-    finally:
-        client.close()
+        async with Registry(
+            reference.registry, reference.repository, tls_verify=tls_verify, credentials=credentials
+        ) as registry:
+            manifest, data, index = await _choose(registry, reference, content, wanted)
+            config = await _config(registry, manifest, content)
+            manifests.check_platform(config, wanted)
+            layers = await _layers(registry, manifest, config, content, told, on_layer)
+            digest = await trio.to_thread.run_sync(content.put, data)
+    except ImageError as error:
+        raise ImageError(f"{reference}: {error.what}", hint=error.hint) from None
     return Fetched(
         manifest=digest,
-        media_type=document.media_type,
-        config_digest=document.config.digest,
+        media_type=manifest.media_type,
+        config_digest=manifest.config.digest,
         config=config,
         layers=layers,
         index=index,
@@ -134,57 +190,63 @@ async def pull(
     )
 
 
-async def _config(
-    client: Client, descriptor: Descriptor, content: ContentStore, told: Progress
-) -> bytes:
-    if descriptor.size > manifests.MAX_CONFIG:
-        raise ImageError("the image's config is larger than 8 MiB")
-    await client.blob(descriptor, content, lambda count: None)
-    told.finished(descriptor.digest, "config")
-    return content.read(descriptor.digest, manifests.MAX_CONFIG)
+async def _choose(
+    registry: Registry, reference: Reference, content: ContentStore, wanted: Platform
+) -> tuple[Manifest, bytes, str]:
+    """(manifest, its bytes, digest of the index or empty): indexes are followed to an image."""
+    data, media_type = await registry.manifest(reference.version)
+    document = manifests.parse(data, media_type)
+    index = ""
+    for _ in range(MAX_DEPTH):
+        if isinstance(document, Manifest):
+            return document, data, index
+        if not index:
+            index = await trio.to_thread.run_sync(content.put, data)
+        entry = manifests.choose(document, wanted)
+        data, media_type = await registry.manifest(entry.digest, entry.size)
+        if media_type in manifests.ACCEPT and media_type != entry.media_type:
+            raise ImageError(f"index says {entry.media_type}, but {media_type} came")
+        document = manifests.parse(data, entry.media_type)
+    raise ImageError(f"indexes in indexes, more than {MAX_DEPTH} deep")
+
+
+async def _config(registry: Registry, manifest: Manifest, content: ContentStore) -> ImageConfig:
+    blob = manifest.config
+    await registry.blob(blob.digest, blob.size, content)
+    data = content.read(blob.digest, manifests.MAX_CONFIG)
+    return manifests.parse_config(data, len(manifest.layers))
 
 
 async def _layers(
-    client: Client,
-    layers: tuple[Layer, ...],
+    registry: Registry,
+    manifest: Manifest,
+    config: ImageConfig,
     content: ContentStore,
     told: Progress,
     on_layer: OnLayer | None,
-) -> None:
+) -> tuple[Layer, ...]:
+    layers = list(describe(manifest, config))
+    blobs: Mapping[str, Descriptor] = {blob.digest: blob for blob in manifest.layers}
+    arrived = {digest: trio.Event() for digest in blobs}
     limit = trio.CapacityLimiter(AT_ONCE)
+    for digest, blob in blobs.items():
+        told.started(digest, blob.size)
 
-    async def one(position: int, layer: Layer) -> None:
+    async def fetch(digest: str, size: int) -> None:
         async with limit:
-            told.started(layer.digest, layer.size)
-            descriptor = Descriptor(layer.digest, layer.size, layer.media_type)
-            fresh = await client.blob(
-                descriptor, content, lambda count: told.advanced(layer.digest, count)
-            )
-        told.finished(layer.digest, "done" if fresh else "already here")
+            fresh = await registry.blob(digest, size, content, told.advanced)
+        told.finished(digest, "done" if fresh else "exists")
+        arrived[digest].set()
+
+    async def report(position: int) -> None:
+        await arrived[layers[position].digest].wait()
+        layers[position] = look(layers[position], content)
         if on_layer is not None:
-            await on_layer(layer, layers[:position])
+            await on_layer(layers[position], tuple(layers[:position]))
 
-    async with trio.open_nursery() as nursery:
-        for position, layer in enumerate(layers):
-            nursery.start_soon(one, position, layer)
-
-
-def check_local(content: ContentStore, manifest_data: bytes, wanted: Platform | None) -> Fetched:
-    """An image whose blobs an archive has put into the store. Error: ImageError."""
-    document = manifests.parse(manifest_data)
-    if not isinstance(document, Manifest):
-        raise ImageError("an index where an image's manifest should be")
-    config = manifests.parse_config(content.read(document.config.digest, manifests.MAX_CONFIG))
-    if wanted is not None:
-        manifests.check_platform(config, wanted)
-    layers = describe(document, config)
-    for layer in layers:
-        if not content.has(layer.digest):
-            raise ImageError(f"the archive lacks layer {layer.digest}")
-    return Fetched(
-        manifest=content.put(manifest_data),
-        media_type=document.media_type,
-        config_digest=document.config.digest,
-        config=config,
-        layers=layers,
-    )
+    async with trio.open_nursery(strict_exception_groups=False) as nursery:
+        for digest, blob in blobs.items():
+            nursery.start_soon(fetch, digest, blob.size)
+        for position in range(len(layers)):
+            nursery.start_soon(report, position)
+    return tuple(layers)

@@ -11,7 +11,12 @@ PREFIX = "sha256:"
 
 
 def of(data: bytes) -> str:
+    """The digest of these bytes."""
     return PREFIX + hashlib.sha256(data).hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    return DIGEST.match(text) is not None
 
 
 def check(digest: object, what: str = "digest") -> str:

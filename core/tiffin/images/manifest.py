@@ -12,7 +12,13 @@ from msgspec import Struct
 
 from ..errors import ImageError
 from . import digest as digests
+from . import platform as platforms
 from .platform import Platform, rank
+
+digest_of = digests.of
+is_digest = digests.is_digest
+chain_ids = digests.chain_ids
+parse_platform = platforms.parse
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -88,6 +94,11 @@ class ImageConfig(Struct, frozen=True):
     what is null or empty is left out."""
     diff_ids: tuple[str, ...]
     history: tuple[Mapping[str, Any], ...]
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        labels: Mapping[str, str] = self.config.get("Labels", {})
+        return labels
 
 
 # What msgspec checks; names and nulls as they come.

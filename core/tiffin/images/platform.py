@@ -52,7 +52,9 @@ def host() -> Platform:
 
 
 def parse(text: str) -> Platform:
-    """`--platform OS/ARCH[/VARIANT]` or `ARCH`. Error: UserError."""
+    """`--platform OS/ARCH[/VARIANT]` or `ARCH`; empty is this machine. Error: UserError."""
+    if not text:
+        return host()
     parts = text.lower().split("/")
     if len(parts) == 1 and parts[0] != "linux":
         parts.insert(0, "linux")

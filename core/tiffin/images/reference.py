@@ -54,6 +54,11 @@ class Reference:
         """What a registry is asked for: the digest when there is one, else the tag."""
         return self.digest or self.tag
 
+    @property
+    def tagged(self) -> str:
+        """`registry/repository:tag`: the name that an image gets; empty when there is no tag."""
+        return f"{self.name}:{self.tag}" if self.tag else ""
+
     def __str__(self) -> str:
         """As podman prints it: `localhost/bb:latest`."""
         tag = f":{self.tag}" if self.tag else ""
@@ -72,14 +77,14 @@ class Reference:
         return hash(self._key())
 
 
-def parse(text: str) -> Reference:
-    """What `pull` fetches: a short name is one of docker.io, `library/` for a single word.
+def parse(text: str, default: str = DOCKER) -> Reference:
+    """A name as a person writes it; a short one belongs to the registry `default`.
 
-    Error: UserError, one line.
+    `pull` takes docker.io, where `library/` is put before a single word; `tag`, `commit` and
+    `import` take LOCAL. Error: UserError, one line.
     """
     registry, repository, tag, digest = _split(text)
-    if not registry:
-        registry = DOCKER
+    registry = registry or default
     if registry == "index.docker.io":
         registry = DOCKER
     if registry == DOCKER and "/" not in repository:
@@ -87,12 +92,12 @@ def parse(text: str) -> Reference:
     return _checked(text, registry, repository, tag, digest)
 
 
-def local(text: str) -> Reference:
-    """What `tag`, `commit` and `import` name: a short name is one of localhost."""
-    registry, repository, tag, digest = _split(text)
-    if not registry:
-        return _checked(text, LOCAL, repository, tag, digest)
-    return parse(text)
+def local_name(text: str) -> str:
+    """The full name that `tag`, `commit` and `import` give. Error: UserError, also for a digest."""
+    reference = parse(text, LOCAL)
+    if reference.digest:
+        raise UserError(f"{text!r} has a digest", hint="give a name and a tag only")
+    return str(reference)
 
 
 def is_short(text: str) -> bool:
@@ -113,7 +118,7 @@ def candidates(text: str) -> tuple[str, ...]:
         full = parse(text)
         return (str(_without_tag(full)),)
     bare = f"{repository}@{digest}" if digest else f"{repository}:{tag or LATEST}"
-    return (bare, str(_without_tag(local(text))), str(_without_tag(parse(text))))
+    return (bare, str(_without_tag(parse(text, LOCAL))), str(_without_tag(parse(text))))
 
 
 def _without_tag(reference: Reference) -> Reference:

@@ -1,1 +1,1 @@
-"""Talking to registries: the OCI distribution API over HTTP(S), in threads, without dependencies."""
+"""Talking to registries: OCI distribution-spec 1.1 over HTTP. See README.md beside this file."""

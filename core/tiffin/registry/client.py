@@ -1,410 +1,363 @@
-"""A client of one registry: manifests and blobs, over kept-alive connections, in threads.
+"""A registry's repository: manifests and blobs, patiently.
 
-http.client in worker threads, because reading, hashing and writing large blobs there costs less than
-any asynchronous library, and because it is here already. Every loop can be cancelled.
+http.client in worker threads: it is in the standard library, and reading, hashing and writing of
+large blobs release the interpreter there. The thread's work ends when its trio task is cancelled.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import queue
-import socket
-import time
-from collections.abc import Callable, Mapping
-from typing import Any
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import trio
 
-from ..content import ContentStore
-from ..errors import RegistryError, TiffinError
-from ..images import manifest
-from ..images.manifest import Descriptor
-from ..images.reference import Reference
+from ..content import ContentStore, Writer, canceller
+from ..errors import RegistryError
+from ..images import digest as digests
+from ..images.manifest import ACCEPT, MAX_MANIFEST
 from . import auth
+from .failures import MAX_BODY, Interrupted, printable, refusal
+from .http import CONNECT_TIMEOUT, READ_TIMEOUT, Origin, Pool, Response, split
+from .proxy import is_loopback
 
-TIMEOUT = 30.0
-"""Seconds without a byte before a connection counts as dead."""
+T = TypeVar("T")
+
+ENDPOINTS = {"docker.io": "registry-1.docker.io"}
 TRIES = 4
-REDIRECTS = 5
-PATIENCE = 8.0
-"""Seconds in all that we wait for a registry that asks us to come back later."""
-CHUNK = 1 << 20
-LOOPBACK = ("localhost", "127.", "[::1]", "::1")
-DOCKER_HOST = "registry-1.docker.io"
+"""In a row, without progress."""
+MAX_TRIES = 50
+"""In all, for one blob."""
+PROGRESS = 64 << 10
+"""Bytes that make a try worth its while."""
+FIRST_PAUSE = 0.25
+"""Seconds before the second try; doubled for each further one."""
+MAX_WAIT = 5.0
+"""Seconds of pauses for one request, whatever Retry-After says."""
+CHUNK = 256 << 10
+MAX_TOKEN = 64 << 10
+
+Advanced = Callable[[str, int], None]
 
 
-class Refused(Exception):
-    """An answer that is no success: status, and what the registry says."""
+class Registry:
+    """One repository of a registry. `async with` closes the connections.
 
-    def __init__(self, status: int, text: str, headers: Mapping[str, str]) -> None:
-        super().__init__(f"{status}")
-        self.status = status
-        self.text = text
-        self.headers = headers
-
-
-class Client:
-    """One registry and repository. `tls_verify` false allows plain HTTP and any certificate."""
-
-    def __init__(self, reference: Reference, *, tls_verify: bool = True) -> None:
-        self.reference = reference
-        self.tls_verify = tls_verify
-        registry = DOCKER_HOST if reference.registry == "docker.io" else reference.registry
-        self.host = registry
-        self.local = registry.startswith(LOOPBACK)
-        self._scheme = ""
-        self._token = ""
-        self._idle: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
-
-    # --- what callers use -------------------------------------------------------------------------
-
-    async def manifest(self, wanted: str) -> tuple[bytes, str]:
-        """(bytes, content type) of a manifest by tag or digest; one by digest is verified."""
-        return await trio.to_thread.run_sync(self._manifest, wanted, abandon_on_cancel=True)
-
-    async def blob(
-        self, descriptor: Descriptor, content: ContentStore, advanced: Callable[[int], None]
-    ) -> bool:
-        """Fetch a blob into the store, from where an earlier try left off. False when it was there.
-        `advanced` is told the bytes, from the thread."""
-        return await trio.to_thread.run_sync(self._blob, descriptor, content, advanced)
-
-    def close(self) -> None:
-        while not self._idle.empty():
-            self._idle.get_nowait().close()
-
-    # --- requests ---------------------------------------------------------------------------------
-
-    def _manifest(self, wanted: str) -> tuple[bytes, str]:
-        def get() -> tuple[bytes, str]:
-            headers = {"Accept": ", ".join(manifest.ACCEPT)}
-            with self._get(f"manifests/{quote(wanted, safe=':')}", headers) as response:
-                data = response.read(manifest.MAX_MANIFEST + 1)
-                if len(data) > manifest.MAX_MANIFEST:
-                    raise RegistryError(f"{self.reference}: the manifest is larger than 4 MiB")
-                if response.length:
-                    raise http.client.IncompleteRead(data)
-                return data, response.headers.get("Content-Type", "")
-
-        data, kind = self._patiently(get, "manifest")
-        if wanted.startswith("sha256:") and manifest.digest_of(data) != wanted:
-            raise RegistryError(f"{self.reference}: the manifest is not what its digest says")
-        return data, kind
-
-    def _blob(
-        self, descriptor: Descriptor, content: ContentStore, advanced: Callable[[int], None]
-    ) -> bool:
-        if content.has(descriptor.digest):
-            return False
-        with content.incoming(descriptor.digest) as partial:
-            if partial is None:
-                return False
-            advanced(partial.take_up())
-
-            def get() -> None:
-                assert partial is not None
-                headers = {"Range": f"bytes={partial.size}-"} if partial.size else {}
-                with self._get(f"blobs/{descriptor.digest}", headers) as response:
-                    if partial.size and response.status != 206:
-                        advanced(-partial.size)
-                        partial.restart()
-                    while chunk := response.read(CHUNK):
-                        partial.write(chunk)
-                        advanced(len(chunk))
-                        if partial.size > descriptor.size:
-                            raise RegistryError(
-                                f"{self.reference}: blob {descriptor.digest} is larger than its "
-                                "manifest says"
-                            )
-                        trio.from_thread.check_cancelled()
-                    if partial.size < descriptor.size:
-                        raise http.client.IncompleteRead(b"")
-
-            if partial.size > descriptor.size:
-                partial.restart()
-            if partial.size < descriptor.size or not descriptor.size:
-                self._patiently(get, "blob")
-        return True
-
-    def _patiently(self, get: Callable[[], Any], what: str) -> Any:
-        """Try again after a hang-up, a 5xx or a 429, for a while. Error: RegistryError."""
-        waited = 0.0
-        for attempt in range(TRIES):
-            pause = 0.25 * 2**attempt
-            try:
-                return get()
-            except Refused as refused:
-                again = refused.status == 429 or refused.status >= 500
-                asked = refused.headers.get("Retry-After", "")
-                if asked.isdecimal():
-                    pause = float(asked)
-                last: Exception = self._explain(refused, what)
-            except (http.client.HTTPException, OSError) as error:
-                if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT
-                    raise
-                again = True
-                last = RegistryError(
-                    f"{self.reference.registry}: {self._reason(error)}",
-                    hint="is the registry up, and its name right?",
-                )
-            if not again or attempt + 1 == TRIES or waited + pause > PATIENCE:
-                raise last
-            deadline = time.monotonic() + pause
-            while time.monotonic() < deadline:
-                trio.from_thread.check_cancelled()
-                time.sleep(min(0.1, pause))
-            waited += pause
-        raise AssertionError("unreachable")
-
-    @staticmethod
-    def _reason(error: Exception) -> str:
-        if isinstance(error, TimeoutError):
-            return "does not answer"
-        if isinstance(error, http.client.IncompleteRead):
-            return "hung up in the middle of an answer"
-        if isinstance(error, (http.client.RemoteDisconnected, http.client.BadStatusLine)):
-            return "hung up without an answer"
-        if isinstance(error, socket.gaierror):
-            return "there is no host of that name"
-        return str(getattr(error, "strerror", None) or error or type(error).__name__)
-
-    def _explain(self, refused: Refused, what: str) -> TiffinError:
-        """One line for a refusal: whose it is, and what to do."""
-        name = str(self.reference)
-        said = _message(refused.text)
-        if refused.status in (401, 403):
-            return RegistryError(
-                f"{name}: {self.reference.registry} does not let you have it ({refused.status})",
-                hint="log in there, or check the name",
-            )
-        if refused.status == 404:
-            return RegistryError(f"{name}: no such image in {self.reference.registry}", hint=said)
-        if refused.status == 429:
-            return RegistryError(
-                f"{name}: {self.reference.registry} wants fewer requests (429)",
-                hint="try again later, or log in",
-            )
-        if refused.status >= 500:
-            return RegistryError(
-                f"{name}: {self.reference.registry} has a fault of its own ({refused.status})",
-                hint=said or "try again later",
-            )
-        return RegistryError(
-            f"{name}: {self.reference.registry} refused the {what} ({refused.status})", hint=said
-        )
-
-    # --- connections ------------------------------------------------------------------------------
-
-    def _get(self, path: str, headers: dict[str, str]) -> _Response:
-        """GET below /v2/REPOSITORY/, authorised, redirects followed. Error: Refused."""
-        url = f"/v2/{self.reference.repository}/{path}"
-        for attempt in (1, 2):
-            authorised = {**headers, "Authorization": self._token} if self._token else headers
-            response = self._request(url, authorised)
-            if response.status in (301, 302, 303, 307, 308):
-                return self._redirected(response, headers)
-            if response.status == 401 and attempt == 1:
-                asked = response.headers.get("WWW-Authenticate", "")
-                response.discard()
-                self._authorise(asked)
-                continue
-            return response.checked()
-        raise AssertionError("unreachable")
-
-    def _request(self, path: str, headers: Mapping[str, str]) -> _Response:
-        try:
-            connection, reused = self._idle.get_nowait(), True
-        except queue.Empty:
-            connection, reused = self._connect(), False
-        try:
-            return self._send(connection, path, headers)
-        except (http.client.HTTPException, OSError):
-            connection.close()
-            if not reused:
-                raise
-        connection = self._connect()  # the server had closed the idle one
-        return self._send(connection, path, headers)
-
-    def _send(
-        self, connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]
-    ) -> _Response:
-        connection.request("GET", path, headers={"User-Agent": "tiffin", **headers})
-        return _Response(connection, connection.getresponse(), self._idle)
-
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._scheme:
-            return _open(self._scheme, self.host, self.tls_verify)
-        schemes = ["https", "http"] if self.local or not self.tls_verify else ["https"]
-        if self.local:
-            schemes = ["http", "https"] if _speaks_http(self.host) else schemes
-        failure: Exception | None = None
-        for scheme in schemes:
-            try:
-                connection = _open(scheme, self.host, self.tls_verify)
-            except OSError as error:
-                failure = failure or error
-                continue
-            self._scheme = scheme
-            return connection
-        assert failure is not None
-        raise failure
-
-    def _redirected(self, response: _Response, headers: Mapping[str, str]) -> _Response:
-        """Follow to a blob's real place. Credentials go to no other host."""
-        base = f"{self._scheme}://{self.host}"
-        for _ in range(REDIRECTS):
-            place = response.headers.get("Location", "")
-            response.discard()
-            url = urljoin(base, place)
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise RegistryError(f"{self.reference}: redirected to {url[:100]!r}")
-            if parts.scheme == "http" and self._scheme == "https" and self.tls_verify:
-                raise RegistryError(f"{self.reference}: redirected from https to plain http")
-            connection = _open(parts.scheme, parts.netloc.rpartition("@")[2], self.tls_verify)
-            path = parts.path + (f"?{parts.query}" if parts.query else "")
-            sent = {"User-Agent": "tiffin", **headers}
-            if parts.netloc == self.host and self._token:
-                sent["Authorization"] = self._token
-            connection.request("GET", path or "/", headers=sent)
-            response = _Response(connection, connection.getresponse(), None)
-            if response.status not in (301, 302, 303, 307, 308):
-                return response.checked()
-            base = url
-        response.discard()
-        raise RegistryError(f"{self.reference}: redirected more than {REDIRECTS} times")
-
-    def _authorise(self, asked: str) -> None:
-        """Basic, or a bearer token from where the registry says (distribution-spec, token
-        authentication). Error: RegistryError, Refused."""
-        basic = auth.basic_for(self.reference.registry, self.reference.repository)
-        scheme, parameters = auth.challenge(asked)
-        if scheme == "basic":
-            if not basic:
-                raise Refused(401, "", {})
-            self._token = basic
-            return
-        realm = urlsplit(parameters.get("realm", ""))
-        if scheme != "bearer" or realm.scheme not in ("http", "https") or not realm.hostname:
-            raise Refused(401, "", {})
-        if realm.scheme == "http" and self._scheme == "https":
-            raise RegistryError(f"{self.reference}: the registry sends credentials to plain http")
-        query = {
-            "scope": parameters.get("scope", f"repository:{self.reference.repository}:pull"),
-            "service": parameters.get("service", ""),
-        }
-        connection = _open(realm.scheme, realm.netloc.rpartition("@")[2], self.tls_verify)
-        try:
-            path = f"{realm.path or '/'}?{urlencode({k: v for k, v in query.items() if v})}"
-            headers = {"User-Agent": "tiffin", **({"Authorization": basic} if basic else {})}
-            connection.request("GET", path, headers=headers)
-            response = _Response(connection, connection.getresponse(), None).checked()
-            document = json.loads(response.read(1 << 20))
-            token = document.get("token") or document.get("access_token")
-        except (ValueError, AttributeError):
-            raise RegistryError(
-                f"{self.reference}: the registry's token server is broken"
-            ) from None
-        finally:
-            connection.close()
-        if not isinstance(token, str) or not token.isprintable():
-            raise RegistryError(f"{self.reference}: the registry's token server gave no token")
-        self._token = f"Bearer {token}"
-
-
-class _Response:
-    """An answer; its connection goes back to the idle ones when all was read."""
+    Loopback may speak http or have any certificate, as all may with `tls_verify` false. Timeouts
+    are in seconds.
+    """
 
     def __init__(
         self,
-        connection: http.client.HTTPConnection,
-        response: http.client.HTTPResponse,
-        idle: queue.SimpleQueue[http.client.HTTPConnection] | None,
+        registry: str,
+        repository: str,
+        *,
+        tls_verify: bool = True,
+        credentials: auth.Credentials | None = None,
+        read_timeout: float = READ_TIMEOUT,
+        connect_timeout: float = CONNECT_TIMEOUT,
     ) -> None:
-        self._connection = connection
-        self._response = response
-        self._idle = idle
-        self.status = response.status
-        self.headers = response.headers
+        self.registry = registry
+        self.repository = repository
+        self.tls_verify = tls_verify
+        self._credentials = credentials
+        self._looked_up = credentials is not None
+        self._host = ENDPOINTS.get(registry, registry)
+        self._pool = Pool(self._verify, read_timeout, connect_timeout)
+        self._origin: Origin | None = None
+        self._authorization: tuple[Origin, str] | None = None
+        self._lock = threading.Lock()
 
-    @property
-    def length(self) -> int | None:
-        return self._response.length
-
-    def read(self, count: int) -> bytes:
-        return self._response.read(count)
-
-    def checked(self) -> _Response:
-        """Itself when it is a success. Error: Refused."""
-        if 200 <= self.status < 300:
-            return self
-        text = self._response.read(8192).decode("utf-8", "replace")
-        self._connection.close()
-        raise Refused(self.status, text, dict(self.headers.items()))
-
-    def discard(self) -> None:
-        self._response.read(1 << 16)
-        self.__exit__()
-
-    def __enter__(self) -> _Response:
+    async def __aenter__(self) -> Registry:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._idle is not None and self._response.isclosed() and not self._response.will_close:
-            self._idle.put(self._connection)
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.close()
+
+    async def manifest(self, version: str, size: int | None = None) -> tuple[bytes, str]:
+        """(bytes, media type) of the manifest of a tag or digest; verified when by digest.
+
+        Errors: NotFound, RegistryError.
+        """
+        return await self._in_thread(self._manifest, version, size)
+
+    async def blob(
+        self, digest: str, size: int, content: ContentStore, advanced: Advanced | None = None
+    ) -> bool:
+        """Fetch a blob into the store, from where an earlier try stopped; False if it was there.
+
+        Errors: NotFound, RegistryError, ImageError (wrong content), StorageFull.
+        """
+
+        def tell(count: int) -> None:
+            if advanced is not None:
+                trio.from_thread.run_sync(advanced, digest, count)
+
+        if content.has(digest):
+            return False
+        return await self._in_thread(self._blob, digest, size, content, tell)
+
+    # --- below here: worker threads ---------------------------------------------------------------
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run blocking work; when we are cancelled, its sockets are shut so that it ends."""
+        finished = False
+
+        async def watch() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                if not finished:
+                    self._pool.interrupt()
+
+        async with trio.open_nursery(strict_exception_groups=False) as nursery:
+            nursery.start_soon(watch)
+            try:
+                result = await trio.to_thread.run_sync(work, *arguments)
+            finally:
+                finished = True
+            nursery.cancel_scope.cancel()
+        return result
+
+    def _verify(self, origin: Origin) -> bool:
+        return self.tls_verify and not is_loopback(origin.host)
+
+    def _manifest(self, version: str, size: int | None) -> tuple[bytes, str]:
+        what = f"manifest {version}" if ":" in version else f"tag {version}"
+
+        def get() -> tuple[bytes, str]:
+            headers = {"Accept": ", ".join(ACCEPT)}
+            response = self._get(f"manifests/{version}", headers, what)
+            data = response.read(MAX_MANIFEST)
+            if len(data) > MAX_MANIFEST:
+                raise RegistryError(
+                    f"{self.registry}/{self.repository} has a manifest larger than "
+                    f"{MAX_MANIFEST >> 20} MiB",
+                    hint="this is no image",
+                )
+            return data, response.header("Content-Type")
+
+        data, media_type = self._patiently(get)
+        if digests.is_digest(version):
+            if digests.of(data) != version:
+                raise RegistryError(f"{self.registry} sent another manifest than {version}")
+            if size is not None and len(data) != size:
+                raise RegistryError(f"{version} has {len(data)} bytes, the index says {size}")
+        return data, media_type.partition(";")[0].strip().lower()
+
+    def _blob(
+        self, digest: str, size: int, content: ContentStore, tell: Callable[[int], None]
+    ) -> bool:
+        with content.download(digest, size) as writer:
+            if writer is None:
+                return False
+            resumed = writer.size
+            if resumed:
+                tell(resumed)
+
+            def get() -> None:
+                if writer.size < size:
+                    self._download(digest, size, writer, tell)
+
+            self._patiently(get, lambda: writer.size)
+            if resumed and writer.digest != digest:
+                # What an earlier try left behind was damaged (a crash): not the registry's fault.
+                self._restart(writer, tell)
+                self._patiently(get, lambda: writer.size)
+        return True
+
+    def _restart(self, writer: Writer, tell: Callable[[int], None]) -> None:
+        if writer.size:
+            tell(-writer.size)
+            writer.restart()
+
+    def _download(
+        self, digest: str, size: int, writer: Writer, tell: Callable[[int], None]
+    ) -> None:
+        """One try, from where the writer stands. Error: Interrupted when it is not the end."""
+        start = writer.size
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        response = self._get(f"blobs/{digest}", headers, f"blob {digest}", ranged=bool(start))
+        if response.status == 416:
+            response.drop()
+            self._restart(writer, tell)
+            raise Interrupted(f"{self.registry} has less of a blob than it sent before")
+        if response.status == 206:
+            if not response.header("Content-Range").startswith(f"bytes {start}-"):
+                response.drop()
+                self._restart(writer, tell)
+                raise Interrupted(f"{self.registry} sent another part of a blob than asked for")
         else:
-            self._connection.close()
+            self._restart(writer, tell)
+        check_cancelled = canceller()
+        try:
+            while data := response.read_some(CHUNK):
+                writer.write(data)
+                tell(len(data))
+                check_cancelled()
+        except BaseException:
+            response.drop()
+            raise
+        response.done()
+        if writer.size < size:
+            raise Interrupted(f"{self.registry} sent {writer.size} of the {size} bytes of a blob")
 
-
-def _open(scheme: str, host: str, verify: bool) -> http.client.HTTPConnection:
-    """A connection, through the proxy that the environment names for the host."""
-    from urllib.request import getproxies, proxy_bypass
-
-    name = urlsplit(f"//{host}").hostname or host
-    proxy = "" if name.startswith(LOOPBACK) or proxy_bypass(name) else getproxies().get(scheme, "")
-    connection: http.client.HTTPConnection
-    if scheme == "https":
-        import ssl  # 6 ms, not needed for a registry on this machine
-
-        context = ssl.create_default_context()
-        if not verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(
-            _proxy_host(proxy) or host, timeout=TIMEOUT, context=context
+    def _patiently(self, work: Callable[[], T], position: Callable[[], int] = lambda: 0) -> T:
+        """Try again after a hang-up, a 5xx or a 429, as long as it helps. Error: RegistryError."""
+        tries, waited, best = 0, 0.0, position()
+        for _ in range(MAX_TRIES):
+            try:
+                return work()
+            except Interrupted as error:
+                last = error
+            canceller()()
+            if position() >= best + PROGRESS:
+                tries, waited, best = 0, 0.0, position()
+            tries += 1
+            pause = FIRST_PAUSE * 2 ** (tries - 1) if last.after is None else last.after
+            if tries >= min(TRIES, last.tries) or waited + pause > MAX_WAIT:
+                break
+            waited += pause
+            trio.from_thread.run(trio.sleep, pause)
+        if last.error is not None:
+            raise last.error
+        raise RegistryError(
+            f"cannot fetch {self.registry}/{self.repository}: {last}",
+            hint="is the registry up, and its name right?",
         )
-        if proxy:
-            connection.set_tunnel(host)
-    else:
-        connection = http.client.HTTPConnection(host, timeout=TIMEOUT)
-    connection.connect()
-    return connection
 
+    def _get(
+        self, path: str, headers: dict[str, str], what: str, *, ranged: bool = False
+    ) -> Response:
+        """A good answer. Errors: Interrupted, NotFound, RegistryError."""
+        origin = self._locate()
+        url = f"{origin.scheme}://{origin.netloc}/v2/{self.repository}/{path}"
+        for attempt in range(2):
+            response = self._pool.request("GET", url, headers, authorization=self._authorization)
+            if response.status in (200, 206) or (ranged and response.status == 416):
+                return response
+            asked = auth.challenges(response.headers("WWW-Authenticate"))
+            here = response.status == 401 and response.origin == origin and not attempt
+            failure = self._failure(response, what)
+            if not here or not self._authorize(origin, asked):
+                raise failure
+        raise failure
 
-def _proxy_host(proxy: str) -> str:
-    return urlsplit(proxy if "//" in proxy else f"//{proxy}").netloc.rpartition("@")[2]
+    def _failure(self, response: Response, what: str) -> Exception:
+        """The error for an answer that is no good; Interrupted for one that may be better later."""
+        status = response.status
+        after = _seconds(response.header("Retry-After"))
+        body = response.read(MAX_BODY)
+        error = refusal(self.registry, self.repository, what, status, body)
+        if status == 429 or status >= 500:
+            return Interrupted(str(error), after=after, error=error)
+        return error
 
+    def _locate(self) -> Origin:
+        """https, or http where that is allowed and https fails. Errors: Interrupted,
+        RegistryError."""
+        with self._lock:
+            if self._origin is not None:
+                return self._origin
+            plain = not self.tls_verify or is_loopback(split(f"https://{self._host}/")[0].host)
+            first: Interrupted | None = None
+            for scheme in ("https", "http") if plain else ("https",):
+                origin = split(f"{scheme}://{self._host}/")[0]
+                try:
+                    self._pool.warm(origin)
+                except Interrupted as error:
+                    first = first or error
+                    if error.timeout:
+                        break
+                    continue
+                self._origin = origin
+                return origin
+            assert first is not None
+            raise first
 
-def _speaks_http(host: str) -> bool:
-    """A registry on loopback is asked in the clear first: does it answer so?"""
-    connection = http.client.HTTPConnection(host, timeout=5)
-    try:
-        connection.request("GET", "/v2/", headers={"User-Agent": "tiffin"})
-        connection.getresponse().read(1024)
-    except (http.client.HTTPException, OSError):
+    # --- who we are -------------------------------------------------------------------------------
+
+    def _authorize(self, origin: Origin, asked: list[auth.Challenge]) -> bool:
+        """Answer a challenge; False when there is nothing (new) that we can say."""
+        by_scheme = {challenge.scheme: challenge.parameters for challenge in asked}
+        credentials = self._known()
+        if "bearer" in by_scheme:
+            token = self._token(origin, by_scheme["bearer"], credentials)
+            self._authorization = origin, f"Bearer {token}"
+            return True
+        if "basic" in by_scheme and credentials is not None and credentials.username:
+            basic = origin, credentials.basic()
+            if self._authorization == basic:
+                return False
+            self._authorization = basic
+            return True
         return False
-    finally:
-        connection.close()
-    return True
+
+    def _known(self) -> auth.Credentials | None:
+        if not self._looked_up:
+            self._credentials = auth.stored(self.registry, self.repository)
+            self._looked_up = True
+        return self._credentials
+
+    def _token(
+        self, origin: Origin, parameters: dict[str, str], credentials: auth.Credentials | None
+    ) -> str:
+        """A token from where the challenge says (distribution: token authentication; with an
+        identity token, OAuth 2). Errors: Interrupted, RegistryError."""
+        url = parameters.get("realm", "")
+        realm, _ = split(url)
+        if realm.scheme == "http" and origin.scheme == "https":
+            raise RegistryError(
+                f"{self.registry} wants credentials sent in the clear to {realm.netloc}",
+                hint="ask whoever runs it",
+            )
+        fields = {"scope": parameters.get("scope") or f"repository:{self.repository}:pull"}
+        if parameters.get("service"):
+            fields["service"] = parameters["service"]
+        if credentials is not None and credentials.token:
+            form = {
+                "grant_type": "refresh_token",
+                "client_id": "tiffin",
+                "refresh_token": credentials.token,
+                **fields,
+            }
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            body = urlencode(form).encode()
+            response = self._pool.request("POST", url, headers, body=body)
+        else:
+            joined = f"{url}{'&' if '?' in url else '?'}{urlencode(fields)}"
+            basic = (realm, credentials.basic()) if credentials is not None else None
+            response = self._pool.request("GET", joined, {}, authorization=basic)
+        if response.status != 200:
+            raise self._failure(response, "token")
+        try:
+            answer = json.loads(response.read(MAX_TOKEN))
+            token = answer.get("token") or answer.get("access_token")
+        except (ValueError, AttributeError, RecursionError):
+            token = None
+        if not isinstance(token, str) or not token.isascii() or printable(token, 1 << 16) != token:
+            raise RegistryError(f"{realm.netloc} gave no usable token for {self.registry}")
+        return token
 
 
-def _message(text: str) -> str:
-    """What the registry says of an error (distribution-spec, error codes), as one short line."""
+def _seconds(retry_after: str) -> float | None:
+    """Retry-After: seconds or a date (RFC 9110, 10.2.3)."""
+    if not retry_after:
+        return None
+    if retry_after.isdecimal():
+        return float(retry_after[:9])
+    import time
+    from email.utils import parsedate_to_datetime  # latency: rare
+
     try:
-        error = json.loads(text)["errors"][0]
-        said = str(error.get("message") or error.get("code") or "")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return ""
-    return " ".join(said.split())[:120]
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
