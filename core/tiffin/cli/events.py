@@ -9,7 +9,7 @@ from time import time_ns
 from .. import units
 from ..errors import Corrupt, UserError
 from ..store import queries
-from . import reads, table
+from . import printable, reads, table
 from .flags import Call, Command, Flag
 
 TYPE_CHECKING = False  # without importing typing
@@ -124,7 +124,7 @@ def text(event: dict[str, Any]) -> str:
     about = f"{kind}/{short}" if short else kind
     more = f" ({', '.join(details)})" if details else ""
     line = f"{event['time']} {event['seq']} {event['type']} {about}{more}"
-    return table.line(line)
+    return printable.line(line)
 
 
 def stored(

@@ -104,7 +104,7 @@ def lines(found: list[Row], now: int, trunc: bool) -> list[dict[str, Any]]:
     """One record a name, with the fields that a template may name."""
     from .gotemplate import Record
 
-    records = []
+    records: list[dict[str, Any]] = []
     for row in found:
         bare = row["id"].removeprefix("sha256:")
         age = human_ago(row["created"], now) if row["created"] else "N/A"

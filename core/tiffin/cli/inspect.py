@@ -1,0 +1,455 @@
+"""`inspect`: all that is known of containers and images, by podman's names and nesting."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from ..errors import NotFound, TiffinError, UserError
+from . import printable, reads, table
+from .flags import Call, Command, Flag
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    import sqlite3
+    from typing import Any
+
+    from ..layout import Layout
+    from ..store.queries import Row
+
+INDENT = 5
+TYPES = ("all", "container", "image")
+
+
+def _document(path: str) -> dict[str, Any]:
+    """A JSON file of ours; {} when it is not there (yet)."""
+    try:
+        with open(path, "rb") as file:
+            value = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _image_settings(layout: Layout, image_id: str) -> dict[str, Any]:
+    """`config` of the image's config blob; {} when the image is gone or damaged."""
+    try:
+        settings = reads.blob(layout, image_id).get("config")
+    except TiffinError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def container(layout: Layout, row: Row) -> dict[str, Any]:
+    """A container's row, with what config.json and the image's config add to it."""
+    options: dict[str, Any] = row["options"]
+    bundle = row["bundle"] or row["directory"]
+    config_path = f"{bundle}/config.json"
+    spec = _document(config_path)
+    process = spec.get("process", {})
+    settings = _image_settings(layout, row["image_id"])
+    command = process.get("args") or row["command"]
+    run = layout.container_run(row["id"])
+    directory = row["directory"]
+    capabilities = process.get("capabilities", {})
+    files = {
+        name: f"{directory}/{name}" if spec else "" for name in ("resolv.conf", "hostname", "hosts")
+    }
+    return {
+        "Id": row["id"],
+        "Created": reads.rfc3339(row["created"]),
+        "Path": command[0] if command else "",
+        "Args": command[1:],
+        "State": _state(row, spec),
+        "Image": row["image_id"].removeprefix("sha256:"),
+        "ImageName": row["image_name"],
+        "Rootfs": "",
+        "Pod": "",
+        "ResolvConfPath": files["resolv.conf"],
+        "HostnamePath": files["hostname"],
+        "HostsPath": files["hosts"],
+        "StaticDir": directory,
+        "OCIConfigPath": config_path if spec else "",
+        "OCIRuntime": row["runtime"],
+        "ConmonPidFile": f"{run}/conmon.pid",
+        "PidFile": f"{run}/pidfile",
+        "Name": row["name"],
+        "RestartCount": 0,
+        "Driver": row["storage_driver"],
+        "MountLabel": row["mount_label"],
+        "ProcessLabel": row["process_label"],
+        "AppArmorProfile": process.get("apparmorProfile", ""),
+        "EffectiveCaps": capabilities.get("effective"),
+        "BoundingCaps": capabilities.get("bounding"),
+        "ExecIDs": [],
+        "GraphDriver": {
+            "Name": row["storage_driver"],
+            "Data": {"MergedDir": row["mounted"]} if row["mounted"] else {},
+        },
+        "Mounts": [_mount(mount) for mount in options.get("mounts", ()) if mount["type"] == "bind"],
+        "Dependencies": [],
+        "NetworkSettings": _network(row),
+        "Namespace": "",
+        "IsInfra": False,
+        "Config": _config(row, options, settings, process, spec),
+        "HostConfig": _host_config(row, options),
+    }
+
+
+def _state(row: Row, spec: dict[str, Any]) -> dict[str, Any]:
+    state = row["state"]
+    return {
+        "OciVersion": spec.get("ociVersion", ""),
+        "Status": state,
+        "Running": state == "running",
+        "Paused": state == "paused",
+        "Restarting": False,
+        "OOMKilled": bool(row["oom"]),
+        "Dead": False,
+        "Pid": row["pid"],
+        "ConmonPid": row["conmon_pid"],
+        "ExitCode": row["exit_code"],
+        "Error": row["error"],
+        "StartedAt": reads.rfc3339(row["started"]),
+        "FinishedAt": reads.rfc3339(row["finished"]),
+        "CgroupPath": row["cgroup"],
+    }
+
+
+def _mount(mount: dict[str, Any]) -> dict[str, Any]:
+    given = list(mount.get("options", ()))
+    propagation = [name for name in given if name.endswith(("private", "shared", "slave"))]
+    plain = [name for name in given if name not in ("ro", "rw", "z", "Z", *propagation)]
+    if "bind" not in plain and "rbind" not in plain:
+        plain.append("rbind")
+    return {
+        "Type": mount["type"],
+        "Source": mount.get("source", ""),
+        "Destination": mount["target"],
+        "Driver": "",
+        "Mode": "".join(name for name in given if name in ("z", "Z")),
+        "Options": plain,
+        "RW": "ro" not in given,
+        "Propagation": propagation[-1] if propagation else "rprivate",
+    }
+
+
+def _ports(row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for port in row["ports"]:
+        key = f"{port['container_port']}/{port.get('protocol', 'tcp')}"
+        binding = {"HostIp": port.get("host_ip", ""), "HostPort": str(port.get("host_port", 0))}
+        found.setdefault(key, []).append(binding)
+    return found
+
+
+def _addresses(attachment: dict[str, Any]) -> dict[str, Any]:
+    """Address fields of one attachment: the first IPv4 and the first IPv6 one."""
+    pairs = [address.partition("/")[::2] for address in attachment.get("addresses", ())]
+    four = [pair for pair in pairs if ":" not in pair[0]] or [("", "0")]
+    six = [pair for pair in pairs if ":" in pair[0]] or [("", "0")]
+    gateways = [net.get("gateway", "") for net in attachment["network"].get("subnets", ())]
+    return {
+        "Gateway": next((gateway for gateway in gateways if gateway and ":" not in gateway), ""),
+        "IPAddress": four[0][0],
+        "IPPrefixLen": int(four[0][1] or 0),
+        "IPv6Gateway": next((gateway for gateway in gateways if ":" in gateway), ""),
+        "GlobalIPv6Address": six[0][0],
+        "GlobalIPv6PrefixLen": int(six[0][1] or 0),
+        "MacAddress": attachment.get("mac", ""),
+    }
+
+
+NO_ATTACHMENT: dict[str, Any] = {"network": {}}
+
+
+def _network(row: Row) -> dict[str, Any]:
+    attachments = row["attachments"]
+    networks = {
+        name: {"NetworkID": name, "EndpointID": "", **_addresses(NO_ATTACHMENT)}
+        for name in row["network"].split(",")
+        if name not in ("none", "host", "")
+    }
+    for attachment in attachments:
+        network = attachment["network"]
+        networks[network["name"]] = {
+            "NetworkID": network["id"],
+            "EndpointID": "",
+            "Interface": attachment.get("interface", ""),
+            **_addresses(attachment),
+        }
+    first = _addresses(attachments[0] if attachments else NO_ATTACHMENT)
+    return {
+        "EndpointID": "",
+        **first,
+        "Bridge": "",
+        "SandboxID": "",
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "Ports": _ports(row),
+        "SandboxKey": row["netns"],
+        "Networks": networks,
+    }
+
+
+def _config(
+    row: Row,
+    options: dict[str, Any],
+    settings: dict[str, Any],
+    process: dict[str, Any],
+    spec: dict[str, Any],
+) -> dict[str, Any]:
+    entrypoint = options.get("entrypoint")
+    if entrypoint is None:
+        entrypoint = settings.get("Entrypoint") or []
+        command = options.get("command") or settings.get("Cmd") or []
+    else:  # an entrypoint of the user's own clears the image's command
+        command = options.get("command") or []
+    env = {name: value for name, _, value in (e.partition("=") for e in settings.get("Env") or [])}
+    env.update(dict(options.get("env", ())))
+    return {
+        "Hostname": spec.get("hostname") or options.get("hostname") or row["id"][: reads.SHORT],
+        "Domainname": "",
+        "User": options.get("user") or settings.get("User") or "",
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "Tty": options.get("tty", False),
+        "OpenStdin": options.get("interactive", False),
+        "StdinOnce": False,
+        "Env": process.get("env") or [f"{name}={value}" for name, value in env.items()],
+        "Cmd": list(command),
+        "Image": row["image_name"],
+        "Volumes": None,
+        "WorkingDir": process.get("cwd")
+        or options.get("workdir")
+        or settings.get("WorkingDir")
+        or "/",
+        "Entrypoint": " ".join(entrypoint),
+        "OnBuild": None,
+        "Labels": row["labels"],
+        "Annotations": spec.get("annotations") or dict(options.get("annotations", ())),
+        "StopSignal": row["stop_signal"],
+        "StopTimeout": row["stop_timeout"],
+    }
+
+
+def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
+    resources = options.get("resources") or {}
+    mounts = options.get("mounts", ())
+    log_driver = options.get("log_driver") or "k8s-file"
+    binds = [
+        ":".join(filter(None, (m.get("source", ""), m["target"], ",".join(m.get("options", ())))))
+        for m in mounts
+        if m["type"] == "bind"
+    ]
+    return {
+        "Binds": binds,
+        "CgroupManager": "cgroupfs",
+        "CgroupMode": options.get("cgroupns") or "",
+        "ContainerIDFile": "",
+        "LogConfig": {
+            "Type": log_driver,
+            "Config": None,
+            "Path": "" if log_driver == "none" else f"{row['directory']}/ctr.log",
+            "Tag": "",
+            "Size": "0B",
+        },
+        "NetworkMode": row["network"],
+        "PortBindings": _ports(row),
+        "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
+        "AutoRemove": bool(row["remove"]),
+        "CapAdd": list(options.get("cap_add", ())),
+        "CapDrop": list(options.get("cap_drop", ())),
+        "Dns": list(options.get("dns", ())),
+        "DnsOptions": [],
+        "DnsSearch": [],
+        "ExtraHosts": [f"{name}:{address}" for name, address in options.get("add_hosts", ())],
+        "GroupAdd": list(options.get("group_add", ())),
+        "Init": options.get("init", False),
+        "IpcMode": options.get("ipc") or "private",
+        "OomScoreAdj": 0,
+        "PidMode": options.get("pid") or "private",
+        "Privileged": options.get("privileged", False),
+        "PublishAllPorts": options.get("publish_all", False),
+        "ReadonlyRootfs": options.get("read_only", False),
+        "SecurityOpt": list(options.get("security_opt", ())),
+        "Sysctls": dict(options.get("sysctls", ())),
+        "Tmpfs": {
+            m["target"]: ",".join(m.get("options", ())) for m in mounts if m["type"] == "tmpfs"
+        },
+        "UTSMode": options.get("uts") or "private",
+        "UsernsMode": "",
+        "ShmSize": options.get("shm_size") or 64 << 20,
+        "Runtime": row["runtime"],
+        "CpuShares": resources.get("cpu_shares", 0),
+        "Memory": resources.get("memory", 0),
+        "NanoCpus": round(resources.get("cpus", 0) * 1_000_000_000),
+        "CgroupParent": options.get("cgroup_parent", ""),
+        "CpusetCpus": resources.get("cpuset_cpus", ""),
+        "CpusetMems": resources.get("cpuset_mems", ""),
+        "Devices": [
+            {
+                "PathOnHost": device["source"],
+                "PathInContainer": device.get("target") or device["source"],
+                "CgroupPermissions": device.get("permissions", "rwm"),
+            }
+            for device in options.get("devices", ())
+        ],
+        "MemoryReservation": resources.get("memory_reservation", 0),
+        "MemorySwap": resources.get("memory_swap", 0),
+        "PidsLimit": resources.get("pids_limit", 0) or 2048,
+        "Ulimits": [
+            {"Name": f"RLIMIT_{u['name'].upper()}", "Soft": u["soft"], "Hard": u["hard"]}
+            for u in options.get("ulimits", ())
+        ],
+    }
+
+
+def image(layout: Layout, connection: sqlite3.Connection | None, row: Row) -> dict[str, Any]:
+    """An image's row with its config blob. Errors: NotFound, Corrupt."""
+    blob = reads.blob(layout, row["id"])
+    tags = reads.rows(connection, "SELECT name FROM tags WHERE image=? ORDER BY name", (row["id"],))
+    names = [tag["name"] for tag in tags]
+    repositories = dict.fromkeys(_repository(name) for name in names)
+    settings = blob.get("config") or {}
+    rootfs = blob.get("rootfs") or {}
+    history = blob.get("history") or []
+    return {
+        "Id": row["id"].removeprefix("sha256:"),
+        "Digest": row["manifest"],
+        "RepoTags": names,
+        "RepoDigests": [f"{repository}@{row['manifest']}" for repository in repositories],
+        "Parent": "",
+        "Comment": (history[-1].get("comment") or "") if history else "",
+        "Created": blob.get("created") or reads.rfc3339(row["created"]),
+        "Config": settings,
+        "Version": "",
+        "Author": blob.get("author") or "",
+        "Architecture": row["architecture"],
+        "Os": row["os"],
+        "Size": row["size"],
+        "VirtualSize": row["size"],
+        "GraphDriver": _image_driver(connection, row),
+        "RootFS": {"Type": "layers", "Layers": rootfs.get("diff_ids") or []},
+        "Labels": row["labels"] or None,
+        "Annotations": {},
+        "ManifestType": row["media_type"],
+        "User": settings.get("User") or "",
+        "History": history,
+        "NamesHistory": names,
+    }
+
+
+def _repository(name: str) -> str:
+    head, slash, last = name.partition("@")[0].rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
+
+
+def _image_driver(connection: sqlite3.Connection | None, row: Row) -> dict[str, Any]:
+    """The storage drivers that hold the image's top layer."""
+    chain = row["layers"][-1]["chain_id"] if row["layers"] else ""
+    found = reads.rows(connection, "SELECT driver FROM layers WHERE chain_id=?", (chain,))
+    return {"Name": ",".join(layer["driver"] for layer in found), "Data": {}}
+
+
+def find(
+    layout: Layout, connection: sqlite3.Connection | None, name: str, kind: str
+) -> dict[str, Any]:
+    """A container of that name or id, else an image. Errors: NotFound, Conflict, Corrupt."""
+    if kind != "image":
+        try:
+            return container(layout, reads.container(connection, name))
+        except NotFound:
+            if kind == "container":
+                raise
+    try:
+        found = reads.image(connection, name)
+    except (NotFound, UserError):
+        if kind == "image":
+            raise
+        raise NotFound(f"no such container or image: {name}") from None
+    return image(layout, connection, found)
+
+
+def _run(call: Call, kind: str) -> int:
+    """Show what was found even when something else was not."""
+    options = call.options
+    connection = reads.store(call.layout)
+    names = list(call.arguments)
+    if options.get("latest"):
+        found = reads.rows(connection, "SELECT id FROM containers ORDER BY created DESC LIMIT 1")
+        if names or not found:
+            raise UserError(
+                "inspect: --latest takes no names" if names else "there are no containers"
+            )
+        names, kind = [found[0]["id"]], "container"
+    if not names:
+        raise UserError("inspect: needs a container or an image")
+    documents, failed = [], 0
+    for name in names:
+        try:
+            documents.append(find(call.layout, connection, name, kind))
+        except TiffinError as error:
+            if len(names) == 1 and options["format"]:
+                raise
+            sys.stderr.write(f"Error: {printable.line(str(error))}\n")
+            failed = error.exit_code
+    if options["format"] and options["format"] != "json":
+        from . import gotemplate
+
+        for document in documents:
+            sys.stdout.write(gotemplate.render(options["format"], document) + "\n")
+    else:
+        sys.stdout.write(table.json_text(documents, INDENT))
+    return failed
+
+
+def run(call: Call) -> int:
+    kind = call.options["type"]
+    if kind not in TYPES:
+        raise UserError(f"--type {kind!r} is not known", hint=", ".join(TYPES))
+    return _run(call, kind)
+
+
+FORMAT = Flag("format", "f", "str", "TEMPLATE", "`json` or a Go template")
+LATEST = Flag("latest", "l", help="The container that was made last")
+
+INSPECT = Command(
+    "inspect",
+    "NAME [NAME...]",
+    "Show all that is known of containers and images",
+    (
+        FORMAT,
+        LATEST,
+        Flag("type", "t", "str", "TYPE", f"What to look for: {', '.join(TYPES)}", "all"),
+    ),
+    (0, None),
+    (
+        "tiffin inspect web",
+        "tiffin inspect -f '{{.State.Pid}}' web",
+        "tiffin inspect --type image bb",
+    ),
+    run,
+)
+
+CONTAINER_INSPECT = Command(
+    "container inspect",
+    "CONTAINER [CONTAINER...]",
+    "Show all that is known of containers",
+    (FORMAT, LATEST),
+    (0, None),
+    ("tiffin container inspect web",),
+    lambda call: _run(call, "container"),
+)
+
+IMAGE_INSPECT = Command(
+    "image inspect",
+    "IMAGE [IMAGE...]",
+    "Show all that is known of images",
+    (FORMAT,),
+    (1, None),
+    ("tiffin image inspect -f '{{.Config.Cmd}}' busybox",),
+    lambda call: _run(call, "image"),
+)
