@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .container_flags import FLAGS, options_from
 from .flags import Call, Command
+
+if TYPE_CHECKING:
+    from ..engine.images import Pull
 
 
 def _cidfile(call: Call) -> str:
@@ -44,7 +48,7 @@ def _create(call: Call) -> int:
     return 0
 
 
-def _pull(call: Call) -> object:
+def _pull(call: Call) -> Pull:
     from ..engine.images import Pull
     from .progress import for_stderr
 

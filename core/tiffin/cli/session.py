@@ -25,9 +25,10 @@ def drive(call: Call, work: Callable[[Engine], Awaitable[T]]) -> T:
     async def main() -> T:
         async with open_engine(
             call.layout,
-            front_end="cli",
+            front_end="exit" if call.options.get("ended") else "cli",
             storage_driver=call.storage_driver,
             runtime=call.runtime,
+            short_lived=True,
         ) as engine:
             # Collection was off while modules were loaded; an attached `run` may last for days.
             gc.freeze()

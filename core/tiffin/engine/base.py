@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import trio
-import trio_asyncio
 
 from .. import actor
 from ..errors import Conflict, NotFound, TiffinError
@@ -17,9 +16,24 @@ from ..events.base import Event, encode
 from ..layout import Layout
 from ..plugins import Plugins
 from ..store import log, queries
-from ..store.aio import EventStore, open_store
 from . import settings
 from .locks import Locks
+
+
+class EventStore(Protocol):
+    """The log as the engine sees it: `store.aio` for long-lived engines, `store.threads` for one
+    command."""
+
+    async def append(
+        self,
+        records: Sequence[log.Record],
+        *,
+        command: str,
+        actor: str,
+        expect: dict[str, int] | None = None,
+    ) -> list[int]: ...
+
+    async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[queries.Row]: ...
 
 
 class Engine:
@@ -135,24 +149,35 @@ async def open_engine(
     front_end: str = "api",
     storage_driver: str = "",
     runtime: str = "",
+    short_lived: bool = False,
 ) -> AsyncIterator[Engine]:
     """Open the store (made when it is not there) and give the engine; close all drivers after.
 
-    Errors raised inside come out as they are, not wrapped in an exception group.
+    `short_lived`: for one command, which is quicker without asyncio. Errors raised inside come out
+    as they are, not wrapped in an exception group.
     """
     chosen = settings.load(layout, storage_driver=storage_driver, runtime=runtime)
     outcome: BaseException | None = None
-    async with trio_asyncio.open_loop():
-        async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(open_store(layout.database))
-            engine = Engine(layout, store, chosen, front_end)
-            try:
-                yield engine
-            except Exception as error:
-                outcome = error
-            finally:
-                with trio.CancelScope(shield=True):
-                    for driver in engine.plugins.made("network"):
-                        await driver.close()
+    async with AsyncExitStack() as stack:
+        if short_lived:
+            from ..store import threads
+
+            store: EventStore = await stack.enter_async_context(threads.open_store(layout.database))
+        else:
+            import trio_asyncio
+
+            from ..store import aio
+
+            await stack.enter_async_context(trio_asyncio.open_loop())
+            store = await stack.enter_async_context(aio.open_store(layout.database))
+        engine = Engine(layout, store, chosen, front_end)
+        try:
+            yield engine
+        except Exception as error:
+            outcome = error
+        finally:
+            with trio.CancelScope(shield=True):
+                for driver in engine.plugins.made("network"):
+                    await driver.close()
     if outcome is not None:
         raise outcome

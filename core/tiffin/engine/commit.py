@@ -30,7 +30,7 @@ async def commit(engine: Engine, given: str, name: str, options: CommitOptions) 
     """
     from .. import image_builder
 
-    full = str(reference.local(name)) if name else ""
+    full = reference.local_name(name) if name else ""
     async with hold(engine, given) as held:
         held.need("commit", "created", "initialized", "running", "paused", "exited")
         row = held.row

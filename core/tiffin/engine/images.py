@@ -160,7 +160,8 @@ async def fetch(engine: Engine, given: str, *, driver: str, pull: Pull) -> str:
             progress=pull.progress,
             on_layer=on_layer,
         )
-        return await done(fetched, unpacker.usage)
+        image_id: str = await done(fetched, unpacker.usage)
+        return image_id
 
 
 async def _embedded(engine: Engine, given: str, driver: str) -> str:
@@ -169,7 +170,8 @@ async def _embedded(engine: Engine, given: str, driver: str) -> str:
     content = ContentStore(engine.layout.blobs)
     async with _transfer(engine, engine.journal(), given, given, driver) as done:
         fetched = await trio.to_thread.run_sync(embedded.make, given, content)
-        return await done(fetched, None)
+        image_id: str = await done(fetched, None)
+        return image_id
 
 
 async def add_all(
@@ -267,10 +269,8 @@ async def tag(engine: Engine, given: str, names: Sequence[str]) -> None:
     row = await need(engine, given)
     journal = engine.journal()
     for name in names:
-        full = reference.local(name)
-        if full.digest:
-            raise UserError(f"{name!r} has a digest: a name is wanted")
-        journal.note(f"image/{row['id']}", ImageTagged(name=str(full)))
+        event = ImageTagged(name=reference.local_name(name))
+        journal.note(f"image/{row['id']}", event)
     await journal.flush()
 
 

@@ -98,6 +98,7 @@ class Foreground:
         self.journal = held.journal
         self.done = trio.Event()
         self.detached = False
+        self.code = 0
         self._attended: int | None = None
 
     def stack_attended(self) -> None:
@@ -129,7 +130,8 @@ class Foreground:
                 return 0
             await stop.wait_exit(self.engine, self.row)
             with trio.CancelScope(shield=True):
-                return await self._end()
+                self.code = await self._end()
+            return self.code
         finally:
             self.close()
 

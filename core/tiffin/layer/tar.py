@@ -7,19 +7,11 @@ an honest layer never has. Every length that a header names is checked before it
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from ..errors import ImageError
-from .stream import LayerStream
+from .stream import LayerStream, Limits
 
 BLOCK = 512
-MAX_HEADER = 1 << 20
-"""Bytes of one PAX header or long name."""
-MAX_NAME = 4096
-"""PATH_MAX."""
-MAX_ENTRIES = 5_000_000
-MAX_SPARSE = 100_000
-"""Pieces of a sparse file."""
 
 REGULAR, HARDLINK, SYMLINK, CHAR, BLOCKDEV, DIRECTORY, FIFO = (
     b"0",
@@ -31,6 +23,7 @@ REGULAR, HARDLINK, SYMLINK, CHAR, BLOCKDEV, DIRECTORY, FIFO = (
     b"6",
 )
 ZERO = bytes(BLOCK)
+EXTENDED = frozenset((b"x", b"g", b"L", b"K", b"X"))
 
 
 class Entry:
@@ -59,11 +52,10 @@ class Entry:
 
 def number(field: bytes) -> int:
     """Octal, or base-256 with the high bit set (GNU). Error: ImageError."""
-    first = field[0]
-    if first & 0x80:
+    if field[0] & 0x80:
         value = int.from_bytes(field, "big")
         bits = len(field) * 8
-        if first == 0xFF:
+        if field[0] == 0xFF:
             return value - (1 << bits)
         return value & ((1 << (bits - 1)) - 1)
     text = field.partition(b"\0")[0].strip()
@@ -75,7 +67,7 @@ def number(field: bytes) -> int:
         raise ImageError("layer has a tar header with a number that is none") from None
 
 
-def entries(stream: LayerStream) -> Iterator[Entry]:
+def entries(stream: LayerStream, limits: Limits) -> Iterator[Entry]:
     """The members, in order. The consumer reads an entry's `size` bytes (for sparse files: the
     sum of the pieces) from the stream before it asks for the next; padding is skipped here.
 
@@ -84,51 +76,54 @@ def entries(stream: LayerStream) -> Iterator[Entry]:
     pax_global: dict[str, bytes] = {}
     pax: dict[str, bytes] = {}
     long_name = long_link = None
-    count = 0
-    while True:
-        header = stream.read_some(BLOCK)
-        if not header or header == ZERO:
+    count = global_bytes = 0
+    while not stream.at_end():
+        header = stream.read(BLOCK)
+        if header == ZERO:
             return
-        checksum = number(header[148:156])
-        actual = sum(header) - sum(header[148:156]) + 256
-        if checksum != actual:
+        if number(header[148:156]) != sum(header) - sum(header[148:156]) + 256:
             raise ImageError("layer has a tar header with a wrong checksum")
         kind = header[156:157]
         size = number(header[124:136])
         if size < 0:
             raise ImageError("layer has a tar entry of negative size")
-        if kind in b"xgLKX" and kind:
-            if size > MAX_HEADER:
-                raise ImageError("layer has a tar header larger than 1 MiB")
+        count += 1
+        if count > limits.entries:
+            raise ImageError(f"layer has more than {limits.entries} entries")
+        if kind in EXTENDED:
+            if size > limits.header:
+                raise ImageError(f"layer has a tar header larger than {limits.header} bytes")
             extended = stream.read(size)
             stream.skip(-size % BLOCK)
-            if kind in b"xX":
+            if kind in (b"x", b"X"):
                 pax = _pax(extended)
             elif kind == b"g":
                 pax_global.update(_pax(extended))
+                global_bytes += size
+                if global_bytes > limits.header:
+                    raise ImageError("layer has too many global PAX headers")
             elif kind == b"L":
                 long_name = extended.rstrip(b"\0")
             else:
                 long_link = extended.rstrip(b"\0")
             continue
-        count += 1
-        if count > MAX_ENTRIES:
-            raise ImageError(f"layer has more than {MAX_ENTRIES} entries")
         entry = _entry(header, kind, size, long_name, long_link)
         fields = {**pax_global, **pax} if pax_global or pax else None
         if fields:
             _override(entry, fields)
         data = entry.size
         if kind == b"S":
-            _gnu_sparse(entry, header, stream)
-        elif fields and any(key.startswith("GNU.sparse") for key in fields):
-            data -= _pax_sparse(entry, fields, stream)
-        if len(entry.name) > MAX_NAME or len(entry.linkname) > MAX_NAME:
-            raise ImageError("layer has a name longer than 4096 bytes")
-        pax, long_name, long_link = {}, None, None
-        end = stream.position + data
+            _gnu_sparse(entry, header, stream, limits)
+        elif fields and any(key.startswith("GNU.sparse.") for key in fields):
+            data -= _pax_sparse(entry, fields, stream, limits)
+        if len(entry.name) > limits.name or len(entry.linkname) > limits.name:
+            raise ImageError(f"layer has a name longer than {limits.name} bytes")
+        if b"\0" in entry.name or b"\0" in entry.linkname:
+            raise ImageError("layer has a name with a zero byte")
         if entry.sparse is not None and sum(length for _, length in entry.sparse) > data:
             raise ImageError("layer has a sparse file with more data than its entry")
+        pax, long_name, long_link = {}, None, None
+        end = stream.position + data
         yield entry
         stream.skip(end - stream.position + -entry.size % BLOCK)
 
@@ -160,9 +155,13 @@ def _entry(
     return entry
 
 
+SPARSE_0_0 = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
+
+
 def _pax(data: bytes) -> dict[str, bytes]:
     """Records `LENGTH KEY=VALUE\\n` (pax(1), extended header format)."""
-    fields = {}
+    fields: dict[str, bytes] = {}
+    pieces: list[bytes] = []
     position = 0
     while position < len(data):
         space = data.find(b" ", position, position + 20)
@@ -175,8 +174,13 @@ def _pax(data: bytes) -> dict[str, bytes]:
         key, separator, value = data[space + 1 : end - 1].partition(b"=")
         if not separator:
             raise ImageError("layer has a broken PAX header")
-        fields[key.decode("utf-8", "surrogateescape")] = value
         position = end
+        if key in SPARSE_0_0:  # the one pair of keys that may come again and again
+            pieces.append(value)
+        else:
+            fields[key.decode("utf-8", "surrogateescape")] = value
+    if pieces:
+        fields["GNU.sparse.map"] = b",".join(pieces)
     return fields
 
 
@@ -211,23 +215,27 @@ def _override(entry: Entry, fields: dict[str, bytes]) -> None:
                 if entry.xattrs is None:
                     entry.xattrs = {}
                 entry.xattrs[key[len(XATTR) :]] = value
+                if "\0" in key:
+                    raise ImageError("layer has an attribute with a zero byte in its name")
     except ValueError:
         raise ImageError("layer has a PAX header with a number that is none") from None
-    if entry.size < 0 or b"\0" in entry.name or b"\0" in entry.linkname:
-        raise ImageError("layer has a PAX header that no tar would have")
+    if entry.size < 0:
+        raise ImageError("layer has a tar entry of negative size")
 
 
-def _gnu_sparse(entry: Entry, header: bytes, stream: LayerStream) -> None:
+def _gnu_sparse(entry: Entry, header: bytes, stream: LayerStream, limits: Limits) -> None:
     """Old GNU format: pieces in the header, and in blocks that follow it."""
     sparse: list[tuple[int, int]] = []
     _sparse_block(header[386:482], sparse)
     extended = header[482]
     while extended:
+        if len(sparse) > limits.pieces:
+            raise ImageError("layer has a sparse file in too many pieces")
         block = stream.read(BLOCK)
         _sparse_block(block[:504], sparse)
         extended = block[504]
     entry.real_size = number(header[483:495])
-    entry.sparse = _checked(sparse, entry.real_size)
+    entry.sparse = _checked(sparse, entry.real_size, limits)
 
 
 def _sparse_block(block: bytes, sparse: list[tuple[int, int]]) -> None:
@@ -235,46 +243,50 @@ def _sparse_block(block: bytes, sparse: list[tuple[int, int]]) -> None:
         offset, length = block[start : start + 12], block[start + 12 : start + 24]
         if offset.strip(b"\0") or length.strip(b"\0"):
             sparse.append((number(offset), number(length)))
-        if len(sparse) > MAX_SPARSE:
-            raise ImageError("layer has a sparse file in too many pieces")
 
 
-def _pax_sparse(entry: Entry, fields: dict[str, Any], stream: LayerStream) -> int:
-    """GNU's formats 0.1 and 1.0 (tar manual, sparse formats). Returns the bytes of map read."""
+def _pax_sparse(
+    entry: Entry, fields: dict[str, bytes], stream: LayerStream, limits: Limits
+) -> int:
+    """GNU's formats 0.0, 0.1 and 1.0 (tar manual, sparse formats). Returns the bytes of map read."""
     try:
         if "GNU.sparse.name" in fields:
             entry.name = fields["GNU.sparse.name"]
         size = fields.get("GNU.sparse.realsize", fields.get("GNU.sparse.size"))
         entry.real_size = int(size) if size is not None else entry.size
         if fields.get("GNU.sparse.major") == b"1":
-            numbers, used = _sparse_map(stream, entry.size)
+            numbers, used = _sparse_map(stream, entry.size, limits)
         else:
             used = 0
             numbers = [int(n) for n in fields.get("GNU.sparse.map", b"").split(b",") if n]
     except ValueError:
         raise ImageError("layer has a sparse file with a broken map") from None
     pairs = list(zip(numbers[::2], numbers[1::2], strict=False))
-    entry.sparse = _checked(pairs, entry.real_size)
+    entry.sparse = _checked(pairs, entry.real_size, limits)
     return used
 
 
-def _sparse_map(stream: LayerStream, size: int) -> tuple[list[int], int]:
+def _sparse_map(stream: LayerStream, size: int, limits: Limits) -> tuple[list[int], int]:
     """Format 1.0: the map stands before the data, in decimal lines, padded to a block."""
     text = b""
     wanted = 1
     while True:
-        if len(text) + BLOCK > size or len(text) > MAX_SPARSE * 32:
+        if len(text) + BLOCK > size or len(text) > limits.pieces * 32:
             raise ImageError("layer has a sparse file with a broken map")
         text += stream.read(BLOCK)
         lines = text.split(b"\n")
         if len(lines) > 1:
             wanted = 1 + 2 * int(lines[0])
+            if not 0 <= int(lines[0]) <= limits.pieces:
+                raise ImageError("layer has a sparse file in too many pieces")
         if len(lines) > wanted:
             return [int(line) for line in lines[1:wanted]], len(text)
 
 
-def _checked(sparse: list[tuple[int, int]], real_size: int) -> list[tuple[int, int]]:
-    if len(sparse) > MAX_SPARSE or real_size < 0 or real_size > 1 << 60:
+def _checked(
+    sparse: list[tuple[int, int]], real_size: int, limits: Limits
+) -> list[tuple[int, int]]:
+    if len(sparse) > limits.pieces or real_size < 0 or real_size > 1 << 60:
         raise ImageError("layer has a sparse file that no tar would have")
     end = 0
     for offset, length in sparse:
