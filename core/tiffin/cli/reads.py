@@ -66,18 +66,6 @@ def blob(layout: Layout, digest: str) -> dict[str, Any]:
     return value
 
 
-def json_file(path: str) -> dict[str, Any]:
-    """A file that may not be there, or not be whole: then nothing is known from it."""
-    import json
-
-    try:
-        with open(path, "rb") as file:
-            value = json.load(file)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def rfc3339(nanoseconds: int, *, fraction: bool = True) -> str:
     """`2026-11-25T06:38:16.571062864Z`, UTC; 0 is Go's zero time."""
     from time import gmtime, strftime
