@@ -6,16 +6,18 @@ decimal (`1.2MB`). Times are nanoseconds since 1970, UTC.
 
 from __future__ import annotations
 
-import re
-
 from .errors import UserError
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    import re
 
 SECOND = 1_000_000_000
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?([bkmgtp]?)(?:i?b)?\Z", re.IGNORECASE | re.ASCII)
+_SIZE = r"(?ai)(\d+(?:\.\d+)?|\.\d+) ?([bkmgtp]?)(?:i?b)?\Z"
 _POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_PART = r"(?a)(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
 _UNITS = {
     "ns": 1,
     "us": 1_000,
@@ -27,17 +29,23 @@ _UNITS = {
     "h": 3600 * SECOND,
 }
 
-_RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?"
-    r"(Z|z|[+-]\d\d:\d\d)?)?\Z",
-    re.ASCII,
+_RFC3339 = (
+    r"(?a)(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?"
+    r"(Z|z|[+-]\d\d:\d\d)?)?\Z"
 )
-_UNIX = re.compile(r"(\d+)(?:\.(\d{1,9})\d*)?\Z", re.ASCII)
+_UNIX = r"(?a)(\d+)(?:\.(\d{1,9})\d*)?\Z"
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """Compiled when first used: what only prints (`ps`) need not pay the 3 ms of `re`."""
+    import re
+
+    return re.compile(text)
 
 
 def parse_size(text: str, what: str = "size") -> int:
     """Bytes of `512m`, `1.5g`, `64KiB`, `100` (no unit: bytes). Error: UserError."""
-    match = _SIZE.match(text.strip())
+    match = _pattern(_SIZE).match(text.strip())
     if match is None:
         raise UserError(f"{what} {text!r} is not a size", hint="write 100, 64k, 512m or 2g")
     number, unit = match.groups()
@@ -62,7 +70,8 @@ def parse_duration(text: str, what: str = "duration") -> int:
         return 0
     total = 0
     position = 0
-    while match := _PART.match(body, position):
+    part = _pattern(_PART)
+    while match := part.match(body, position):
         whole, _, fraction = match[1].partition(".")
         unit = _UNITS[match[2]]
         total += int(whole or 0) * unit
@@ -92,7 +101,7 @@ def _local_seconds(fields: tuple[int, int, int, int, int, int]) -> int:
 def parse_rfc3339(text: str) -> int:
     """Nanoseconds of `2026-11-25T07:41:08.5+01:00`, of `2026-11-25` or `2026-11-25T07:41`; without
     an offset it is local time. Error: ValueError."""
-    match = _RFC3339.match(text)
+    match = _pattern(_RFC3339).match(text)
     if match is None:
         raise ValueError(f"{text!r} is not a time")
     year, month, day, hour, minute, second = (int(group or 0) for group in match.groups()[:6])
@@ -113,7 +122,7 @@ def parse_time(text: str, now: int, what: str = "time") -> int:
     """Nanoseconds since 1970 of what `--since` and `--until` take: RFC 3339, seconds since 1970
     (`1700000000.5`), or a Go duration before `now`. Error: UserError."""
     body = text.strip()
-    if match := _UNIX.match(body):
+    if match := _pattern(_UNIX).match(body):
         return int(match[1]) * SECOND + int((match[2] or "0").ljust(9, "0"))
     try:
         return parse_rfc3339(body)

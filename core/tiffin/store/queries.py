@@ -3,17 +3,22 @@ for what this module imports."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import Any
-
 from ..errors import Conflict, NotFound
+from .jsontext import loads
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    Row = dict[str, Any]
+else:
+    Row = dict
 
 JSON_COLUMNS = frozenset(
     ("command", "ports", "labels", "layers", "options", "attachments", "config", "actor", "data")
 )
-Row = dict[str, Any]
 
 
 def rows(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
@@ -26,7 +31,7 @@ def decode(names: Sequence[str], values: Iterable[Sequence[Any]]) -> list[Row]:
     """Rows as dicts; the columns that hold JSON are decoded (`command` of an event is not JSON)."""
     return [
         {
-            name: json.loads(value)
+            name: loads(value)
             if name in JSON_COLUMNS and isinstance(value, str) and value[:1] in ("[", "{")
             else value
             for name, value in zip(names, row, strict=True)

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import quote
 
 from ..errors import Corrupt, StorageFull, TiffinError
-from . import log, schema
+from . import schema
+
+try:  # without the adapters of dates, which nothing here uses: datetime is 1 ms of every `ps`
+    import _sqlite3 as sqlite3
+except ImportError:
+    import sqlite3  # type: ignore[no-redef]
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from sqlite3 import Connection
+    from typing import Any
+
+    from . import log
+
+
+def _address(path: str, mode: str) -> str:
+    """A `file:` URI (sqlite.org/uri.html)."""
+    for char in "%?#":
+        path = path.replace(char, f"%{ord(char):02x}")
+    return f"file:{path}?mode={mode}"
 
 
 def translate(error: sqlite3.Error, path: str) -> TiffinError | sqlite3.Error:
@@ -25,19 +40,19 @@ def translate(error: sqlite3.Error, path: str) -> TiffinError | sqlite3.Error:
     return Corrupt(f"{path}: {text}", hint="tiffin system check looks for the damage")
 
 
-def open_read_only(path: str) -> sqlite3.Connection | None:
+def open_read_only(path: str) -> Connection | None:
     """For reads: None when there is no store yet (nothing is created)."""
     if not os.path.exists(path):
         return None
     return sqlite3.connect(
-        f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, timeout=schema.BUSY_TIMEOUT
+        _address(path, "ro"), uri=True, isolation_level=None, timeout=schema.BUSY_TIMEOUT
     )
 
 
-def open_for_append(path: str) -> sqlite3.Connection:
+def open_for_append(path: str) -> Connection:
     """An existing store, for writing events from a small process."""
     connection = sqlite3.connect(
-        f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None, timeout=schema.BUSY_TIMEOUT
+        _address(path, "rw"), uri=True, isolation_level=None, timeout=schema.BUSY_TIMEOUT
     )
     connection.execute("PRAGMA synchronous=FULL")
     return connection
@@ -45,6 +60,8 @@ def open_for_append(path: str) -> sqlite3.Connection:
 
 def create(path: str) -> None:
     """Make the tables if they are not there. Safe when several processes do it at once."""
+    import contextlib
+
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     with contextlib.closing(
         sqlite3.connect(path, isolation_level=None, timeout=schema.BUSY_TIMEOUT)
@@ -59,7 +76,7 @@ def create(path: str) -> None:
         connection.execute("COMMIT")
 
 
-def run(connection: sqlite3.Connection, steps: log.Steps) -> list[int]:
+def run(connection: Connection, steps: log.Steps) -> list[int]:
     """Drive the steps of `log.append`; rolls back when anything fails."""
     try:
         statement = next(steps)
@@ -74,7 +91,7 @@ def run(connection: sqlite3.Connection, steps: log.Steps) -> list[int]:
         raise
 
 
-def rebuild(connection: sqlite3.Connection) -> int:
+def rebuild(connection: Connection) -> int:
     """Fold the whole log into fresh projections, in one transaction. Returns the events folded."""
     from .projections import project
 
@@ -94,6 +111,6 @@ def rebuild(connection: sqlite3.Connection) -> int:
     return count
 
 
-def events(connection: sqlite3.Connection, after: int = 0) -> Iterator[tuple[Any, ...]]:
+def events(connection: Connection, after: int = 0) -> Iterator[tuple[Any, ...]]:
     """All rows of the log with a higher seq, in order."""
     return connection.execute("SELECT * FROM events WHERE seq>? ORDER BY seq", (after,))
