@@ -16,15 +16,18 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO
+from io import BufferedReader
+from typing import Any
 
-from .errors import Corrupt, ImageError, NotFound, StorageFull
+from .errors import Corrupt, ImageError, NotFound, StorageFull, UserError
 from .images.digest import check
 
 PIECE = 1 << 20
 """Bytes read or written in one go."""
 MAX_JSON = 8 << 20
 """Bytes of a blob that is read into memory."""
+WORTH_KEEPING = 16 << 20
+"""Bytes of a broken download that are kept for the next try."""
 WAIT = 0.05
 """Seconds between looks at a lock that another download holds."""
 
@@ -87,7 +90,7 @@ class ContentStore:
     def has(self, digest: str) -> bool:
         return os.path.exists(self.path(digest))
 
-    def open(self, digest: str) -> BinaryIO:
+    def open(self, digest: str) -> BufferedReader:
         """For reading. Error: NotFound."""
         try:
             return open(self.path(digest), "rb")
@@ -145,7 +148,7 @@ class ContentStore:
         """
         if digest is not None:
             check(digest)
-        with self._room():
+        with room(self.root):
             path = f"{self._directory('partial')}/new-{os.urandom(8).hex()}"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
@@ -163,13 +166,13 @@ class ContentStore:
         """Like `ingest`, for a blob that is known beforehand and may be fetched by several at once.
 
         One of them gets the writer, positioned after what an earlier try has left; the others wait
-        and get None once the blob is there. What has arrived stays for the next try when the block
-        fails, unless it is wrong or the disk is full.
+        and get None once the blob is there. When the block fails, what has arrived stays for the
+        next try, unless it is little or wrong, or the disk is full.
         """
         if self.has(digest):
             yield None
             return
-        with self._room():
+        with room(self.root):
             fd, path = self._claim(digest)
             if fd < 0:
                 yield None
@@ -179,8 +182,9 @@ class ContentStore:
                 writer.resume()
                 yield writer
                 self._finish(writer, digest, size)
-            except (ImageError, OSError) as error:
-                if isinstance(error, ImageError) or error.errno in FULL:
+            except BaseException as error:
+                spoilt = isinstance(error, ImageError | OSError)
+                if spoilt or os.fstat(fd).st_size < WORTH_KEEPING:
                     with suppress(FileNotFoundError):
                         os.unlink(path)
                 raise
@@ -245,20 +249,35 @@ class ContentStore:
             sync_directory(self.root)
         return path
 
-    @contextmanager
-    def _room(self) -> Iterator[None]:
-        """ENOSPC and EDQUOT in the block are StorageFull."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno in FULL:
-                raise StorageFull(
-                    f"no room left in {self.root}", hint="free some, or choose another --root"
-                ) from None
-            raise
-
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def room(directory: str) -> Iterator[None]:
+    """ENOSPC and EDQUOT in the block are StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StorageFull(
+                f"the disk is full: no room left in {directory}", hint="free some"
+            ) from None
+        raise
+
+
+def opened(source: str) -> BufferedReader:
+    """A file that the user named, or stdin for `-`. Errors: NotFound, UserError."""
+    try:
+        if source == "-":
+            return open(0, "rb", closefd=False)
+        if os.path.isdir(source):
+            raise UserError(f"{source} is a directory", hint="give a file")
+        return open(source, "rb")
+    except FileNotFoundError:
+        raise NotFound(f"{source} does not exist") from None
+    except OSError as error:
+        raise UserError(f"{source} cannot be read: {error.strerror}") from None
 
 
 def sync_directory(path: str) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from io import BufferedReader
+from typing import Any
 
 import msgspec
 import trio
 
-from .content import PIECE, ContentStore, Writer, canceller
-from .decompress import unpack_foreign
-from .errors import ImageError, NotFound, UserError
+from . import decompress
+from .content import PIECE, ContentStore, Writer, canceller, opened
+from .errors import ImageError
 from .images import changes as instructions
 from .images import compose, platform
 from .images.manifest import Descriptor, ImageConfig
-from .transfer import Fetched, compression, from_store
+from .layer.stream import Limits, open_blob
+from .layer.tar import entries
+from .transfer import Fetched, from_store
 
 GZIP_LEVEL = 1
 """Fast: a commit waits for it. Level 6 takes four times as long for a tenth fewer bytes."""
@@ -28,7 +31,7 @@ class NewLayer(msgspec.Struct, frozen=True):
     diff_id: str
 
 
-def gzip_file(source: BinaryIO, writer: Writer, level: int = GZIP_LEVEL) -> str:
+def gzip_file(source: BufferedReader, writer: Writer, level: int = GZIP_LEVEL) -> str:
     """Compress a file into a blob, reproducibly; returns the digest of what was read."""
     import hashlib
     import zlib
@@ -49,7 +52,7 @@ def gzip_file(source: BinaryIO, writer: Writer, level: int = GZIP_LEVEL) -> str:
 
 def add_layer(content: ContentStore, path: str) -> NewLayer:
     """An uncompressed layer tar as a gzip blob. Errors: StorageFull, NotFound."""
-    with _opened(path) as file, content.ingest() as writer:
+    with opened(path) as file, content.ingest() as writer:
         diff_id = gzip_file(file, writer)
     return NewLayer(compose.layer(writer.digest, writer.size, "gzip"), diff_id)
 
@@ -126,11 +129,13 @@ async def import_rootfs(
     when = time.time_ns() if created is None else created
 
     def build() -> Fetched:
-        with _opened(source) as file, content.ingest() as writer:
-            _copy(file, writer)
-            found = _compression_of(writer)
-            diff_id = writer.digest if found == "none" else _diff_id(writer.path, found)
-            _need_tar(writer.path, found, source)
+        with opened(source) as file, content.ingest() as writer:
+            how = decompress.peek(file)
+            _copy(file, how, writer)
+            how = "none" if how in decompress.FOREIGN else how
+            _need_tar(writer.path, how, source)
+            plain = how == "none"
+            diff_id = writer.digest if plain else open_blob(writer.path, how, Limits()).drain()
         config = compose.config(
             {},
             settings=settings,
@@ -141,57 +146,23 @@ async def import_rootfs(
             author=author,
             comment=message,
         )
-        layer = compose.layer(writer.digest, writer.size, found)
+        layer = compose.layer(writer.digest, writer.size, how)
         return store(content, config, [layer], (name,) if name else ())
 
     return await trio.to_thread.run_sync(build)
 
 
-def _opened(source: str) -> BinaryIO:
-    try:
-        return open(0, "rb", closefd=False) if source == "-" else open(source, "rb")
-    except FileNotFoundError:
-        raise NotFound(f"{source} does not exist") from None
-    except OSError as error:
-        raise UserError(f"{source} cannot be read: {error.strerror}") from None
-
-
-def _copy(file: BinaryIO, writer: Writer) -> None:
+def _copy(file: BufferedReader, how: str, writer: Writer) -> None:
     check_cancelled = canceller()
-    try:
-        for piece in unpack_foreign(file):
-            check_cancelled()
-            writer.write(piece)
-    except IsADirectoryError:
-        raise UserError("a directory cannot be imported", hint="make a tar of it") from None
-
-
-def _compression_of(writer: Writer) -> str:
-    import os
-
-    return compression(os.pread(writer.fd, 4, 0))
-
-
-def _diff_id(path: str, found: str) -> str:
-    import hashlib
-
-    from .layer.stream import pieces
-
-    check_cancelled = canceller()
-    digest = hashlib.sha256()
-    for piece in pieces(path, found):
+    for piece in decompress.unpack(file, how if how in decompress.FOREIGN else "none"):
         check_cancelled()
-        digest.update(piece)
-    return f"sha256:{digest.hexdigest()}"
+        writer.write(piece)
 
 
-def _need_tar(path: str, found: str, source: str) -> None:
+def _need_tar(path: str, how: str, source: str) -> None:
     """Error: ImageError when the first header is not one; the rest is checked when unpacked."""
-    from .layer.stream import LayerStream, pieces
-    from .layer.tar import entries
-
     try:
-        first = next(entries(LayerStream(pieces(path, found))), None)
+        first = next(entries(open_blob(path, how, Limits()), Limits()), None)
     except ImageError:
         first = None
     if first is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 from msgspec import Struct
 
+from . import decompress
 from .content import ContentStore
 from .errors import ImageError
 from .images import manifest as manifests
@@ -82,17 +83,6 @@ class Silent:
 OnLayer = Callable[[Layer, tuple[Layer, ...]], Awaitable[None]]
 """Told of a layer as soon as its blob is complete, with all layers below it."""
 
-MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
-
-
-def compression(head: bytes) -> str:
-    """What a blob that begins so is compressed with. Zstandard may begin with a skippable frame
-    (RFC 8878, 3.1.2)."""
-    for magic, name in MAGIC:
-        if head.startswith(magic):
-            return name
-    return "zstd" if head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5 else "none"
-
 
 def describe(manifest: Manifest, config: ImageConfig) -> tuple[Layer, ...]:
     """The layers of an image. Error: ImageError when manifest and config disagree."""
@@ -117,8 +107,8 @@ def describe(manifest: Manifest, config: ImageConfig) -> tuple[Layer, ...]:
 def look(layer: Layer, content: ContentStore) -> Layer:
     """The layer with its true compression. Error: NotFound when the blob is not here."""
     with content.open(layer.digest) as file:
-        found = compression(file.read(4))
-    if found == layer.compression:
+        found = decompress.kind(file.read(6))
+    if found == layer.compression or found in decompress.FOREIGN:
         return layer
     return Layer(layer.digest, layer.media_type, found, layer.size, layer.diff_id, layer.chain_id)
 

@@ -263,7 +263,8 @@ def choose(index: Index, wanted: Platform) -> Descriptor:
     if offers and all(offer.startswith("windows/") for offer in offers):
         raise ImageError("this is a Windows image", hint=f"{KERNEL}, which is Linux")
     raise ImageError(
-        f"image is not for {wanted}", hint=f"it is for {', '.join(offers[:12]) or 'nothing'}"
+        f"image is not for {wanted}, but for {', '.join(offers[:12]) or 'nothing'}",
+        hint=f"{KERNEL} and its processor; see --platform",
     )
 
 

@@ -148,7 +148,9 @@ class Registry:
         data, media_type = self._patiently(get)
         if digests.is_digest(version):
             if digests.of(data) != version:
-                raise RegistryError(f"{self.registry} sent another manifest than {version}")
+                raise RegistryError(
+                    f"{self.registry} sent a manifest with another digest than {version}"
+                )
             if size is not None and len(data) != size:
                 raise RegistryError(f"{version} has {len(data)} bytes, the index says {size}")
         return data, media_type.partition(";")[0].strip().lower()

@@ -35,33 +35,35 @@ class Interrupted(Exception):
 
 def refusal(registry: str, repository: str, what: str, status: int, body: bytes) -> Exception:
     """The error for an HTTP status that is no success. `what`: `tag 1.2`, `blob sha256:...`."""
-    where = f"{registry}/{repository}" if repository else registry
     said = _message(body)
     because = f": {said}" if said else ""
     if status == 401:
         return RegistryError(
-            f"{registry} wants to know who you are for {repository or 'anything'}{because}",
+            f"{registry} wants to know who you are before you pull {repository} (401{because})",
             hint=f"log in with `podman login {registry}`, or check the name",
         )
     if status == 403:
         return RegistryError(
-            f"{registry} does not let you pull {repository}{because}",
+            f"{registry} does not let you pull {repository} (403{because})",
             hint="log in as somebody who may",
         )
     if status == 404:
-        return NotFound(f"{where} has no {what}{because}", hint="check the name and the tag")
+        return NotFound(
+            f"{registry}/{repository} has no {what} (404{because})",
+            hint="check the name and the tag",
+        )
     if status == 429:
         return RegistryError(
-            f"{registry} has had too many requests for {repository}{because}",
+            f"{registry} has had too many requests for {repository} (429{because})",
             hint="wait a while, or log in for a higher limit",
         )
     if status >= 500:
         return RegistryError(
-            f"{registry} failed with {status} {_phrase(status)} for {repository}{because}",
+            f"{registry} failed for {repository} ({status} {_phrase(status)}{because})",
             hint="try again later, or ask whoever runs it",
         )
     return RegistryError(
-        f"{registry} answered {status} {_phrase(status)} for {what} of {repository}{because}",
+        f"{registry} has no {what} of {repository} for us ({status} {_phrase(status)}{because})",
         hint="is it a container registry?",
     )
 
