@@ -1,4 +1,4 @@
-"""Fixtures of the system tests. They run as root on Linux, on the real kernel, and fail elsewhere."""
+"""Fixtures of the system tests. They run as root on Linux, on the real kernel, or fail."""
 
 from __future__ import annotations
 

@@ -138,7 +138,9 @@ def test_a_command_that_is_not_there_is_127_and_one_that_is_no_program_126(ready
     for runtime in ("runc", "crun"):
         chosen = ready.using(f"--runtime={runtime}")
         with nothing_changes(ready):
-            chosen.fails("run", "--rm", BUSYBOX, "no-such-program", code=127, says="no-such-program")
+            chosen.fails(
+                "run", "--rm", BUSYBOX, "no-such-program", code=127, says="no-such-program"
+            )
             chosen.fails("run", "--rm", BUSYBOX, "/etc", code=126, says="/etc")
 
 

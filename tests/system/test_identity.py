@@ -17,8 +17,6 @@ def login_uid(pid: int | str = "self") -> int:
     return int(Path(f"/proc/{pid}/loginuid").read_text())
 
 
-
-
 def can_set_login() -> bool:
     code = "open('/proc/self/loginuid', 'w').write('1234')"
     return subprocess.run(["python3", "-c", code], stderr=-3).returncode == 0
@@ -27,10 +25,17 @@ def can_set_login() -> bool:
 def test_login_uid_of_process_and_events_is_the_callers(tiffin: Tiffin) -> None:
     expected = 1234 if can_set_login() else login_uid()
     if expected == 1234:
-        writer = "printf 1234 > /proc/self/loginuid; exec \"$@\""
+        writer = 'printf 1234 > /proc/self/loginuid; exec "$@"'
         subprocess.run(
-            ["bash", "-c", writer, "-", *tiffin.argv("run", "-d", "--name", "who", BUSYBOX)]
-            + ["sleep", "1000"],
+            [
+                "bash",
+                "-c",
+                writer,
+                "-",
+                *tiffin.argv("run", "-d", "--name", "who", BUSYBOX),
+                "sleep",
+                "1000",
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -63,9 +68,7 @@ def test_an_event_tells_program_process_and_front_end(tiffin: Tiffin) -> None:
         ("0:7", "0:7"),
     ],
 )
-def test_the_process_runs_as_the_user_asked_for(
-    shared: Tiffin, user: str, expected: str
-) -> None:
+def test_the_process_runs_as_the_user_asked_for(shared: Tiffin, user: str, expected: str) -> None:
     flags = ["-u", user] if user else []
     name = shared.detached("--network=none", *flags, BUSYBOX, "sleep", "1000")
     pid = shared.pid(name)

@@ -47,7 +47,11 @@ def test_pull_of_a_docker_schema_2_image(
     reference = push(layout, registry_address, "docker/image", "--format=v2s2")
     pull(tiffin, reference)
     assert tiffin(*RUN, reference, "cat", "/hello.txt").out == HELLO
-    kinds = {json.loads(b)["mediaType"] for b in images.blobs(tiffin.root).values() if b'"schemaVersion"' in b[:400]}
+    kinds = {
+        json.loads(b)["mediaType"]
+        for b in images.blobs(tiffin.root).values()
+        if b'"schemaVersion"' in b[:400]
+    }
     assert "application/vnd.docker.distribution.manifest.v2+json" in kinds
 
 
@@ -74,7 +78,9 @@ def test_pull_by_digest_and_run_pulls_what_is_missing(
 ) -> None:
     push(layout, registry_address, "by/digest")
     reference = f"{registry_address}/by/digest@{layout.manifests[0]['digest']}"
-    done = tiffin("run", "--rm", "--network=none", "--tls-verify=false", reference, "cat", "/hello.txt")
+    done = tiffin(
+        "run", "--rm", "--network=none", "--tls-verify=false", reference, "cat", "/hello.txt"
+    )
     assert done.out == HELLO
     assert tiffin(*RUN, reference, "true").err == ""
 
@@ -144,7 +150,9 @@ def test_load_from_stdin_and_compressed(tiffin: Tiffin, archives: Path) -> None:
 
 @pytest.mark.registry
 @pytest.mark.parametrize("kind", ["docker", "oci"])
-def test_a_cut_archive_is_refused(tiffin: Tiffin, archives: Path, tmp_path: Path, kind: str) -> None:
+def test_a_cut_archive_is_refused(
+    tiffin: Tiffin, archives: Path, tmp_path: Path, kind: str
+) -> None:
     data = (archives / kind).read_bytes()
     (tmp_path / "cut").write_bytes(data[: len(data) // 2])
     tiffin("images")
@@ -179,7 +187,9 @@ def test_tags_come_and_go_and_the_last_takes_the_image_with_it(tiffin: Tiffin) -
     tiffin("tag", BUSYBOX, "box:a", "box:b")
     ids = set(tiffin("images", "-q", "--no-trunc").lines)
     assert len(ids) == 1
-    assert {"localhost/box:a", "localhost/box:b"} <= names(tiffin) | {f"localhost/{n}" for n in names(tiffin)}
+    assert {"localhost/box:a", "localhost/box:b"} <= names(tiffin) | {
+        f"localhost/{n}" for n in names(tiffin)
+    }
     tiffin("rmi", "box:a")
     assert tiffin(*RUN, "box:b", "echo", "x").out == "x\n"
     tiffin("rmi", "box:b", BUSYBOX)
@@ -215,7 +225,9 @@ def test_inspect_and_history(tiffin: Tiffin, tmp_path: Path) -> None:
     (image,) = tiffin("images", "-q", "--no-trunc").lines
     found: dict[str, Any] = json.loads(tiffin("image", "inspect", image).out)[0]
     manifest = json.loads(layout.read(layout.manifests[0]))
-    assert found["Id"].removeprefix("sha256:") == manifest["config"]["digest"].removeprefix("sha256:")
+    assert found["Id"].removeprefix("sha256:") == manifest["config"]["digest"].removeprefix(
+        "sha256:"
+    )
     assert found["Config"]["Labels"] == {"meal": "lunch"}
     assert found["Config"]["User"] == "1000"
     config = json.loads(layout.read(manifest["config"]))

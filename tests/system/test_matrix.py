@@ -56,7 +56,10 @@ def test_every_combination(tiffin: Tiffin, storage: str, runtime: str, network: 
     ours, theirs = world.namespace("self", "net"), world.namespace(pid, "net")
     assert (ours == theirs) == (network == "host")
     interfaces = chosen("exec", "one", "ls", "/sys/class/net").out.split()
-    assert set(interfaces) == {"none": {"lo"}, "host": world.links(), "bridge": {"lo", "eth0"}}[network]
+    assert (
+        set(interfaces)
+        == {"none": {"lo"}, "host": world.links(), "bridge": {"lo", "eth0"}}[network]
+    )
     with listening() as port:
         if network == "bridge":
             route = chosen("exec", "one", "ip", "route").out
@@ -82,7 +85,9 @@ def test_containers_of_both_storage_drivers_and_both_runtimes_live_side_by_side(
 ) -> None:
     for storage, runtime in itertools.product(("overlay", "vfs"), ("runc", "crun")):
         chosen = tiffin.using(f"--storage-driver={storage}", f"--runtime={runtime}")
-        chosen.detached("--name", f"{storage}-{runtime}", "--network=none", BUSYBOX, "sleep", "1000")
+        chosen.detached(
+            "--name", f"{storage}-{runtime}", "--network=none", BUSYBOX, "sleep", "1000"
+        )
     assert len(tiffin("ps", "-q").lines) == 4
     for name in tiffin("ps", "--format", "{{.Names}}").lines:
         storage, runtime = name.split("-")
@@ -98,7 +103,9 @@ def test_the_runtime_can_be_a_path(tiffin: Tiffin) -> None:
 
 
 def test_two_containers_on_the_bridge_reach_each_other(tiffin: Tiffin) -> None:
-    server = tiffin.detached("--name", "server", BUSYBOX, "nc", "-l", "-p", "80", "-e", "echo", "hi")
+    server = tiffin.detached(
+        "--name", "server", BUSYBOX, "nc", "-l", "-p", "80", "-e", "echo", "hi"
+    )
     address = tiffin.inspect(server)["NetworkSettings"]["IPAddress"]
     assert tiffin("run", "--rm", BUSYBOX, "nc", address, "80").out == "hi\n"
 

@@ -11,7 +11,13 @@ from support import world
 from support.cli import BUSYBOX, Tiffin, eventually
 
 SLEEP = (BUSYBOX, "sleep", "1000")
-CAPABILITIES = {"CHOWN": 0, "NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "SYS_ADMIN": 21, "SYS_TIME": 25}
+CAPABILITIES = {
+    "CHOWN": 0,
+    "NET_BIND_SERVICE": 10,
+    "NET_ADMIN": 12,
+    "SYS_ADMIN": 21,
+    "SYS_TIME": 25,
+}
 
 
 def capabilities(pid: int) -> set[str]:
@@ -132,7 +138,9 @@ def test_limits_are_the_cgroups(shared: Tiffin, runtime: str) -> None:
 
 
 def test_a_container_out_of_memory_says_so(shared: Tiffin) -> None:
-    name = shared.create("--network=none", "--memory=16m", BUSYBOX, "sh", "-c", "x=x; while true; do x=$x$x; done")  # noqa: E501
+    name = shared.create(
+        "--network=none", "--memory=16m", BUSYBOX, "sh", "-c", "x=x; while true; do x=$x$x; done"
+    )
     shared("start", name)
     assert shared("wait", name).word == "137"
     eventually(lambda: shared.inspect(name)["State"]["OOMKilled"] is True)

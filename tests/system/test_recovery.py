@@ -77,8 +77,8 @@ def test_killed_at_any_moment(tiffin: Tiffin, command: str, network: str) -> Non
                 assert world.alive(tiffin.pid("victim"))
             tiffin("rm", "-f", "-t", "0", "victim")
         eventually(
-            lambda: not [t for t in tiffin.traces() if "docker-registry" not in t],
-            lambda: f"step {step}: {tiffin.traces()}",
+            lambda: not tiffin.traces(),
+            lambda: f"left behind: {tiffin.traces()}",
         )
         assert tiffin("ps", "-a", "-q").out == ""
         assert not list(tiffin.run.glob("netns/*"))

@@ -246,9 +246,10 @@ def test_logs_keep_what_was_said(shared: Tiffin) -> None:
 
 def test_logs_follow_until_the_end(shared: Tiffin) -> None:
     name = shared.detached("-i", "--name=follow", *QUIET, "cat")
-    with shared.start("logs", "-f", name) as process, shared.start(
-        "attach", name, stdin=subprocess.PIPE
-    ) as typist:
+    with (
+        shared.start("logs", "-f", name) as process,
+        shared.start("attach", name, stdin=subprocess.PIPE) as typist,
+    ):
         assert process.stdout is not None and typist.stdin is not None
         for word in (b"first\n", b"second\n"):
             typist.stdin.write(word)

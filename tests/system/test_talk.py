@@ -124,7 +124,7 @@ def test_the_talk(tiffin: Tiffin, host_mnt: Path, other_engine: int) -> None:
 
     # exec: another process in the same namespaces
     with tiffin.start("exec", "lunch", "sleep", "1001") as second:
-        eventually(lambda: any("sleep 1001" == line for _, line in ps_ef().values()))
+        eventually(lambda: any(line == "sleep 1001" for _, line in ps_ef().values()))
         (other,) = (p for p, (_, line) in ps_ef().items() if line == "sleep 1001")
         for kind in ("mnt", "pid", "net", "ipc", "uts", "cgroup"):
             assert world.namespace(other, kind) == world.namespace(pid, kind), kind

@@ -62,7 +62,13 @@ class Tiffin:
         return self.base / "run"
 
     def argv(self, *args: str | Path) -> list[str]:
-        return [PROGRAM, f"--root={self.root}", f"--runroot={self.run}", *self.flags, *map(str, args)]
+        return [
+            PROGRAM,
+            f"--root={self.root}",
+            f"--runroot={self.run}",
+            *self.flags,
+            *map(str, args),
+        ]
 
     def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         return {**os.environ, **self.env, **(env or {})}
@@ -107,7 +113,9 @@ class Tiffin:
             cwd=cwd,
             pass_fds=pass_fds,
         )
-        return Done(done.returncode, *(s.decode(errors="replace") for s in (done.stdout, done.stderr)))
+        return Done(
+            done.returncode, *(s.decode(errors="replace") for s in (done.stdout, done.stderr))
+        )
 
     def fails(
         self,

@@ -166,7 +166,9 @@ def skopeo(*args: str) -> None:
 
 
 def copy(source: str, target: str, *options: str) -> None:
-    skopeo("copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", *options, source, target)
+    skopeo(
+        "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", *options, source, target
+    )
 
 
 def blobs(root: Path) -> dict[str, bytes]:

@@ -128,9 +128,7 @@ def snapshot() -> set[str]:
     found |= {f"link {name}" for name in links()}
     found |= {f"cgroup {path}" for path in cgroups()}
     found |= {f"nft {line.strip()}" for line in ruleset().splitlines() if line.strip(" \t}")}
-    found |= {
-        f"process {pid} {name}" for pid, name, _ in processes() if OURS.match(name)
-    }
+    found |= {f"process {pid} {name}" for pid, name, _ in processes() if OURS.match(name)}
     for directory in ("/run/tiffin", "/var/lib/tiffin"):
         found |= {f"directory {path}" for path in glob.glob(f"{directory}/**", recursive=True)}
     found |= {f"directory {path}" for path in glob.glob("/tmp/tfn-*")}
