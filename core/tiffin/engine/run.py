@@ -145,7 +145,10 @@ class Foreground:
         cid = self.row["id"]
         async with stop.hold_or_gone(self.engine, cid, self.journal, resolve=False) as held:
             if held is None or held.state == "exited":  # ended or removed by another command
-                return await stop.last_exit_code(self.engine, cid)
+                code = await stop.last_exit_code(self.engine, cid)
+                if held is not None and held.row["remove"]:
+                    await remove.remove_held(held)
+                return code
             code, oom = processes.recorded_exit(self.engine.layout, cid) or (255, False)
             held.journal.note(held.stream, Exited(exit_code=code, oom=oom))
             held.row["state"] = "exited"

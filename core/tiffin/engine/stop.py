@@ -34,6 +34,7 @@ async def kill(engine: Engine, given: str, signal: int, *, reason: str = "kill")
         await send(held, signal)
         if signal == signals.SIGKILL:
             await _settle(held)
+            await _remove_if_asked(held)
         else:
             await held.journal.flush()
         return held.id
@@ -45,6 +46,7 @@ async def stop(engine: Engine, given: str, *, timeout: int | None = None) -> str
         if held.state in ("running", "paused"):
             wanted = held.row["stop_timeout"] if timeout is None else timeout
             await end_process(held, timeout=wanted)
+            await _remove_if_asked(held)
         elif held.state == "initialized":
             ended = Exited(exit_code=0, reason="stopped before it ran")
             await held.clean_up(ended=ended)
@@ -52,6 +54,15 @@ async def stop(engine: Engine, given: str, *, timeout: int | None = None) -> str
         else:
             held.need("stop", "created", "exited")
         return held.id
+
+
+async def _remove_if_asked(held: Held) -> None:
+    """--rm: a container that was made to end is removed by whoever ended it."""
+    if held.row["remove"]:
+        from .remove import remove_held  # which ends containers as well, through this module
+
+        await held.again()
+        await remove_held(held)
 
 
 async def end_process(held: Held, *, timeout: int) -> None:

@@ -1,0 +1,53 @@
+"""`load` and `import`: images out of archives and root file systems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..content import ContentStore
+from ..images import reference
+from . import drivers, images
+from .base import Engine
+
+
+async def load(engine: Engine, source: str, *, platform: str = "") -> list[str]:
+    """All images of a docker-archive, an oci-archive or an OCI directory; `-` is standard input.
+
+    Returns their names, or ids where they have none. Errors: NotFound, ImageError, StorageFull.
+    """
+    from .. import archives
+
+    driver = await drivers.storage_name(engine)
+    content = ContentStore(engine.layout.blobs)
+    async with images.in_use(engine):
+        fetched = await archives.load(source, content, wanted=platform)
+        await images.add_all(engine, f"load {source}", driver, fetched)
+    names: list[str] = []
+    for image in fetched:
+        names += image.names or (image.config_digest,)
+    return names
+
+
+async def import_rootfs(
+    engine: Engine,
+    source: str,
+    name: str,
+    *,
+    message: str = "",
+    changes: Sequence[str] = (),
+) -> str:
+    """An image of one layer from the tar of a file system (a file, or `-`); returns its id.
+
+    Errors: UserError (name, change), ImageError (no tar), StorageFull.
+    """
+    from .. import image_builder
+
+    full = reference.local_name(name) if name else ""
+    driver = await drivers.storage_name(engine)
+    content = ContentStore(engine.layout.blobs)
+    async with images.in_use(engine):
+        fetched = await image_builder.import_rootfs(
+            source, content, name=full, message=message, changes=changes
+        )
+        ids = await images.add_all(engine, f"import {source}", driver, [fetched])
+    return ids[0]
