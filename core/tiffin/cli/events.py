@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FILTERS = ("type", "event", "container", "image", "network", "stream", "command", "label")
 BATCH = 1000
 """Events of one query."""
+FIRST_LOOK, LAST_LOOK = 0.001, 4.0
+"""Seconds after a write."""
 
 
 def record(row: tuple[Any, ...]) -> dict[str, Any]:
@@ -145,7 +147,12 @@ def stored(
 
 def follow(layout: Layout, after: int, since: int, until: int) -> Iterator[tuple[Any, ...]]:
     """`stored`, and then whatever is added, until the time `until`. Sleeps on inotify: the WAL is
-    written by every commit."""
+    written by every commit.
+
+    SQLite publishes a commit in shared memory, after it has written and synced the WAL, and no
+    inotify tells of that. So a write is followed by a few more looks, further and further apart;
+    and when the writer leaves, its closing of the files wakes us for certain.
+    """
     import os
 
     from .. import inotify
@@ -154,12 +161,14 @@ def follow(layout: Layout, after: int, since: int, until: int) -> Iterator[tuple
         folder = layout.root
         while not os.path.isdir(folder):  # nothing was ever made: wait for its first directory
             folder = os.path.dirname(folder)
-        watcher.watch(folder, inotify.ENTRIES | inotify.MODIFY)
+        mask = inotify.ENTRIES | inotify.MODIFY | inotify.CLOSE_WRITE
+        watcher.watch(folder, mask)
         watched = folder
         connection = None
+        again = 0.0  # seconds to the next look; 0: only when something happens
         while True:
             if watched != layout.root and os.path.isdir(layout.root):
-                watcher.watch(layout.root, inotify.ENTRIES | inotify.MODIFY)
+                watcher.watch(layout.root, mask)
                 watched = layout.root
             if connection is None:
                 connection = _opened(layout)
@@ -169,8 +178,11 @@ def follow(layout: Layout, after: int, since: int, until: int) -> Iterator[tuple
             left = (until - time_ns()) / units.SECOND
             if left <= 0:
                 return
-            watcher.wait(min(left, 86400.0))
-            watcher.events()
+            if watcher.wait(min(left, again or 86400.0)):
+                watcher.events()
+                again = FIRST_LOOK
+            elif again:
+                again = again * 2 if again < LAST_LOOK else 0.0
 
 
 def _opened(layout: Layout) -> sqlite3.Connection | None:
