@@ -43,7 +43,7 @@ def _apply_one(
     if (*parents, last)[0] not in TOP:
         raise ValueError(f"config.json has no member {(*parents, last)[0]!r}")
     node: Any = document
-    for name, following in zip(parents, (*parents[1:], last), strict=True):
+    for name, following in zip(parents, [*parents, last][1:], strict=True):
         if isinstance(node, list):
             node = node[_index(name, len(node))]
         elif isinstance(node, dict):
