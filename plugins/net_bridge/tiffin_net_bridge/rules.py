@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .ports import ANYWHERE
+
 TABLE = "inet tiffin"
 KEY = "meta l4proto . th dport"
 
@@ -71,8 +73,8 @@ def port_elements(attachment: dict[str, Any]) -> list[Element]:
         for address in attachment["addresses"]:
             target = address.partition("/")[0]
             family = "6" if ":" in target else "4"
-            anywhere = host_ip in ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
-            if not anywhere and (":" in host_ip) != (family == "6"):
+            anywhere = host_ip in ANYWHERE
+            if host_ip and (":" in host_ip) != (family == "6"):
                 continue
             key = f"{port.get('protocol', 'tcp')} . {port['host_port']}"
             value = f"{target} . {port['container_port']}"
@@ -85,16 +87,37 @@ def port_elements(attachment: dict[str, Any]) -> list[Element]:
 
 def add(elements: Sequence[Element]) -> str:
     """Statements that add elements; those that are there already are no error."""
-    return "".join(_line("add", element) for element in elements)
+    return "".join(f"add {line}" for line in _lines(elements))
 
 
 def delete(elements: Sequence[Element]) -> str:
     """Statements that delete elements, whether they are there or not. A map element is added
     first: if it is another container's by now, that fails, and with it the transaction."""
-    return "".join(_line("add", e) + _line("delete", e) for e in elements)
+    return "".join(f"add {line}delete {line}" for line in _lines(elements))
 
 
-def _line(verb: str, element: Element) -> str:
-    name, key, value = element
-    item = f"{key} : {value}" if value else key
-    return f"{verb} element {TABLE} {name} {{ {item} }}\n"
+def _lines(elements: Sequence[Element]) -> list[str]:
+    """One for each set, because thousands of ports in commands of their own are slow."""
+    grouped: dict[str, list[str]] = {}
+    for name, key, value in elements:
+        grouped.setdefault(name, []).append(f"{key} : {value}" if value else key)
+    return [f"element {TABLE} {name} {{ {', '.join(items)} }}\n" for name, items in grouped.items()]
+
+
+BRIDGES = f"set {TABLE} bridges"
+
+
+def port_maps(attachment: dict[str, Any]) -> list[str]:
+    """Those that the container's families of addresses have ports in."""
+    families = sorted({"6" if ":" in address else "4" for address in attachment["addresses"]})
+    return [f"map {TABLE} {kind}{family}" for family in families for kind in ("ports", "bound")]
+
+
+def published(listed: dict[str, Any]) -> list[tuple[str, str, int, str]]:
+    """(host address or "", protocol, host port, container's address) in one of those maps, as
+    libnftables-json(5) lists it."""
+    found = []
+    for key, value in listed.get("elem", ()):
+        *bound, protocol, port = key["concat"]
+        found.append((bound[0] if bound else "", protocol, port, value["concat"][0]))
+    return found

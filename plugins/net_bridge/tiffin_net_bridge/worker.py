@@ -1,331 +1,351 @@
-"""The worker: `python -I -m tiffin_net_bridge.worker RUN`. JSON lines in, one out for each.
+"""The worker process: JSON lines in, one out for each.
 
 Request: [operation, subject]; answer: null, or {"error": class, "what": ..., "hint": ...}.
-Single-threaded, because it enters network namespaces.
+It is not a module of the engine: it imports next to nothing of it, because it starts beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
-import gc
 import json
 import os
-import shutil
 import socket
-import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from tiffin.errors import Conflict, DriverError, TiffinError
-from tiffin.hooks import sys_tools
 
-from . import rules
+from . import links, ports, rules
+from .firewall import Firewall
+from .links import Netlink, Refused
 
 CLONE_NEWNET = 0x40000000
-
-
-def load_netlink() -> Any:
-    """pyroute2's IPRoute, without the rest of pyroute2: the package's own __init__ imports its
-    database, ethtool, IPVS and more, half of the time that all of it takes."""
-    import importlib.util
-    import types
-
-    if "pyroute2" not in sys.modules:
-        spec = importlib.util.find_spec("pyroute2")
-        if spec is None or spec.submodule_search_locations is None:
-            raise DriverError("pyroute2 is not installed", hint="pip install pyroute2")
-        package = types.ModuleType("pyroute2")
-        package.__path__ = list(spec.submodule_search_locations)
-        package.__spec__ = spec
-        sys.modules["pyroute2"] = package
-    from pyroute2.iproute.linux import IPRoute
-
-    return IPRoute
+LOCK = "/run/tiffin-network.lock"
+"""One for the machine, like /run/xtables.lock: bridges and the table are not of one store."""
+DOOMED = 0x74666E  # "tfn"
+"""Number of the group of links (ip-link(8)) in which bridge and veth are deleted at once."""
 
 
 class Worker:
     def __init__(self, run: str) -> None:
         self.run = run
-        self.IPRoute = load_netlink()
-        self.links = self.IPRoute()
+        links.load()
+        self.links = Netlink()
+        self.firewall = Firewall()
         self.host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        nft = shutil.which("nft") or shutil.which("nft", path="/usr/sbin:/sbin")
-        self._nft = nft
 
     # --- requests ---------------------------------------------------------------------------------
 
     def attach(self, attachment: dict[str, Any]) -> None:
-        network = attachment["network"]
-        probe_ports(attachment["ports"])
+        network, published = attachment["network"], attachment["ports"]
+        ipv6 = any(":" in address for address in attachment["addresses"])
+        ports.probe(published, ipv6=ipv6)
         elements = rules.network_elements(network) + rules.port_elements(attachment)
         with self.locked():
-            bridge, new = self._bridge(network)
-            if new:
-                transaction = self._start_nft(rules.SETUP + rules.add(elements))
-            else:
-                transaction = self._start_nft(rules.add(elements))
-            self._remember(network["interface"])
+            if published:
+                self._check_published(attachment)
             try:
-                self._veth(attachment, bridge)
+                self._veth(attachment, self._bridge(network))
                 self._inside(attachment)
+                self._add_rules(elements)
             except BaseException:
-                transaction.kill()
-                transaction.wait()
+                self._take_away(attachment)
                 raise
-            self._finish_nft(transaction, new, elements, attachment)
 
     def detach(self, attachment: dict[str, Any]) -> None:
-        network = attachment["network"]
         with self.locked():
-            link = self._index(attachment["host_interface"])
-            bridge = self._index(network["interface"])
-            others = self._ports_of(bridge) - {link} if bridge else set()
-            last = not others
-            transaction = self._start_removal(network, attachment, last)
-            doomed = [i for i in (link, bridge if last and self._ours(bridge) else None) if i]
-            self._delete_links(doomed)
-            if last:
-                self._forget(network["interface"])
-            self._end_removal(transaction, network, attachment)
+            failed = self._take_away(attachment)
+        if failed:
+            raise DriverError(f"nftables: {failed}")
 
     def remove(self, network: dict[str, Any]) -> None:
         with self.locked():
-            bridge = self._index(network["interface"])
-            if bridge and self._ours(bridge):
-                self._delete_links([bridge])
-            self._forget(network["interface"])
-            transaction = self._start_removal(network, {"ports": [], "addresses": []}, True)
-            self._end_removal(transaction, network, {"ports": [], "addresses": []})
+            bridge = self.links.link(network["interface"])
+            if bridge and bridge.alias == alias(network):
+                self._delete([network["interface"]])
+            self._delete_rules(network, [], last=True)
+
+    def _take_away(self, attachment: dict[str, Any]) -> str:
+        """Rules, veth, and with the last container bridge and table. Returns what nft said."""
+        network = attachment["network"]
+        veth = self.links.link(attachment["host_interface"])
+        bridge = self.links.link(network["interface"])
+        ours = bridge is not None and bridge.alias == alias(network)
+        others = self.links.ports(bridge.number) if bridge and ours else set()
+        last = not (others - {veth.number if veth else 0})
+        doomed = [attachment["host_interface"]] if veth else []
+        if last and ours:
+            doomed.append(network["interface"])
+        failed = self._delete_rules(network, rules.port_elements(attachment), last=last)
+        self._delete(doomed)
+        return failed
 
     # --- links ------------------------------------------------------------------------------------
 
-    def _index(self, name: str) -> int | None:
-        found = self.links.link_lookup(ifname=name)
-        return found[0] if found else None
-
-    def _attributes(self, index: int) -> dict[str, Any]:
-        message = self.links.link("get", index=index)[0]
-        info = message.get_attr("IFLA_LINKINFO")
-        return {
-            "kind": info.get_attr("IFLA_INFO_KIND") if info else None,
-            "alias": message.get_attr("IFLA_IFALIAS"),
-        }
-
-    def _ours(self, index: int | None) -> bool:
-        """A bridge that we made bears our name as its alias."""
-        return index is not None and self._attributes(index)["alias"] == "tiffin"
-
-    def _bridge(self, network: dict[str, Any]) -> tuple[int, bool]:
-        """(index of the bridge, whether it was made now). Error: DriverError for a foreign one."""
+    def _bridge(self, network: dict[str, Any]) -> int:
+        """Index of the network's bridge, which is made when there is none.
+        Error: DriverError for an interface of that name which is not ours."""
         name = network["interface"]
-        index = self._index(name)
-        if index is not None:
-            found = self._attributes(index)
-            if found["kind"] != "bridge" or found["alias"] != "tiffin":
-                raise DriverError(
-                    f"interface {name} exists and is not tiffin's", hint="rename or remove it"
-                )
-            return index, False
-        more = {"mtu": network["mtu"]} if network.get("mtu") else {}
-        self.links.link("add", ifname=name, kind="bridge", **more)
-        index = self._index(name)
-        assert index is not None
-        self.links.link("set", index=index, ifalias="tiffin", state="up")
-        for subnet in network["subnets"]:
-            address = subnet["gateway"]
-            if address:
-                prefix = int(subnet["subnet"].partition("/")[2])
-                with ignoring(errno.EEXIST):
-                    self.links.addr("add", index=index, address=address, prefixlen=prefix)
+        found = self.links.link(name)
+        if found is None:
+            self._check_subnets(network)
+            return self._new_bridge(network)
+        if found.kind != "bridge" or found.alias != alias(network):
+            whose = "another network's" if found.alias.startswith("tiffin ") else "not tiffin's"
+            raise DriverError(f"interface {name} exists and is {whose}", hint="rename or remove it")
+        return found.number
+
+    def _new_bridge(self, network: dict[str, Any]) -> int:
+        name = network["interface"]
+        attributes = [
+            ("IFLA_IFNAME", name),
+            # Of its own: a bridge without one takes the lowest of its ports, and changes it as
+            # containers come and go, under neighbours who remember it.
+            ("IFLA_ADDRESS", f"02:{':'.join(network['id'][i : i + 2] for i in range(0, 10, 2))}"),
+            ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "bridge")]}),
+            *mtu(network),
+        ]
+        self.links.do(
+            links.new_link(attributes, create=True),
+            links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))], up=True),
+        )
+        made = self.links.link(name)
+        if made is None:
+            raise DriverError(f"interface {name} vanished while it was made")
+        messages = [
+            links.new_address(
+                made.number, subnet["gateway"], int(subnet["subnet"].partition("/")[2])
+            )
+            for subnet in network["subnets"]
+            if subnet["gateway"]
+        ]
+        if messages:
+            self.links.do(*messages)
         write_sysctl("net/ipv4/ip_forward", "1")
         write_sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")
         if any(":" in subnet["subnet"] for subnet in network["subnets"]):
             write_sysctl("net/ipv6/conf/all/forwarding", "1")
-        return index, True
+        return made.number
+
+    def _check_subnets(self, network: dict[str, Any]) -> None:
+        """Error: Conflict when an interface has an address in one of the network's subnets: the
+        host would answer some containers by it and some by the bridge."""
+        ours = [mask(subnet["subnet"]) for subnet in network["subnets"]]
+        for index, address in self.links.addresses():
+            value = number(address)
+            for base, bits, subnet in ours:
+                if (":" in address) == (":" in subnet) and value & bits == base:
+                    with contextlib.suppress(OSError):
+                        name = socket.if_indextoname(index)
+                        raise Conflict(
+                            f"network {network['name']}: its subnet {subnet} is that of "
+                            f"interface {name} already",
+                            hint="remove one of the two",
+                        )
 
     def _veth(self, attachment: dict[str, Any], bridge: int) -> None:
-        name = attachment["host_interface"]
-        old = self._index(name)
-        if old is not None:
-            self._delete_links([old])  # half made by an attach that was killed
-        mtu = attachment["network"].get("mtu")
-        more = {"mtu": mtu} if mtu else {}
+        """The pair, in one message: its far end is born in the container's namespace."""
+        name, more = attachment["host_interface"], mtu(attachment["network"])
         with opened(attachment["netns"]) as netns:
-            peer = {
-                "ifname": attachment["interface"],
-                "net_ns_fd": netns,
-                "address": attachment["mac"],
-                **more,
-            }
-            self.links.link("add", ifname=name, kind="veth", peer=peer, **more)
-        index = self._index(name)
-        self.links.link("set", index=index, master=bridge, state="up")
-        # Hairpin: a container that asks for its own published port. With br_netfilter the packet
-        # is translated on the bridge and must leave by the port it came in.
-        self.links.brport("set", index=index, mode=1)
+            peer = [
+                ("IFLA_IFNAME", attachment["interface"]),
+                ("IFLA_ADDRESS", attachment["mac"]),
+                ("IFLA_NET_NS_FD", netns),
+                *more,
+            ]
+            attributes = [
+                ("IFLA_IFNAME", name),
+                ("IFLA_MASTER", bridge),
+                linkinfo("INFO", "veth", [("VETH_INFO_PEER", {"attrs": peer})]),
+                *more,
+            ]
+            # Hairpin, for a container that asks for its own published port: with br_netfilter the
+            # packet is translated on the bridge and must leave by the port it came in.
+            hairpin = linkinfo("INFO_SLAVE", "bridge", [("IFLA_BRPORT_MODE", 1)])
+            batch = (
+                links.new_link(attributes, up=True, create=True),
+                links.new_link([("IFLA_IFNAME", name), hairpin]),
+            )
+            try:
+                self.links.do(*batch)
+            except Refused as error:
+                if error.number != errno.EEXIST or error.position:
+                    raise
+                self._delete([name])  # half made by an attach that was killed
+                self.links.do(*batch)
 
     def _inside(self, attachment: dict[str, Any]) -> None:
-        """Addresses and routes, from inside the container's namespace."""
-        with self.entered(attachment["netns"]) as links:
-            index = links.link_lookup(ifname=attachment["interface"])[0]
+        """Addresses and routes, by a socket in the container's namespace."""
+        with self.inside(attachment["netns"]) as netlink:
+            link = netlink.link(attachment["interface"])
+            if link is None:
+                raise DriverError(f"interface {attachment['interface']} vanished")
+            batch = []
             for address in attachment["addresses"]:
                 plain, _, prefix = address.partition("/")
-                if ":" in plain:
-                    # No waiting for duplicate address detection: the address is ours alone.
-                    write_sysctl(f"net/ipv6/conf/{attachment['interface']}/accept_dad", "0")
-                with ignoring(errno.EEXIST):
-                    links.addr("add", index=index, address=plain, prefixlen=int(prefix))
-            links.link("set", index=index, state="up")
-            if not attachment["default_route"]:
-                return
-            for subnet in attachment["network"]["subnets"]:
-                gateway = subnet["gateway"]
-                if gateway and not attachment["network"].get("internal"):
-                    everything = "::/0" if ":" in gateway else "0.0.0.0/0"
-                    with ignoring(errno.EEXIST):
-                        links.route("add", dst=everything, gateway=gateway)
+                batch.append(links.new_address(link.number, plain, int(prefix)))
+            batch.append(links.new_link([], index=link.number, up=True))
+            if attachment["default_route"] and not attachment["network"].get("internal"):
+                for subnet in attachment["network"]["subnets"]:
+                    if subnet["gateway"]:
+                        batch.append(links.new_default_route(link.number, subnet["gateway"]))
+            netlink.do(*batch)
 
-    def _ports_of(self, bridge: int) -> set[int]:
-        return {
-            message["index"]
-            for message in self.links.get_links(master=bridge)
-            if message.get_attr("IFLA_MASTER") == bridge
-        }
+    def _delete(self, names: list[str]) -> None:
+        """Delete links at once, and come back when their names are gone.
 
-    def _delete_links(self, indexes: list[int]) -> None:
-        for index in indexes:
-            with ignoring(errno.ENODEV):
-                self.links.link("del", index=index)
+        The kernel's call comes back up to 50 ms after that, when it has freed them and their
+        entries in /sys: a thread waits for that. Until then it holds the lock that every other
+        command about links needs, so nobody sees the half of it; and once begun, it is completed
+        even if we are killed.
+        """
+        if not names:
+            return
+        batch: list[Any]
+        if len(names) == 1:
+            batch = [links.del_link([("IFLA_IFNAME", names[0])])]
+        else:
+            batch = [links.new_link([("IFLA_IFNAME", n), ("IFLA_GROUP", DOOMED)]) for n in names]
+            batch.append(links.del_link([("IFLA_GROUP", DOOMED)]))
+        failure: list[Exception] = []
+
+        def delete() -> None:
+            netlink = Netlink()
+            try:
+                netlink.do(*batch)
+            except (Refused, OSError) as error:
+                if getattr(error, "number", 0) != errno.ENODEV:
+                    failure.append(error)
+            finally:
+                netlink.close()
+
+        thread = threading.Thread(target=delete)
+        thread.start()
+        while thread.is_alive() and any(exists(name) for name in names):
+            time.sleep(0.0003)
+        if failure:
+            raise failure[0]
 
     # --- rules ------------------------------------------------------------------------------------
 
-    def _start_nft(self, text: str) -> subprocess.Popen[str]:
-        """Runs beside the netlink work; its error output is read by `_finish_nft`."""
-        if self._nft is None:
-            raise DriverError("nft is not installed", hint="install it: apt install nftables")
-        process = subprocess.Popen(
-            [self._nft, "-f", "-"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdin is not None
-        process.stdin.write(text)
-        process.stdin.close()
-        process.stdin = None
-        return process
-
-    def _finish_nft(
-        self,
-        transaction: subprocess.Popen[str],
-        new: bool,
-        elements: list[rules.Element],
-        attachment: dict[str, Any],
-    ) -> None:
-        """The table may be there without our bridge (another network), or be gone (flushed by an
-        administrator): then the other form of the transaction is right."""
-        failed = _error(transaction)
-        if failed and new and "File exists" in failed:
-            failed = _error(self._start_nft(rules.add(elements)))
-        elif failed and "No such file or directory" in failed:
-            failed = _error(self._start_nft(rules.SETUP + rules.add(elements)))
-        if not failed:
-            return
-        with contextlib.suppress(TiffinError, OSError):
-            self._delete_links([i for i in [self._index(attachment["host_interface"])] if i])
-        if "File exists" in failed:
-            ports = ", ".join(
-                f"{p['host_port']}/{p.get('protocol', 'tcp')}" for p in attachment["ports"]
+    def _check_published(self, attachment: dict[str, Any]) -> None:
+        there = []
+        for name in rules.port_maps(attachment):
+            there += rules.published(self.firewall.list(name) or {})
+        taken = ports.overlapping(attachment["ports"], there, attachment["addresses"])
+        if taken is not None:
+            raise Conflict(
+                f"port {ports.show(taken)} is published by another container",
+                hint="publish another one",
             )
-            raise Conflict(f"port {ports} is published by another container")
-        raise DriverError(f"nft: {failed}")
 
-    def _start_removal(
-        self, network: dict[str, Any], attachment: dict[str, Any], last: bool
-    ) -> subprocess.Popen[str]:
-        if last and not (self._active() - {network["interface"]}):
-            return self._start_nft(f"add table {rules.TABLE}\ndelete table {rules.TABLE}\n")
-        elements = rules.port_elements(attachment)
+    def _add_rules(self, elements: list[rules.Element]) -> None:
+        """The table may be missing: no network is up, or an administrator flushed it."""
+        failed = self.firewall.run(rules.add(elements))
+        if "No such file or directory" in failed:
+            failed = self.firewall.run(rules.SETUP + rules.add(elements))
+        if failed:
+            raise DriverError(f"nftables: {failed}")
+
+    def _delete_rules(
+        self, network: dict[str, Any], elements: list[rules.Element], *, last: bool
+    ) -> str:
+        """Elements, and with the network's last container its own; with the last network the
+        table. Returns why that failed, or ""."""
         if last:
-            elements += rules.network_elements(network)
-        return self._start_nft(rules.delete(elements))
-
-    def _end_removal(
-        self,
-        transaction: subprocess.Popen[str],
-        network: dict[str, Any],
-        attachment: dict[str, Any],
-    ) -> None:
-        failed = _error(transaction)
+            bridges = self.firewall.list(rules.BRIDGES)
+            if bridges is None:
+                return ""  # without a table there are no rules of ours
+            if not set(bridges.get("elem", ())) - {network["interface"]}:
+                return self.firewall.run(f"delete table {rules.TABLE}\n")
+            elements = elements + rules.network_elements(network)
+        if not elements:
+            return ""
+        failed = self.firewall.run(rules.delete(elements))
         if not failed or "No such file or directory" in failed:
-            return  # the table is gone, and with it our rules
+            return ""  # without a table there are no rules of ours
         # One of the ports is somebody else's by now: delete the others one by one.
-        for element in rules.port_elements(attachment):
-            _error(self._start_nft(rules.delete([element])))
+        reasons = [self.firewall.run(rules.delete([element])) for element in elements]
+        return next((r for r in reasons if r and "File exists" not in r), "")
 
-    # --- which of our bridges there are -----------------------------------------------------------
+    # --- one at a time, and where -----------------------------------------------------------------
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Bridges and their sets are changed by one process at a time."""
-        fd = os.open(f"{self.run}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Bridges and the table are changed by one process at a time."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(LOCK, flags, 0o600)
+        except PermissionError:  # not the machine's root: the namespace is ours alone
+            fd = os.open(f"{self.run}/lock", flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
             os.close(fd)
 
-    def _active(self) -> set[str]:
-        with contextlib.suppress(FileNotFoundError):
-            return set(os.listdir(f"{self.run}/active"))
-        return set()
-
-    def _remember(self, bridge: str) -> None:
-        os.makedirs(f"{self.run}/active", mode=0o700, exist_ok=True)
-        os.close(os.open(f"{self.run}/active/{bridge}", os.O_CREAT | os.O_WRONLY, 0o600))
-
-    def _forget(self, bridge: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{self.run}/active/{bridge}")
-
     @contextlib.contextmanager
-    def entered(self, netns: str) -> Iterator[Any]:
-        """A netlink socket inside a namespace; we are in it too, for /proc/sys/net."""
+    def inside(self, netns: str) -> Iterator[Netlink]:
+        """A netlink socket of a namespace; we are out of it again before it is used."""
         with opened(netns) as fd:
-            sys_tools().setns(fd, CLONE_NEWNET)
+            setns(fd)
             try:
-                links = self.IPRoute()
-                try:
-                    yield links
-                finally:
-                    links.close()
+                netlink = Netlink()
             finally:
-                sys_tools().setns(self.host, CLONE_NEWNET)
+                setns(self.host)
+        try:
+            yield netlink
+        finally:
+            netlink.close()
 
 
-def _error(process: subprocess.Popen[str]) -> str:
-    """Wait for nft; its message, or nothing when it succeeded."""
-    assert process.stderr is not None
-    with process:
-        text = process.stderr.read()
-    if process.returncode == 0:
-        return ""
-    lines = [line for line in text.splitlines() if "Error" in line]
-    return lines[0].partition("Error: ")[2] if lines else text.strip() or "failed"
+def alias(network: dict[str, Any]) -> str:
+    """By this a bridge is known to be ours, and whose."""
+    return f"tiffin {network['id']}"
 
 
-@contextlib.contextmanager
-def ignoring(number: int) -> Iterator[None]:
-    """pyroute2 raises NetlinkError with the kernel's error number as `code`."""
+def mtu(network: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [("IFLA_MTU", network["mtu"])] if network.get("mtu") else []
+
+
+def linkinfo(what: str, kind: str, data: list[tuple[str, Any]]) -> tuple[str, Any]:
+    return (
+        "IFLA_LINKINFO",
+        {"attrs": [(f"IFLA_{what}_KIND", kind), (f"IFLA_{what}_DATA", {"attrs": data})]},
+    )
+
+
+def number(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return int.from_bytes(socket.inet_pton(family, address), "big")
+
+
+def mask(subnet: str) -> tuple[int, int, str]:
+    """(network, mask, the text itself) of a subnet."""
+    address, _, length = subnet.partition("/")
+    size = 128 if ":" in address else 32
+    bits = ((1 << int(length)) - 1) << (size - int(length))
+    return number(address) & bits, bits, subnet
+
+
+def exists(name: str) -> bool:
     try:
-        yield
-    except Exception as error:
-        if getattr(error, "code", None) != number:
-            raise
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
+
+
+def setns(fd: int) -> None:
+    """setns(2)"""
+    if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 @contextlib.contextmanager
@@ -349,59 +369,45 @@ def write_sysctl(name: str, value: str) -> None:
         raise DriverError(f"cannot set {name.replace('/', '.')}: {error.strerror}") from None
 
 
-def probe_ports(ports: list[dict[str, Any]]) -> None:
-    """Error: Conflict when a program on the host has one of the ports already."""
-    for port in ports:
-        protocol = port.get("protocol", "tcp")
-        host_ip = port.get("host_ip", "")
-        family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
-        kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}.get(protocol)
-        if kind is None:
-            continue  # sctp: the kernel may not have it, and nothing but a container uses it
-        with socket.socket(family, kind) as probe:
-            if protocol == "tcp":
-                # As a server would: a connection that lingers (TIME_WAIT) is no obstacle.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host_ip, port["host_port"]))
-            except OSError as error:
-                shown = f"{host_ip + ':' if host_ip else ''}{port['host_port']}/{protocol}"
-                if error.errno == errno.EADDRINUSE:
-                    raise Conflict(
-                        f"port {shown} is in use on the host", hint="publish another one"
-                    ) from None
-                raise DriverError(f"cannot publish {shown}: {error.strerror}") from None
+# --- requests and answers -------------------------------------------------------------------------
 
 
-def serve(worker: Worker) -> None:
-    """Answer requests until standard input ends."""
+def answer(worker: Worker, line: bytes) -> dict[str, str] | None:
     operations: dict[str, Callable[[dict[str, Any]], None]] = {
         "attach": worker.attach,
         "detach": worker.detach,
         "remove": worker.remove,
     }
-    for line in sys.stdin.buffer:
-        operation, subject = json.loads(line)
-        answer: dict[str, str] | None = None
-        try:
-            operations[operation](subject)
-        except TiffinError as error:
-            answer = {"error": type(error).__name__, "what": error.what, "hint": error.hint}
-        except Exception as error:  # netlink's errors, whatever they are: told to the engine
-            answer = {"error": "DriverError", "what": f"network: {error or type(error).__name__}"}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
-
-
-def main() -> None:
-    gc.disable()
+    operation, subject = json.loads(line)
     try:
-        worker = Worker(sys.argv[1])
-        serve(worker)
-    except KeyboardInterrupt:
-        return
-    os._exit(0)
+        operations[operation](subject)
+    except TiffinError as error:
+        return failure(error)
+    except (Refused, OSError) as error:
+        name = subject.get("container", "")[:12] or subject.get("name", "")
+        return failure(DriverError(f"cannot {operation} {name} (network): {error}"))
+    return None
 
 
-if __name__ == "__main__":
-    main()
+def failure(error: TiffinError) -> dict[str, str]:
+    return {"error": type(error).__name__, "what": error.what, "hint": error.hint}
+
+
+def main(run: str) -> None:
+    """Answer requests until standard input ends."""
+    worker: Worker | None = None
+    broken: dict[str, str] | None = None
+    try:
+        worker = Worker(run)
+    except TiffinError as error:
+        broken = failure(error)
+    except OSError as error:
+        broken = failure(DriverError(f"cannot speak to the kernel's network: {error}"))
+    for line in sys.stdin.buffer:
+        reply = answer(worker, line) if worker else broken
+        try:
+            sys.stdout.write(json.dumps(reply) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            break  # the engine is gone; what it asked for is done, and its intent is recorded
+    os._exit(0)  # a thread may still wait for the kernel: nothing here needs it

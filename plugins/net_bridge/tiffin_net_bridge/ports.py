@@ -1,0 +1,85 @@
+"""Published ports: who has them already, on the host and among the containers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from tiffin.errors import Conflict, DriverError
+
+IPPROTO_SCTP = 132
+ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
+
+
+def show(port: dict[str, Any]) -> str:
+    host_ip = port.get("host_ip", "")
+    before = f"[{host_ip}]:" if ":" in host_ip else f"{host_ip}:" if host_ip else ""
+    return f"{before}{port['host_port']}/{port.get('protocol', 'tcp')}"
+
+
+def probe(ports: Iterable[dict[str, Any]], *, ipv6: bool) -> None:
+    """Bind each for a moment. Error: Conflict when a program on the host has one of them."""
+    for port in ports:
+        host_ip = port.get("host_ip", "")
+        if host_ip:
+            _bind(port, socket.AF_INET6 if ":" in host_ip else socket.AF_INET)
+        else:
+            _bind(port, socket.AF_INET)
+            if ipv6:
+                _bind(port, socket.AF_INET6)
+
+
+def _bind(port: dict[str, Any], family: int) -> None:
+    protocol = port.get("protocol", "tcp")
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    number = 0
+    if protocol == "sctp":
+        if not os.path.exists("/proc/net/sctp"):
+            return  # the module is not loaded (and should not be for this): nobody has the port
+        number = IPPROTO_SCTP
+    try:
+        with socket.socket(family, kind, number) as probing:
+            if protocol == "tcp":
+                # As a server would: a connection that lingers (TIME_WAIT) is no obstacle.
+                probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probing.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probing.bind((port.get("host_ip", ""), port["host_port"]))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(
+                f"port {show(port)} is in use on the host", hint="publish another one"
+            ) from None
+        if error.errno == errno.EAFNOSUPPORT and not port.get("host_ip"):
+            return  # a host without IPv6 has no port taken there
+        raise DriverError(f"cannot publish {show(port)}: {error.strerror}") from None
+
+
+def overlapping(
+    ports: Iterable[dict[str, Any]],
+    published: Iterable[tuple[str, str, int, str]],
+    addresses: Iterable[str],
+) -> dict[str, Any] | None:
+    """The first of our ports that another container has, also where one of the two is published on
+    all addresses and the other on one.
+
+    `published` are (host address or "", protocol, host port, container's address) of the host;
+    `addresses` are our container's own.
+    """
+    own = {address.partition("/")[0] for address in addresses}
+    taken: dict[tuple[str, int, bool], set[str]] = {}
+    for host_ip, protocol, number, target in published:
+        if target not in own:
+            taken.setdefault((protocol, number, ":" in target), set()).add(host_ip)
+    for port in ports:
+        host_ip = port.get("host_ip", "")
+        for ipv6 in (False, True):
+            if host_ip and host_ip not in ANYWHERE and (":" in host_ip) != ipv6:
+                continue
+            there = taken.get((port.get("protocol", "tcp"), port["host_port"], ipv6), set())
+            if there and (host_ip in ANYWHERE or "" in there or host_ip in there):
+                return port
+    return None
