@@ -1,60 +1,51 @@
-"""Layers as tars: unpacked, compared and packed. See README.md beside this file."""
+"""Layers as tars: unpacked, compared and packed. See README.md beside this file.
+
+Every name is imported when it is first used: the worker, which is in this package, is started once
+a layer and must import next to nothing.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import trio
+if TYPE_CHECKING:
+    from .apply import ROOT_NAMED as ROOT_NAMED
+    from .copies import copy_tree as copy_tree
+    from .diff import changes as changes
+    from .diff import tree_changes as tree_changes
+    from .diff import write_tree_diff as write_tree_diff
+    from .pack import pack_tree as pack_tree
+    from .pack import write_diff as write_diff
+    from .remove import remove_tree as remove_tree
+    from .run import unpack as unpack
+    from .staging import discard as discard
+    from .staging import publish as publish
+    from .staging import staged as staged
+    from .staging import store_error as store_error
+    from .stream import Limits as Limits
+    from .usage import tree_size as tree_size
 
-from .. import errors
-from ..errors import DriverError, TiffinError
-from ..hooks import LayerBlob, LayerUsage
-from .pack import changes, copy_tree, tree_changes, write_diff, write_tree, write_tree_diff
+_WHERE = {
+    "ROOT_NAMED": "apply",
+    "Limits": "stream",
+    "changes": "diff",
+    "copy_tree": "copies",
+    "discard": "staging",
+    "pack_tree": "pack",
+    "publish": "staging",
+    "remove_tree": "remove",
+    "staged": "staging",
+    "store_error": "staging",
+    "tree_changes": "diff",
+    "tree_size": "usage",
+    "unpack": "run",
+    "write_diff": "pack",
+    "write_tree_diff": "diff",
+}
 
-__all__ = [
-    "changes",
-    "copy_tree",
-    "tree_changes",
-    "unpack",
-    "write_diff",
-    "write_tree",
-    "write_tree_diff",
-]
 
-
-async def unpack(target: str, blob: LayerBlob, style: str = "overlay") -> LayerUsage:
-    """Unpack a blob into the existing, empty (or, with style "apply", lower) directory `target`.
-
-    Verified and durable when it returns; `style` as in `apply.Applier`. Cancelling kills the
-    worker. Errors: ImageError, StorageFull, DriverError.
-    """
-    request = {
-        "target": target,
-        "path": blob.path,
-        "compression": blob.compression,
-        "diff_id": blob.diff_id,
-        "style": style,
-    }
-    done = await trio.run_process(
-        [sys.executable, "-I", "-m", "tiffin.layer.worker"],
-        stdin=json.dumps(request).encode(),
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-        cwd="/",
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    try:
-        reply = json.loads(done.stdout)
-    except ValueError:
-        why = done.stderr.decode(errors="replace").strip().splitlines()
-        raise DriverError(
-            f"unpacking a layer failed: {why[-1] if why else f'exit code {done.returncode}'}"
-        ) from None
-    if "usage" in reply:
-        return LayerUsage(**reply["usage"])
-    kind = getattr(errors, reply["error"], DriverError)
-    assert issubclass(kind, TiffinError)
-    raise kind(reply["what"], hint=reply["hint"])
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'tiffin.layer' has no attribute {name!r}")
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)

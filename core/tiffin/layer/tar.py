@@ -245,10 +245,9 @@ def _sparse_block(block: bytes, sparse: list[tuple[int, int]]) -> None:
             sparse.append((number(offset), number(length)))
 
 
-def _pax_sparse(
-    entry: Entry, fields: dict[str, bytes], stream: LayerStream, limits: Limits
-) -> int:
-    """GNU's formats 0.0, 0.1 and 1.0 (tar manual, sparse formats). Returns the bytes of map read."""
+def _pax_sparse(entry: Entry, fields: dict[str, bytes], stream: LayerStream, limits: Limits) -> int:
+    """GNU's formats 0.0, 0.1 and 1.0 (tar manual, "Sparse Formats"). Returns the bytes of map
+    that were read."""
     try:
         if "GNU.sparse.name" in fields:
             entry.name = fields["GNU.sparse.name"]
@@ -268,19 +267,21 @@ def _pax_sparse(
 
 def _sparse_map(stream: LayerStream, size: int, limits: Limits) -> tuple[list[int], int]:
     """Format 1.0: the map stands before the data, in decimal lines, padded to a block."""
-    text = b""
-    wanted = 1
-    while True:
-        if len(text) + BLOCK > size or len(text) > limits.pieces * 32:
+    blocks: list[bytes] = []
+    newlines, wanted = 0, 1
+    while newlines < wanted:
+        if (len(blocks) + 1) * BLOCK > size:
             raise ImageError("layer has a sparse file with a broken map")
-        text += stream.read(BLOCK)
-        lines = text.split(b"\n")
-        if len(lines) > 1:
-            wanted = 1 + 2 * int(lines[0])
-            if not 0 <= int(lines[0]) <= limits.pieces:
+        block = stream.read(BLOCK)
+        blocks.append(block)
+        if not newlines and b"\n" in block:
+            pieces = int(b"".join(blocks).partition(b"\n")[0])
+            if not 0 <= pieces <= limits.pieces:
                 raise ImageError("layer has a sparse file in too many pieces")
-        if len(lines) > wanted:
-            return [int(line) for line in lines[1:wanted]], len(text)
+            wanted = 1 + 2 * pieces
+        newlines += block.count(b"\n")
+    lines = b"".join(blocks).split(b"\n")
+    return [int(line) for line in lines[1:wanted]], len(blocks) * BLOCK
 
 
 def _checked(

@@ -1,0 +1,63 @@
+"""Unpacking in a process of its own, as a function."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import trio
+
+from .. import errors
+from ..errors import DriverError, TiffinError
+from ..hooks import LayerBlob, LayerUsage
+from .stream import Limits
+
+SHORT = 12
+"""Hex digits of a diff id in a message."""
+
+
+async def unpack(
+    target: str, blob: LayerBlob, style: str = "overlay", limits: Limits | None = None
+) -> LayerUsage:
+    """Unpack a blob into the existing, empty (or, with style "apply", lower) directory `target`.
+
+    Verified and durable when it returns; `style` as in `apply.Applier`. Cancelling kills the
+    worker; what it has written stays in `target` then, as after an error.
+    Errors: ImageError, StorageFull, DriverError.
+    """
+    request = {
+        "target": target,
+        "path": blob.path,
+        "compression": blob.compression,
+        "diff_id": blob.diff_id,
+        "style": style,
+        "limits": limits or (),
+    }
+    try:
+        done = await trio.run_process(
+            [sys.executable, "-I", "-m", "tiffin.layer.worker"],
+            stdin=json.dumps(request).encode(),
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            cwd="/",
+        )
+    except OSError as error:
+        raise DriverError(f"cannot run {sys.executable}: {error.strerror}") from error
+    name = f"layer {blob.diff_id.removeprefix('sha256:')[:SHORT]}"
+    try:
+        reply = json.loads(done.stdout)
+    except ValueError:
+        why = done.stderr.decode(errors="replace").strip().splitlines()
+        end = why[-1] if why else f"its process ended with {done.returncode}"
+        raise DriverError(f"{name} cannot be unpacked: {end}") from None
+    if "usage" in reply:
+        return LayerUsage(**reply["usage"])
+    kind = getattr(errors, reply["error"], DriverError)
+    assert issubclass(kind, TiffinError)
+    what: str = reply["what"]
+    raise kind(
+        f"{name}{what.removeprefix('layer')}" if what.startswith("layer ") else what,
+        hint=reply["hint"],
+    )

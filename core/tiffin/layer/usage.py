@@ -1,0 +1,24 @@
+"""How large a tree is."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from .walk import open_tree, walk
+
+
+def tree_size(tree: str) -> int:
+    """Bytes of the regular files, a file with several names counted once."""
+    total = 0
+    seen: set[int] = set()
+    root = open_tree(tree)
+    try:
+        for item in walk(root):
+            if stat.S_ISREG(item.stat.st_mode) and item.stat.st_ino not in seen:
+                total += item.stat.st_size
+                if item.stat.st_nlink > 1:
+                    seen.add(item.stat.st_ino)
+    finally:
+        os.close(root)
+    return total
