@@ -246,8 +246,6 @@ def _spooled(file: BufferedReader, content: ContentStore) -> Iterator[BufferedRe
                 _write(decompress.unpack(file, "none"), packed)
                 _write(decompress.unpack(packed, how), spool)
         else:
-            if file.seekable():
-                file.seek(0)
             _write(decompress.unpack(file, how), spool)
         yield spool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from io import BufferedReader
 from typing import IO, Protocol
@@ -41,7 +42,7 @@ def peek(file: BufferedReader) -> str:
 def unpack(file: BufferedReader, how: str) -> Iterator[bytes]:
     """The decompressed bytes, in pieces of at most PIECE, however much a bomb would give.
 
-    `zstd` reads the descriptor: such a file must not have been read from.
+    `zstd` needs a file that can be rewound, since a program reads it.
     Errors: ImageError (broken), DriverError (no zstd).
     """
     if how == "gzip":
@@ -113,6 +114,7 @@ def _zstd(file: IO[bytes]) -> Iterator[bytes]:
     program = shutil.which("zstd") or shutil.which("zstd", path="/usr/local/bin:/usr/bin:/bin")
     if program is None:
         raise DriverError("zstd is not installed", hint="install it: apt install zstd")
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
     with subprocess.Popen(
         [program, "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

@@ -234,9 +234,25 @@ async def _layers(
         if on_layer is not None:
             await on_layer(layers[position], tuple(layers[:position]))
 
-    async with trio.open_nursery(strict_exception_groups=False) as nursery:
-        for digest, blob in blobs.items():
-            nursery.start_soon(fetch, digest, blob.size)
-        for position in range(len(layers)):
-            nursery.start_soon(report, position)
+    try:
+        async with trio.open_nursery() as nursery:
+            for digest, blob in blobs.items():
+                nursery.start_soon(fetch, digest, blob.size)
+            for position in range(len(layers)):
+                nursery.start_soon(report, position)
+    except BaseExceptionGroup as group:
+        raise first_failure(group) from None
     return tuple(layers)
+
+
+def first_failure(error: BaseException) -> BaseException:
+    """The one error of a group that a person should see: the first that is no cancellation."""
+    leaves = [error]
+    while any(isinstance(leaf, BaseExceptionGroup) for leaf in leaves):
+        leaves = [
+            inner
+            for leaf in leaves
+            for inner in (leaf.exceptions if isinstance(leaf, BaseExceptionGroup) else (leaf,))
+        ]
+    real = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    return (real or leaves)[0]

@@ -110,6 +110,7 @@ class Registry:
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run blocking work; when we are cancelled, its sockets are shut so that it ends."""
         finished = False
+        failure: Exception | None = None
 
         async def watch() -> None:
             try:
@@ -118,13 +119,17 @@ class Registry:
                 if not finished:
                     self._pool.interrupt()
 
-        async with trio.open_nursery(strict_exception_groups=False) as nursery:
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
             try:
                 result = await trio.to_thread.run_sync(work, *arguments)
+            except Exception as error:  # raised below, outside of the nursery's group
+                failure = error
             finally:
                 finished = True
             nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
         return result
 
     def _verify(self, origin: Origin) -> bool:
