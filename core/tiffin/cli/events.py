@@ -8,7 +8,7 @@ from time import time_ns
 
 from .. import units
 from ..errors import Corrupt, UserError
-from ..store import queries
+from ..store import queries, sync
 from . import printable, reads, table
 from .flags import Call, Command, Flag
 
@@ -255,17 +255,18 @@ EVENTS = Command(
 
 
 def run_verify(call: Call) -> int:
-    from ..store import log, sync  # the chain's rules
+    from ..store import log  # the chain's rules
 
     connection = reads.store(call.layout)
     if connection is None:
-        sys.stdout.write("OK\n")
+        sys.stdout.write("OK: 0 events\n")
         return 0
+    count = connection.execute("SELECT count(*) FROM events").fetchone()[0]
     problems = log.verify(sync.events(connection))
     for _, problem in problems:
-        sys.stdout.write(problem + "\n")
+        sys.stdout.write(printable.line(problem) + "\n")
     if not problems:
-        sys.stdout.write("OK\n")
+        sys.stdout.write(f"OK: {count} events\n")
     return 1 if problems else 0
 
 
