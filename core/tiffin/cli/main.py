@@ -115,11 +115,13 @@ def dispatch(argv: list[str]) -> int:
     if words[0] == "help":
         words = [*words[1:], "--help"]
         return dispatch(words)
+    if words[0] in commands.NOUNS:  # flags may stand between noun and verb as well
+        between, rest = parse(ROOT, words[1:], GLOBALS)
+        before = {key: between[key] or value for key, value in before.items()}
+        words = [words[0], *rest]
     found = commands.find(words)
     if found is None:
-        if words[0] in commands.NOUNS and (
-            before["help"] or words[1:2] in ([], ["--help"], ["-h"])
-        ):
+        if words[0] in commands.NOUNS and (before["help"] or len(words) == 1):
             sys.stdout.write(noun_help(words[0]))
             return 0
         raise _unknown(words)
@@ -192,8 +194,7 @@ def _finish(code: int) -> NoReturn:
     """Flush, and leave without taking the interpreter down: that alone takes milliseconds."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            if stream is not None:  # closed before we began (`>&-`)
-                stream.flush()
+            stream.flush()
         except BrokenPipeError:
             code = code or BROKEN_PIPE
         except (OSError, ValueError) as error:
@@ -203,12 +204,26 @@ def _finish(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _open_streams() -> None:
+    """Standard streams that were closed (`>&-`) become /dev/null: otherwise the next file that is
+    opened, the database perhaps, would be taken for standard output by a child."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd < 2:
+        fd = os.dup(fd)
+    if fd > 2:
+        os.close(fd)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
 def main(argv: list[str] | None = None) -> NoReturn:
     """The console script `tiffin`. Never returns."""
     argv = sys.argv[1:] if argv is None else argv
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        _open_streams()
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = dispatch(argv)
     except BaseException as error:
