@@ -225,6 +225,18 @@ def test_amendments_are_recorded_as_the_plugins() -> None:
         assert origin is not None and origin.source == "plugin mine", pointer
 
 
+def test_an_amendment_changes_one_place_of_one_container() -> None:
+    seen = json.dumps(seccomp_builtin.PROFILE)
+    made = amended(
+        Amendment("/process/capabilities/effective/-", "CAP_MINE"),
+        *(Amendment(p, "x") for p, _ in leaves(spec().document) if p.startswith("/linux/seccomp")),
+    ).document
+    sets = made["process"]["capabilities"]
+    assert "CAP_MINE" in sets["effective"]
+    assert "CAP_MINE" not in sets["bounding"] and "CAP_MINE" not in sets["permitted"]
+    assert json.dumps(seccomp_builtin.PROFILE) == seen
+
+
 def test_what_is_replaced_loses_its_old_origins() -> None:
     made = amended(Amendment("/process/env", ["ONLY=1"]))
     origin = origin_of(made.origins, "/process/env/0")
@@ -246,7 +258,9 @@ def test_items_behind_a_removed_one_keep_their_origins() -> None:
 def test_every_leaf_has_an_origin_after_any_amendment(data: st.DataObject) -> None:
     made = spec()
     for _ in range(3):
-        pointer = data.draw(st.sampled_from([p for p, _ in leaves(made.document)]))
+        pointer = data.draw(
+            st.sampled_from([p for p, _ in leaves(made.document) if "seccomp" not in p])
+        )
         value = data.draw(st.sampled_from([None, 1, "x", ["a"], {"k": "v"}]))
         amend.apply(made.document, made.origins, "mine", [Amendment(pointer, value)])
     for pointer, _ in leaves(made.document):

@@ -66,6 +66,9 @@ def _apply_one(
             node[last] = value
         elif node.pop(last, None) is None:
             raise ValueError("there is nothing to remove")
+        elif not node and parents:
+            # What is left is an empty object, and that is the plugin's doing.
+            origins[pointer.rpartition("/")[0]] = Origin(source, why)
     else:
         raise ValueError(f"{last!r} would be inside a plain value")
     _forget(origins, pointer)

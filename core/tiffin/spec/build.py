@@ -271,13 +271,14 @@ def _capabilities(draft: Draft, request: SpecRequest) -> list[str]:
         flags += [f"--cap-drop {name}" for name in options.cap_drop]
         source, detail = "user", " ".join(flags)
     where = "/process/capabilities"
-    draft.put(f"{where}/bounding", granted, source, detail)
+    draft.put(f"{where}/bounding", list(granted), source, detail)
     # A process that is not root starts without: what it may regain is in the bounding set.
     own = granted if request.user.uid == 0 else []
     if request.user.uid != 0:
         source, detail = "engine", "a user who is not root starts with none"
-    draft.put(f"{where}/effective", own, source, detail)
-    draft.put(f"{where}/permitted", own, source, detail)
+    # Lists of their own: a plugin that amends one set must not change the others.
+    draft.put(f"{where}/effective", list(own), source, detail)
+    draft.put(f"{where}/permitted", list(own), source, detail)
     draft.put(f"{where}/inheritable", [], "engine", "always empty (CVE-2022-24769)")
     draft.put(f"{where}/ambient", [], "engine", "always empty, as it needs inheritable ones")
     return granted

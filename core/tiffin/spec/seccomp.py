@@ -34,7 +34,8 @@ def resolve(
 ) -> dict[str, Any]:
     """The `linux.seccomp` object for a container with these (bounding) capabilities.
 
-    Error: UserError for a profile that is not one.
+    Nothing in it is shared with the profile: plugins may change it. Error: UserError for a profile
+    that is not one.
     """
     go_name, native = ARCHITECTURES.get(machine, (machine, ()))
     try:
@@ -49,7 +50,8 @@ def resolve(
             result["architectures"] = architectures
         for name in ("flags", "listenerPath", "listenerMetadata"):
             if profile.get(name):
-                result[name] = profile[name]
+                kept = profile[name]
+                result[name] = list(kept) if isinstance(kept, list) else kept
         result["syscalls"] = [
             _rule(rule)
             for rule in profile.get("syscalls") or ()
@@ -96,7 +98,7 @@ def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
     if rule.get("errnoRet") is not None:
         kept["errnoRet"] = rule["errnoRet"]
     if rule.get("args"):
-        kept["args"] = rule["args"]
+        kept["args"] = [dict(argument) for argument in rule["args"]]
     return kept
 
 
