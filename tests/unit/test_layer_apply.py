@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tiffin.errors import ImageError
-from tiffin.layer import pack, worker
+from tiffin.layer import copies, diff, pack, worker
 from tiffin.layer.apply import Applier
 from tiffin.layer.stream import LayerStream
 
@@ -314,11 +314,11 @@ def test_tree_to_tar_to_tree_is_the_same(tmp_path: Path, files: dict[str, bytes]
         directory.mkdir(exist_ok=True)
         (directory / name).write_bytes(content)
         os.utime(directory / name, (1000 + number, 1000 + number))
-    pack.write_tree(str(source), str(top / "tar"))
+    pack.pack_tree(str(source), str(top / "tar"))
     apply(target, (top / "tar").read_bytes())
-    pack.write_tree(str(target), str(top / "again"))
+    pack.pack_tree(str(target), str(top / "again"))
     assert (top / "again").read_bytes() == (top / "tar").read_bytes()
-    assert pack.tree_changes(str(source), str(target)) == []
+    assert diff.tree_changes(str(source), str(target)) == []
 
 
 def test_upper_directory_to_layer_and_back(tmp_path: Path) -> None:
@@ -350,16 +350,16 @@ def test_difference_of_trees(tmp_path: Path) -> None:
     (new / "b/c").unlink()
     (new / "b").rmdir()
     (new / "n").write_text("new")
-    found = [(c.kind, c.path) for c in pack.tree_changes(str(old), str(new))]
+    found = [(c.kind, c.path) for c in diff.tree_changes(str(old), str(new))]
     assert found == [("C", "/a"), ("D", "/b"), ("A", "/n")]
-    pack.write_tree_diff(str(old), str(new), str(tmp_path / "diff"))
+    diff.write_tree_diff(str(old), str(new), str(tmp_path / "diff"))
     apply(old, (tmp_path / "diff").read_bytes(), "apply")
-    assert pack.tree_changes(str(old), str(new)) == []
+    assert diff.tree_changes(str(old), str(new)) == []
 
 
 def pack_copy(source: Path, target: Path) -> None:
     target.mkdir()
-    pack.copy_tree(str(source), str(target))
+    copies.copy_tree(str(source), str(target))
 
 
 def blob(tmp_path: Path, data: bytes, compression: str) -> dict[str, str]:

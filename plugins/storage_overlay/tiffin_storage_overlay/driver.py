@@ -1,9 +1,8 @@
 """The driver. Its directory:
 
 layers/HEX/          an unpacked layer, complete (it is renamed here when it is durable)
-links/SHORT          a link to a layer; short, so that many fit into mount(2)'s one page
-containers/ID/       upper, work, merged
-tmp/                 what is being unpacked
+containers/ID/       upper, work, merged; `l` with a short link for each layer, where needed
+tmp/                 what is being unpacked or removed
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import trio
 
@@ -22,6 +20,16 @@ from tiffin.errors import DriverError, StorageFull
 from tiffin.hooks import Change, DriverContext, LayerBlob, LayerUsage, layer_tools, sys_tools
 
 MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+CLONE_FS = 0x200
+
+OPTIONS_MAX = 4095
+"""Bytes of mount options that mount(2) takes: a page with the zero at its end."""
+LAYERS_MAX = 500
+"""Lower directories of one overlay (OVL_MAX_STACK in fs/overlayfs)."""
+FEATURES = "redirect_dir=off,metacopy=off,index=off"
+"""The upper directory must hold all that a layer made from it needs, whatever the kernel's
+defaults are: a renamed directory copied, not referred to (overlayfs.rst)."""
 
 
 class OverlayDriver:
@@ -33,34 +41,36 @@ class OverlayDriver:
     def __init__(self, context: DriverContext) -> None:
         self.root = context.root
 
+    async def probe(self) -> str | None:
+        """Mounts an overlay in a temporary directory of the store and makes whiteouts in it."""
+        try:
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.root, prefix="probe-") as top:
+                for name in ("lower", "upper", "work", "merged"):
+                    os.mkdir(f"{top}/{name}")
+                _mount(top, "lower", f"{top}/merged", "")
+                try:
+                    os.mknod(f"{top}/upper/whiteout", stat.S_IFCHR, os.makedev(0, 0))
+                    os.setxattr(f"{top}/upper", "trusted.overlay.opaque", b"y")
+                finally:
+                    sys_tools().umount2(f"{top}/merged", MNT_DETACH)
+        except OSError as error:
+            return f"overlayfs does not work on {self.root}: {error.strerror}"
+        return None
+
     # --- layers -----------------------------------------------------------------------------------
 
     def _layer(self, chain_id: str) -> str:
         return f"{self.root}/layers/{chain_id.removeprefix('sha256:')}"
 
-    def _link(self, chain_id: str) -> str:
-        """Name of the short link to a layer: 26 hex digits, 104 bits of a hash."""
-        return f"links/{chain_id.removeprefix('sha256:')[:26]}"
-
-    async def probe(self) -> str | None:
-        """Mounts an overlay in a temporary directory of the store and looks at it."""
-        os.makedirs(self.root, mode=0o700, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.root, prefix="probe-") as top:
-            for name in ("lower", "upper", "work", "merged"):
-                os.mkdir(f"{top}/{name}")
-            options = f"lowerdir={top}/lower,upperdir={top}/upper,workdir={top}/work"
-            try:
-                sys_tools().mount("overlay", f"{top}/merged", "overlay", 0, options)
-            except OSError as error:
-                return f"overlay cannot be mounted on {self.root}: {error.strerror}"
-            try:
-                os.mknod(f"{top}/upper/whiteout", stat.S_IFCHR, os.makedev(0, 0))
-                os.setxattr(f"{top}/upper", "trusted.overlay.opaque", b"y")
-            except OSError as error:
-                return f"no whiteouts on {self.root}: {error.strerror}"
-            finally:
-                sys_tools().umount2(f"{top}/merged", MNT_DETACH)
-        return None
+    def _layers(self, chain_ids: Sequence[str]) -> list[str]:
+        """Directories of layers, all of them there. Error: DriverError."""
+        paths = [self._layer(chain_id) for chain_id in chain_ids]
+        for chain_id, path in zip(chain_ids, paths, strict=True):
+            if not os.path.isdir(path):
+                what = f"layer {chain_id} is missing from the storage driver overlay ({path})"
+                raise DriverError(what, hint="pull the image again")
+        return paths
 
     def needs_parents(self) -> bool:
         return False
@@ -69,46 +79,18 @@ class OverlayDriver:
         return os.path.isdir(self._layer(chain_id))
 
     async def unpack(self, chain_id: str, parents: Sequence[str], blob: LayerBlob) -> LayerUsage:
-        final = self._layer(chain_id)
-        for directory in ("layers", "links", "tmp"):
-            os.makedirs(f"{self.root}/{directory}", mode=0o700, exist_ok=True)
-        temporary = tempfile.mkdtemp(
-            dir=f"{self.root}/tmp", prefix=f"{os.path.basename(final)[:12]}-"
-        )
-        try:
-            os.chmod(temporary, 0o755)
-            usage: LayerUsage = await layer_tools().unpack(temporary, blob, "overlay")
-            with contextlib.suppress(FileExistsError):
-                os.symlink(
-                    f"../layers/{os.path.basename(final)}", f"{self.root}/{self._link(chain_id)}"
-                )
+        tools = layer_tools()
+        async with tools.staged(self.root) as temporary:
+            usage: LayerUsage = await tools.unpack(temporary, blob, "overlay")
             try:
-                os.rename(temporary, final)
+                await trio.to_thread.run_sync(tools.publish, temporary, self._layer(chain_id))
             except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                    raise
-                shutil.rmtree(temporary)  # another process was quicker with the same layer
-            self._sync("layers")
-            self._sync("links")
-        except BaseException as error:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(_remove_tree, temporary)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(f"no space left on {self.root}") from None
-            raise
+                raise _driver_error(error, f"storage {self.root} cannot be written") from error
         return usage
 
-    def _sync(self, directory: str) -> None:
-        fd = os.open(f"{self.root}/{directory}", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
     async def remove_layer(self, chain_id: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{self.root}/{self._link(chain_id)}")
-        await trio.to_thread.run_sync(_remove_tree, self._layer(chain_id))
+        if os.path.isdir(self.root):
+            await layer_tools().discard(self.root, self._layer(chain_id))
 
     # --- containers -------------------------------------------------------------------------------
 
@@ -119,75 +101,55 @@ class OverlayDriver:
         return f"{self._container(container)}/merged"
 
     async def prepare(self, container: str, layers: Sequence[str]) -> None:
+        lowers = self._layers(layers)
         top = self._container(container)
-        for name in ("upper", "work", "merged"):
-            os.makedirs(f"{top}/{name}", mode=0o755, exist_ok=True)
-        os.chmod(top, 0o711)
-        if layers:
-            # The root directory of the container is the upper one: give it the image's owner and
-            # mode, or the container would see ours.
-            lower = os.stat(self._layer(layers[-1]))
-            os.chown(f"{top}/upper", lower.st_uid, lower.st_gid)
-            os.chmod(f"{top}/upper", stat.S_IMODE(lower.st_mode))
+        try:
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            for name in ("work", "merged"):
+                os.makedirs(f"{top}/{name}", mode=0o755, exist_ok=True)
+            if not os.path.isdir(f"{top}/upper"):  # else its mode is the container's by now
+                os.makedirs(f"{top}/new", exist_ok=True)
+                _like_root_of(lowers, f"{top}/new")
+                os.rename(f"{top}/new", f"{top}/upper")
+        except OSError as error:
+            raise _driver_error(error, f"cannot prepare container {container}") from error
 
     async def mount(self, container: str, layers: Sequence[str], label: str = "") -> str:
+        """`layers` are in the order of the image, overlayfs wants the highest first."""
         target = self.mount_path(container)
         if await self.is_mounted(container):
             return target
-        for chain_id in layers:
-            if not os.path.isdir(self._layer(chain_id)):
-                raise DriverError(f"layer {chain_id} is missing", hint="pull the image again")
-            link = f"{self.root}/{self._link(chain_id)}"
-            if not os.path.islink(link):
-                os.symlink(f"../layers/{os.path.basename(self._layer(chain_id))}", link)
+        lowers = self._layers(layers)[::-1]
+        if len(lowers) > LAYERS_MAX:
+            raise DriverError(
+                f"overlayfs takes {LAYERS_MAX} layers, not {len(lowers)}",
+                hint="use --storage-driver vfs",
+            )
         top = self._container(container)
-        lowers = [self._link(chain_id) for chain_id in reversed(layers)]
-        if not lowers:
-            os.makedirs(f"{self.root}/empty", mode=0o755, exist_ok=True)
-            lowers = ["empty"]
-        absolute = len(lowers) <= 12
-        if absolute:
-            lowers = [f"{self.root}/{lower}" for lower in lowers]
-        options = (
-            f"lowerdir={':'.join(_escape(lower) for lower in lowers)},"
-            f"upperdir={_escape(f'{top}/upper')},workdir={_escape(f'{top}/work')}"
-        )
-        if label:
-            options += f',context="{label}"'
+        if not os.path.isdir(f"{top}/upper"):
+            await self.prepare(container, layers)
         try:
-            if absolute:
-                sys_tools().mount("overlay", target, "overlay", 0, options)
+            if not lowers:
+                os.makedirs(f"{self.root}/empty", mode=0o755, exist_ok=True)
+                lowers = [f"{self.root}/empty"]
+            # Short relative names when the page would overflow, or when a name has what mount
+            # options are separated by.
+            joined = ":".join(lowers)
+            long = len(os.fsencode(joined)) + 2 * len(os.fsencode(top)) + len(label) > 3800
+            if long or any(sign in top for sign in ",:\\"):
+                lowers = _link(f"{top}/l", lowers)
+                joined = ":".join(lowers)
+                await trio.to_thread.run_sync(_mount_relative, f"{top}/l", joined, target, label)
             else:
-                await trio.to_thread.run_sync(self._mount_relative, target, options)
+                _mount(top, joined, target, label)
         except OSError as error:
-            raise DriverError(f"cannot mount the container's layers: {error.strerror}") from error
+            raise _driver_error(error, f"cannot mount the layers of {container}") from error
         return target
 
-    def _mount_relative(self, target: str, options: str) -> None:
-        """With many layers only short relative names fit: in a thread that has a working
-        directory of its own (unshare(2), CLONE_FS) and ends with it."""
-        import threading
-
-        failure: list[OSError] = []
-
-        def mount() -> None:
-            try:
-                sys_tools().unshare(0x00000200)  # CLONE_FS
-                os.chdir(self.root)
-                sys_tools().mount("overlay", target, "overlay", 0, options)
-            except OSError as error:
-                failure.append(error)
-
-        thread = threading.Thread(target=mount)
-        thread.start()
-        thread.join()
-        if failure:
-            raise failure[0]
-
     async def is_mounted(self, container: str) -> bool:
-        target = self.mount_path(container)
+        top = self._container(container)
         try:
-            return os.stat(target).st_dev != os.stat(self._container(container)).st_dev
+            return os.stat(f"{top}/merged").st_dev != os.stat(top).st_dev
         except OSError:
             return False
 
@@ -195,50 +157,111 @@ class OverlayDriver:
         target = self.mount_path(container)
         while await self.is_mounted(container):
             try:
-                sys_tools().umount2(target, 0)
+                sys_tools().umount2(target, UMOUNT_NOFOLLOW)
             except OSError as error:
                 if error.errno != errno.EBUSY:
-                    raise DriverError(f"cannot unmount {target}: {error.strerror}") from error
-                sys_tools().umount2(target, MNT_DETACH)
+                    raise _driver_error(error, f"cannot unmount {target}") from error
+                # Somebody's shell stands in it: it goes when they leave.
+                sys_tools().umount2(target, UMOUNT_NOFOLLOW | MNT_DETACH)
 
     async def remove(self, container: str) -> None:
         await self.unmount(container)
         top = self._container(container)
-        if os.path.lexists(top):
-            await trio.to_thread.run_sync(_remove_tree, top)
+        try:
+            await trio.to_thread.run_sync(layer_tools().remove_tree, top)
+        except OSError as error:
+            raise _driver_error(error, f"cannot remove {top}") from error
 
     async def diff(self, container: str, layers: Sequence[str], target: str) -> None:
-        upper = f"{self._container(container)}/upper"
-        if os.path.isdir(upper):
-            await trio.to_thread.run_sync(layer_tools().write_diff, upper, target)
-            return
-        with tempfile.TemporaryDirectory() as nothing:  # never mounted: no changes
-            layer_tools().write_diff(nothing, target)
+        with self._upper(container) as upper:
+            try:
+                await trio.to_thread.run_sync(layer_tools().write_diff, upper, target)
+            except OSError as error:
+                raise _driver_error(error, f"cannot write the changes of {container}") from error
 
     async def changes(self, container: str, layers: Sequence[str]) -> Sequence[Change]:
-        upper = f"{self._container(container)}/upper"
-        if not os.path.isdir(upper):
-            return []
-        lowers = [self._layer(chain_id) for chain_id in layers]
-        found: Sequence[Change] = await trio.to_thread.run_sync(
-            layer_tools().changes, upper, lowers
-        )
+        lowers = self._layers(layers)
+        with self._upper(container) as upper:
+            found: Sequence[Change] = await trio.to_thread.run_sync(
+                layer_tools().changes, upper, lowers
+            )
         return found
 
     async def usage(self, container: str) -> int:
-        total = 0
-        for directory, _, names in os.walk(f"{self._container(container)}/upper"):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    total += os.lstat(f"{directory}/{name}").st_size
-        return total
+        with self._upper(container) as upper:
+            size: int = await trio.to_thread.run_sync(layer_tools().tree_size, upper)
+        return size
+
+    @contextlib.contextmanager
+    def _upper(self, container: str) -> Iterator[str]:
+        """A container's own layer; an empty one as long as it has none."""
+        upper = f"{self._container(container)}/upper"
+        if os.path.isdir(upper):
+            yield upper
+        else:
+            with tempfile.TemporaryDirectory() as nothing:
+                yield nothing
 
 
-def _escape(path: str) -> str:
-    """What overlayfs takes apart in its options: `\\`, `:` and `,`."""
-    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+def _driver_error(error: OSError, what: str) -> DriverError | StorageFull:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(f"{what}: no space left")
+    return DriverError(f"{what}: {error.strerror}")
 
 
-def _remove_tree(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+def _like_root_of(lowers: Sequence[str], upper: str) -> None:
+    """The root directory of a container is the upper one. Its owner and mode are those of the
+    highest layer that names its root (`ROOT_NAMED`); 0755 and root's when none does."""
+    mode, uid, gid = 0o755, 0, 0
+    named = layer_tools().ROOT_NAMED
+    for lower in reversed(lowers):
+        with contextlib.suppress(OSError):
+            os.getxattr(lower, named)
+            status = os.stat(lower)
+            mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+            break
+    os.chown(upper, uid, gid)
+    os.chmod(upper, mode)
+
+
+def _link(directory: str, lowers: Sequence[str]) -> list[str]:
+    """Links 0, 1, 2, ... to the layers, for names of a few bytes."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    names = [f"{number:x}" for number in range(len(lowers))]
+    for name, lower in zip(names, lowers, strict=True):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{directory}/{name}")
+        os.symlink(os.path.relpath(lower, os.path.realpath(directory)), f"{directory}/{name}")
+    return names
+
+
+def _mount(top: str, lowers: str, target: str, label: str) -> None:
+    """Mount with `upper` and `work` of the directory `top`. Error: OSError."""
+    options = f"lowerdir={lowers},upperdir={top}/upper,workdir={top}/work,{FEATURES}"
+    if label:
+        options += f',context="{label}"'
+    if len(os.fsencode(options)) > OPTIONS_MAX:
+        raise OSError(errno.E2BIG, "too many layers for the options of a mount")
+    sys_tools().mount("overlay", target, "overlay", 0, options)
+
+
+def _mount_relative(directory: str, lowers: str, target: str, label: str) -> None:
+    """The same with names relative to `directory` (`top/l`): in a thread that has a working
+    directory of its own (unshare(2), CLONE_FS) and ends with it."""
+    import threading  # rare: many layers
+
+    failure: list[OSError] = []
+
+    def mount() -> None:
+        try:
+            sys_tools().unshare(CLONE_FS)
+            os.chdir(directory)
+            _mount("..", lowers, target, label)
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=mount)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
