@@ -72,7 +72,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "container stop": ("life:STOP", CONTAINERS, "Stop containers"),
     "container unmount": ("life:UNMOUNT", CONTAINERS, "Unmount a container's file system"),
     "container wait": ("life:WAIT", CONTAINERS, "Wait until containers have ended"),
+    "network ls": ("system:NETWORK_LS", ENGINE, "List networks"),
     "plugin ls": ("system:PLUGIN_LS", ENGINE, "List the installed plugins"),
+    "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "system rebuild": ("system:REBUILD", ENGINE, "Fold the log of events into the tables again"),
     "system recover": ("system:RECOVER", ENGINE, "Finish or undo what dead processes left open"),
@@ -87,12 +89,14 @@ ALIASES = {
     "container list": "container ls",
     "container ps": "container ls",
     "container umount": "container unmount",
+    "network list": "network ls",
     "plugin list": "plugin ls",
 }
 
 NOUNS = {
     "container": "Everything about containers",
     "image": "Everything about images",
+    "network": "Networks that containers can join",
     "plugin": "Drivers and other plugins",
     "system": "The store itself",
 }

@@ -59,6 +59,7 @@ def formatted(
         return json_text(list(records))
     from . import gotemplate
 
+    gotemplate.parse(template)  # also when there is nothing to show
     if not template.startswith(("table ", "table\t", "table{", "table\\t")) and template != "table":
         return "".join(gotemplate.render(template, record) + "\n" for record in records)
     body = template[5:].lstrip(" ")
