@@ -6,14 +6,19 @@ Integer arithmetic on addresses is enough; the `ipaddress` module costs every co
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Collection, Iterator, Sequence
 
 from .errors import Conflict, UserError
 from .hooks import NetworkConfig, Subnet
 
 DEFAULT_BRIDGE = "tiffin0"
-CANDIDATES = tuple(f"10.{89 + n}.0.0/16" for n in range(60))
-"""Where the default network looks for a subnet that the host does not use."""
+CANDIDATES = (
+    *(f"10.{second}.0.0/16" for second in range(89, 128)),
+    *(f"172.{second}.0.0/16" for second in range(29, 32)),
+    *(f"192.168.{third}.0/24" for third in range(160, 192)),
+)
+"""Where the default network of the machine's own store looks for a subnet that is free."""
 
 
 def parse_cidr(text: str) -> tuple[int, int, int]:
@@ -23,6 +28,8 @@ def parse_cidr(text: str) -> tuple[int, int, int]:
     bits = 128 if family == socket.AF_INET6 else 32
     try:
         value = int.from_bytes(socket.inet_pton(family, address), "big")
+        if slash and not (length.isascii() and length.isdecimal()):
+            raise ValueError(length)
         prefix = int(length) if slash else bits
     except (OSError, ValueError):
         raise UserError(f"{text!r} is not a subnet", hint="for example 10.89.0.0/24") from None
@@ -72,12 +79,12 @@ def _choose_one(name: str, subnet: Subnet, used: Collection[str], last: str) -> 
     raise Conflict(f"network {name} has no free address in {subnet.subnet}")
 
 
-def mac_address(container: str, network: str) -> str:
-    """Stable for a container on a network, so that neighbours' caches stay true over a restart;
-    locally administered, unicast (IEEE 802)."""
-    mixed = int(container[:12], 16) ^ int(network[:12], 16)
-    digits = [(mixed >> shift) & 0xFF for shift in range(32, -8, -8)]
-    return "02:" + ":".join(f"{digit:02x}" for digit in digits)
+def mac_address(addresses: Sequence[str]) -> str:
+    """Of the container's first address, so that an address always has the same one and no
+    neighbour's cache is ever wrong, even when another container has the address by now. Locally
+    administered, unicast (IEEE 802); unique on a bridge, as the addresses are."""
+    value = to_number(addresses[0].partition("/")[0])
+    return "02:74:" + ":".join(f"{value >> shift & 0xFF:02x}" for shift in (24, 16, 8, 0))
 
 
 def host_interface(container: str, network: str) -> str:
@@ -85,37 +92,62 @@ def host_interface(container: str, network: str) -> str:
     return f"tf{int(container[:12], 16) ^ int(network[-12:], 16):012x}"
 
 
-def host_routes() -> list[tuple[int, int]]:
-    """(network, mask) of the host's IPv4 routes, as /proc/net/route has them."""
+Route = tuple[int, int]
+"""(network, mask), IPv4."""
+
+
+def host_routes() -> list[Route]:
+    """The host's IPv4 routes, as /proc/net/route has them; not the default route."""
     found = []
-    with open("/proc/net/route", encoding="ascii") as file:
-        for line in file.readlines()[1:]:
-            fields = line.split()
-            value = int.from_bytes(bytes.fromhex(fields[1]), "little")
-            mask = int.from_bytes(bytes.fromhex(fields[7]), "little")
-            if mask:
-                found.append((value, mask))
+    try:
+        with open("/proc/net/route", encoding="ascii") as file:
+            lines = file.readlines()[1:]
+    except FileNotFoundError:  # a kernel without IPv4
+        return []
+    for line in lines:
+        fields = line.split()
+        value = int.from_bytes(bytes.fromhex(fields[1]), sys.byteorder)
+        mask = int.from_bytes(bytes.fromhex(fields[7]), sys.byteorder)
+        if mask:
+            found.append((value, mask))
     return found
 
 
-def free_subnet(routes: Collection[tuple[int, int]]) -> str:
-    """The first candidate that overlaps no route. Error: Conflict."""
-    for candidate in CANDIDATES:
-        base, prefix, bits = parse_cidr(candidate)
-        own = ((1 << prefix) - 1) << (bits - prefix)
-        if all(base & mask & own != value & own & mask for value, mask in routes):
-            return candidate
+def free_subnet(routes: Collection[Route], candidates: Sequence[str] = CANDIDATES) -> str:
+    """The first candidate that overlaps no route, else the first that is not part of a network as
+    small as itself (a VPN that routes all of 10.0.0.0/8 is no reason to give up).
+    Error: Conflict when there is none either."""
+    for ignored in (0, 16):
+        for candidate in candidates:
+            base, prefix, bits = parse_cidr(candidate)
+            own = ((1 << prefix) - 1) << (bits - prefix)
+            if not any(
+                base & mask & own == value & own & mask
+                for value, mask in routes
+                if mask.bit_count() >= ignored
+            ):
+                return candidate
     raise Conflict("no subnet is left for the default network", hint="the host routes all of them")
 
 
-def default_network(identifier: str, name: str, bridge: str = DEFAULT_BRIDGE) -> NetworkConfig:
-    """The network that containers are on when nobody says otherwise."""
-    subnet = free_subnet(host_routes())
+def private_candidates(identifier: str) -> tuple[str, ...]:
+    """Where the default network of another store looks: somewhere in 10.128.0.0/9 by its id, so
+    that stores which know nothing of each other rarely meet."""
+    start = int(identifier[:8], 16)
+    numbers = ((start + step * 8191) % 32768 for step in range(64))
+    return tuple(f"10.{128 + (n >> 8)}.{n & 0xFF}.0/24" for n in numbers)
+
+
+def default_network(identifier: str, name: str, *, private: bool = False) -> NetworkConfig:
+    """The network that containers are on when nobody says otherwise. `private`: of a store that is
+    not the machine's (`--root`), which has bridge and subnet to itself."""
+    candidates = private_candidates(identifier) if private else CANDIDATES
+    subnet = free_subnet(host_routes(), candidates)
     base, _, bits = parse_cidr(subnet)
     return NetworkConfig(
         id=identifier,
         name=name,
         driver="bridge",
-        interface=bridge,
+        interface=f"tfbr{identifier[:10]}" if private else DEFAULT_BRIDGE,
         subnets=(Subnet(subnet=subnet, gateway=to_text(base + 1, bits)),),
     )

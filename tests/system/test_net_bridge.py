@@ -53,7 +53,7 @@ def attachment(
             netns=path,
             interface="eth0",
             host_interface=ipam.host_interface(container, NETWORK.id),
-            mac=ipam.mac_address(container, NETWORK.id),
+            mac=ipam.mac_address([f"10.213.7.{number}/24"]),
             addresses=(f"10.213.7.{number}/24", f"fd13:7::{number}/64"),
             ports=ports,
         )

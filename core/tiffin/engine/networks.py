@@ -36,7 +36,9 @@ async def find(engine: Engine, name: str) -> NetworkConfig:
 
 
 async def _define_default(engine: Engine) -> None:
-    config = ipam.default_network(ids.new_id(), DEFAULT)
+    # Bridges are the machine's: only its own store's is called tiffin0.
+    private = engine.layout.root != "/var/lib/tiffin"
+    config = ipam.default_network(ids.new_id(), DEFAULT, private=private)
     event = NetworkCreated(config=msgspec.to_builtins(config))
     try:
         await engine.journal().write(f"network/{config.id}", event)
@@ -78,6 +80,7 @@ async def plan(
     for position, name in enumerate(names):
         network = await find(engine, name)
         used = {r["address"] for r in await engine.store.rows(USED, (network.id,))}
+        addresses = tuple(ipam.choose(network, used))
         ports = tuple(msgspec.convert(p, PortMapping) for p in row["ports"])
         attachments.append(
             Attachment(
@@ -86,8 +89,8 @@ async def plan(
                 netns=netns_path,
                 interface=f"eth{position}",
                 host_interface=ipam.host_interface(row["id"], network.id),
-                mac=ipam.mac_address(row["id"], network.id),
-                addresses=tuple(ipam.choose(network, used)),
+                mac=ipam.mac_address(addresses),
+                addresses=addresses,
                 ports=ports if position == 0 else (),
                 default_route=position == 0,
             )

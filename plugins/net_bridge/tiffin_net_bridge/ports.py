@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from tiffin.errors import Conflict, DriverError
+from tiffin.errors import Conflict, DriverError, UserError
 
 IPPROTO_SCTP = 132
 ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
@@ -20,10 +20,21 @@ def show(port: dict[str, Any]) -> str:
     return f"{before}{port['host_port']}/{port.get('protocol', 'tcp')}"
 
 
-def probe(ports: Iterable[dict[str, Any]], *, ipv6: bool) -> None:
-    """Bind each for a moment. Error: Conflict when a program on the host has one of them."""
+def probe(ports: Iterable[dict[str, Any]], addresses: Iterable[str]) -> None:
+    """Bind each for a moment. Errors: Conflict when a program on the host has one of them;
+    UserError for a host address that no traffic can come from to the container's `addresses`."""
+    families = {":" in address for address in addresses}
+    ipv6 = True in families
     for port in ports:
         host_ip = port.get("host_ip", "")
+        if host_ip and (":" in host_ip) not in families:
+            kind = "IPv6" if ":" in host_ip else "IPv4"
+            raise UserError(f"cannot publish {show(port)}: the container has no {kind} address")
+        if host_ip == "::1":
+            raise UserError(
+                f"cannot publish {show(port)}: the kernel does not route from ::1",
+                hint="use 127.0.0.1",
+            )
         if host_ip:
             _bind(port, socket.AF_INET6 if ":" in host_ip else socket.AF_INET)
         else:
@@ -77,7 +88,7 @@ def overlapping(
     for port in ports:
         host_ip = port.get("host_ip", "")
         for ipv6 in (False, True):
-            if host_ip and host_ip not in ANYWHERE and (":" in host_ip) != ipv6:
+            if host_ip and (":" in host_ip) != ipv6:
                 continue
             there = taken.get((port.get("protocol", "tcp"), port["host_port"], ipv6), set())
             if there and (host_ip in ANYWHERE or "" in there or host_ip in there):

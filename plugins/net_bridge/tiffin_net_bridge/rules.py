@@ -32,6 +32,7 @@ add rule {TABLE} publish meta nfproto ipv6 dnat ip6 to {KEY} map @ports6
 add chain {TABLE} prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}
 add rule {TABLE} prerouting fib daddr type local jump publish
 add chain {TABLE} output {{ type nat hook output priority -100; policy accept; }}
+add rule {TABLE} output ip6 daddr ::1 accept
 add rule {TABLE} output fib daddr type local jump publish
 add chain {TABLE} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}
 add rule {TABLE} postrouting ip saddr @subnets4 oifname != @bridges masquerade
@@ -46,7 +47,8 @@ add rule {TABLE} forward iifname @internal oifname != @internal drop
 add rule {TABLE} forward oifname @internal iifname != @internal drop
 """
 """`guard` because published ports on 127.0.0.1 need route_localnet, which alone would let a
-container reach the host's loopback (CVE-2020-8558)."""
+container reach the host's loopback (CVE-2020-8558). IPv6 has no such switch: a connection to ::1 is
+refused at once, rather than lost, and who asked for `localhost` goes on to 127.0.0.1."""
 
 Element = tuple[str, str, str]
 """(set or map, key, value or "")."""

@@ -28,6 +28,8 @@ from .links import Netlink, Refused
 CLONE_NEWNET = 0x40000000
 LOCK = "/run/tiffin-network.lock"
 """One for the machine, like /run/xtables.lock: bridges and the table are not of one store."""
+ALIAS = "tiffin "
+"""How the alias of our bridges begins (ip-link(8)); the network's id follows."""
 DOOMED = 0x74666E  # "tfn"
 """Number of the group of links (ip-link(8)) in which bridge and veth are deleted at once."""
 
@@ -44,8 +46,7 @@ class Worker:
 
     def attach(self, attachment: dict[str, Any]) -> None:
         network, published = attachment["network"], attachment["ports"]
-        ipv6 = any(":" in address for address in attachment["addresses"])
-        ports.probe(published, ipv6=ipv6)
+        ports.probe(published, attachment["addresses"])
         elements = rules.network_elements(network) + rules.port_elements(attachment)
         with self.locked():
             if published:
@@ -93,13 +94,21 @@ class Worker:
         Error: DriverError for an interface of that name which is not ours."""
         name = network["interface"]
         found = self.links.link(name)
-        if found is None:
-            self._check_subnets(network)
-            return self._new_bridge(network)
-        if found.kind != "bridge" or found.alias != alias(network):
-            whose = "another network's" if found.alias.startswith("tiffin ") else "not tiffin's"
-            raise DriverError(f"interface {name} exists and is {whose}", hint="rename or remove it")
-        return found.number
+        if found and found.kind == "bridge" and found.alias == alias(network):
+            return found.number
+        if found and found.kind == "bridge" and found.alias.startswith(ALIAS):
+            if self.links.ports(found.number):
+                raise DriverError(
+                    f"interface {name} belongs to another network of tiffin's, with containers",
+                    hint="is it another store's? remove those containers, or the interface",
+                )
+            self._delete([name])  # left by a store that is no more
+        elif found:
+            raise DriverError(
+                f"interface {name} exists and is not tiffin's", hint="rename or remove it"
+            )
+        self._check_subnets(network)
+        return self._new_bridge(network)
 
     def _new_bridge(self, network: dict[str, Any]) -> int:
         name = network["interface"]
@@ -307,7 +316,7 @@ class Worker:
 
 def alias(network: dict[str, Any]) -> str:
     """By this a bridge is known to be ours, and whose."""
-    return f"tiffin {network['id']}"
+    return f"{ALIAS}{network['id']}"
 
 
 def mtu(network: dict[str, Any]) -> list[tuple[str, Any]]:
