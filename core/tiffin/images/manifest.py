@@ -124,7 +124,7 @@ class _Document(Struct, rename="camel"):
     config: _Descriptor | None = None
     layers: list[_Descriptor] | None = None
     manifests: list[_Descriptor] | None = None
-    fs_layers: msgspec.Raw | None = None
+    fs_layers: Any = None
 
 
 class _Healthcheck(Struct, rename="pascal"):

@@ -103,6 +103,24 @@ class Response:
         self._pool.forget(self._connection)
 
 
+class _Secure(http.client.HTTPSConnection):
+    """TLS whose socket is known to the pool before it waits for the other side's handshake."""
+
+    track: Callable[[socket.socket], None]
+    _context: ssl.SSLContext
+    _tunnel_host: str | None
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        name = self._tunnel_host or self.host
+        secure = self._context.wrap_socket(
+            self.sock, server_hostname=name, do_handshake_on_connect=False
+        )
+        self.sock = secure
+        self.track(secure)
+        secure.do_handshake()
+
+
 class Pool:
     """Connections. Thread-safe."""
 
@@ -146,7 +164,10 @@ class Pool:
             if response.status not in (301, 302, 303, 307, 308) or not location:
                 return response
             response.read(MAX_BODY)
-            url = urljoin(url, location)
+            try:
+                url = urljoin(url, location)
+            except ValueError:
+                url = location  # `split` will say what is wrong with it
         raise RegistryError(
             f"{split(url)[0].netloc} redirects more than {REDIRECTS} times",
             hint="ask whoever runs the registry",
@@ -202,9 +223,10 @@ class Pool:
         host, port = (via.host, via.port) if via else (origin.host, origin.port)
         connection: Any
         if origin.scheme == "https":
-            connection = http.client.HTTPSConnection(
+            connection = _Secure(
                 host, port, timeout=self.read_timeout, context=self._context(origin)
             )
+            connection.track = self._track
             if via:
                 sent = {"Proxy-Authorization": via.authorization} if via.authorization else {}
                 connection.set_tunnel(origin.host, origin.port, sent)
@@ -235,12 +257,8 @@ class Pool:
         failure: OSError | None = None
         for family, kind, protocol, _name, target in resolve(*address):
             sock = socket.socket(family, kind, protocol)
-            with self._lock:
-                if self._interrupted:
-                    sock.close()
-                    raise ConnectionAbortedError("interrupted")
-                self._sockets.add(sock)
             try:
+                self._track(sock)
                 sock.settimeout(self.connect_timeout)
                 sock.connect(target)
                 sock.settimeout(timeout)
@@ -252,6 +270,13 @@ class Pool:
                     self._sockets.discard(sock)
                 sock.close()
         raise failure or OSError(f"{address[0]} has no address")
+
+    def _track(self, sock: socket.socket) -> None:
+        """From now on `interrupt` ends its waits. Error: ConnectionAbortedError."""
+        with self._lock:
+            if self._interrupted:
+                raise ConnectionAbortedError("interrupted")
+            self._sockets.add(sock)
 
     def _context(self, origin: Origin) -> ssl.SSLContext:
         with self._lock:
@@ -286,7 +311,8 @@ class Pool:
             self._interrupted = True
             for sock in self._sockets:
                 with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+                    # Not SSLSocket's own, which takes the TLS state from under its reader.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         with self._lock:
@@ -328,24 +354,24 @@ async def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
 
 def split(url: str) -> tuple[Origin, str]:
     """(origin, path and query). Error: RegistryError for what is no http URL."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        host = port = None
-    if parts.scheme not in ("http", "https") or not host or not url.isascii() or " " in url:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or not url.isascii() or " " in url:
         raise RegistryError(f"{printable(url)!r} is not an address a registry may send us to")
     port = port or (443 if parts.scheme == "https" else 80)
     query = f"?{parts.query}" if parts.query else ""
     return Origin(parts.scheme, host, port), f"{parts.path or '/'}{query}"
 
 
-def broken(host: str, error: BaseException) -> Interrupted | RegistryError:
+def broken(host: str, error: BaseException) -> Interrupted:
     """What went wrong with a connection, in words."""
     if isinstance(error, socket.gaierror):
-        return RegistryError(
-            f"{host} has no address that can be found", hint="check the name and the network"
-        )
+        what = f"{host} has no address that can be found"
+        final = RegistryError(what, hint="check the name and the network")
+        return Interrupted(what, tries=1, error=final)
     if isinstance(error, TimeoutError):
         return Interrupted(f"{host} did not answer in time", tries=2, timeout=True)
     if isinstance(error, ConnectionRefusedError):
