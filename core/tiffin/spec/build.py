@@ -243,7 +243,7 @@ def security(options: ContainerOptions) -> dict[str, list[str]]:
 def build(request: SpecRequest) -> Spec:
     """The document and the origin of every field. Error: UserError."""
     draft = Draft()
-    draft.put("/ociVersion", VERSION, "engine", "runtime specification that is written")
+    draft.put("/ociVersion", VERSION, "engine", "runtime-spec followed")
     chosen_security = security(request.options)
     granted = _capabilities(draft, request)
     _process(draft, request, chosen_security)
