@@ -14,7 +14,12 @@ import pytest
 from support import registry, world
 from support.cli import BUSYBOX, Tiffin, eventually
 
-MATRIX = list(itertools.product(("overlay", "vfs"), ("runc", "crun"), ("none", "host", "bridge")))
+MATRIX = [
+    pytest.param(*choice, id="-".join(choice))
+    for choice in itertools.product(
+        ("overlay", "vfs"), ("runc", "crun"), ("none", "host", "bridge")
+    )
+]
 
 
 @contextmanager
@@ -38,7 +43,7 @@ def listening() -> Iterator[int]:
         thread.join()
 
 
-@pytest.mark.parametrize(("storage", "runtime", "network"), MATRIX, ids="-".join)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("storage", "runtime", "network"), MATRIX)
 def test_every_combination(tiffin: Tiffin, storage: str, runtime: str, network: str) -> None:
     chosen = tiffin.using(f"--storage-driver={storage}", f"--runtime={runtime}")
     chosen("pull", BUSYBOX)

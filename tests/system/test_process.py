@@ -87,7 +87,8 @@ def test_secrets_of_the_kernel_are_masked(shared: Tiffin) -> None:
         if os.path.exists(path):
             assert path in mounts, path
     for path in ("/proc/sys", "/proc/sysrq-trigger", "/sys"):
-        assert "ro" in mounts[path].options, path
+        if os.path.exists(path):
+            assert "ro" in mounts[path].options, path
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])

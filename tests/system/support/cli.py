@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -194,8 +193,7 @@ class Tiffin:
                 assert not left, f"left in the store: {left}"
                 eventually(lambda: not plain.traces(), lambda: f"left behind: {plain.traces()}")
         finally:
-            world.unmount_below(self.base)
-            shutil.rmtree(self.base)
+            world.sweep(self.base)
 
     def left_in_store(self) -> list[str]:
         """Containers' and images' files in an emptied store."""

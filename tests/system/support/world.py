@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -133,6 +134,23 @@ def snapshot() -> set[str]:
         found |= {f"directory {path}" for path in glob.glob(f"{directory}/**", recursive=True)}
     found |= {f"directory {path}" for path in glob.glob("/tmp/tfn-*")}
     return found
+
+
+def sweep(base: Path) -> None:
+    """Whatever a failed test left: end conmons and what runs below them, unmount, delete."""
+    conmons = [pid for pid, _, line in processes() if f"{base}/" in line]
+    children = [pid for pid, _, _ in processes() if pid not in conmons and _parent(pid) in conmons]
+    for pid in conmons + children:
+        with contextlib.suppress(ProcessLookupError):
+            kill(pid)
+    unmount_below(base)
+    shutil.rmtree(base)
+
+
+def _parent(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return parent(pid)
+    return 0
 
 
 def traces_of(base: Path, ids: Iterable[str]) -> list[str]:
