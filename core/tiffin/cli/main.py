@@ -113,8 +113,7 @@ def dispatch(argv: list[str]) -> int:
         sys.stdout.write(overview())
         return 0
     if words[0] == "help":
-        words = [*words[1:], "--help"]
-        return dispatch(words)
+        return dispatch(["--help", *words[1:3]])
     if words[0] in commands.NOUNS:  # flags may stand between noun and verb as well
         between, rest = parse(ROOT, words[1:], GLOBALS)
         before = {key: between[key] or value for key, value in before.items()}
@@ -190,6 +189,18 @@ def explain(error: BaseException, debug: bool = False) -> tuple[str, int]:
     return printable.line(text) + more, FAILED
 
 
+def _debug_asked(argv: list[str]) -> bool:
+    """True for --debug before the image or container: after it, it is the container's own."""
+    words = 0
+    for word in argv:
+        if word == "--debug":
+            return True
+        words += not word.startswith("-")
+        if words > 2:
+            break
+    return False
+
+
 def _finish(code: int) -> NoReturn:
     """Flush, and leave without taking the interpreter down: that alone takes milliseconds."""
     for stream in (sys.stdout, sys.stderr):
@@ -227,7 +238,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     try:
         code = dispatch(argv)
     except BaseException as error:
-        debug = "--debug" in argv
+        debug = _debug_asked(argv)
         if debug and not isinstance(error, (BrokenPipeError, SystemExit)):
             import traceback
 

@@ -33,19 +33,21 @@ def changes(upper: str, lowers: Sequence[str]) -> list[Change]:
     try:
         for lower in reversed(lowers):
             layers.append(open_tree(lower))
-        below = {"": layers}
-        """For each directory of `upper`: the layers that show through it, highest first."""
+        below: dict[str, Sequence[int]] = {"": layers}
+        """For each directory of `upper`: the layers that have it too, highest first."""
+        hidden: set[str] = set()
+        """Directories through which they do not show: opaque ones, and all in those."""
         for item in walk(root):
-            above = below.get(item.path.rpartition("/")[0], [])
+            above = item.path.rpartition("/")[0]
             if item.is_whiteout:
                 found[item.path] = "D"
                 continue
-            exists, through = _look(above, item.path)
+            exists, through = _look(below.get(above, ()), item.path)
             found[item.path] = "C" if exists else "A"
             if item.is_directory:
                 below[item.path] = through
-                if _is_opaque(item):
-                    below[item.path] = []
+                if above in hidden or _is_opaque(item):
+                    hidden.add(item.path)
                     own = set(_names(item.dirfd, item.base))
                     for name in _merged(through, item.path) - own:
                         found[f"{item.path}/{name}"] = "D"

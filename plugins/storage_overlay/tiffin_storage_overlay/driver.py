@@ -25,6 +25,8 @@ CLONE_FS = 0x200
 
 OPTIONS_MAX = 4095
 """Bytes of mount options that mount(2) takes: a page with the zero at its end."""
+ROOM = OPTIONS_MAX - 200
+"""Of these, what is left for names and the label."""
 LAYERS_MAX = 500
 """Lower directories of one overlay (OVL_MAX_STACK in fs/overlayfs)."""
 FEATURES = "redirect_dir=off,metacopy=off,index=off"
@@ -48,7 +50,7 @@ class OverlayDriver:
             with tempfile.TemporaryDirectory(dir=self.root, prefix="probe-") as top:
                 for name in ("lower", "upper", "work", "merged"):
                     os.mkdir(f"{top}/{name}")
-                _mount(top, "lower", f"{top}/merged", "")
+                await trio.to_thread.run_sync(_mount_any, top, [f"{top}/lower"], "")
                 try:
                     os.mknod(f"{top}/upper/whiteout", stat.S_IFCHR, os.makedev(0, 0))
                     os.setxattr(f"{top}/upper", "trusted.overlay.opaque", b"y")
@@ -132,16 +134,7 @@ class OverlayDriver:
             if not lowers:
                 os.makedirs(f"{self.root}/empty", mode=0o755, exist_ok=True)
                 lowers = [f"{self.root}/empty"]
-            # Short relative names when the page would overflow, or when a name has what mount
-            # options are separated by.
-            joined = ":".join(lowers)
-            long = len(os.fsencode(joined)) + 2 * len(os.fsencode(top)) + len(label) > 3800
-            if long or any(sign in top for sign in ",:\\"):
-                lowers = _link(f"{top}/l", lowers)
-                joined = ":".join(lowers)
-                await trio.to_thread.run_sync(_mount_relative, f"{top}/l", joined, target, label)
-            else:
-                _mount(top, joined, target, label)
+            _mount_any(top, lowers, label)
         except OSError as error:
             raise _driver_error(error, f"cannot mount the layers of {container}") from error
         return target
@@ -233,6 +226,21 @@ def _link(directory: str, lowers: Sequence[str]) -> list[str]:
             os.unlink(f"{directory}/{name}")
         os.symlink(os.path.relpath(lower, os.path.realpath(directory)), f"{directory}/{name}")
     return names
+
+
+def _mount_any(top: str, lowers: Sequence[str], label: str) -> None:
+    """Mount the directories `lowers`, highest first, with `upper` and `work` of the directory
+    `top` at its `merged`. Error: OSError."""
+    target = f"{top}/merged"
+    joined = ":".join(lowers)
+    long = len(os.fsencode(joined)) + 2 * len(os.fsencode(top)) + len(label) > ROOM
+    # Short relative names when the page would overflow, or when a name has in it what mount
+    # options are separated by.
+    if long or any(sign in joined for sign in ",\\") or joined.count(":") >= len(lowers):
+        joined = ":".join(_link(f"{top}/l", lowers))
+        _mount_relative(f"{top}/l", joined, target, label)
+    else:
+        _mount(top, joined, target, label)
 
 
 def _mount(top: str, lowers: str, target: str, label: str) -> None:
