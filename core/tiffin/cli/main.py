@@ -126,6 +126,9 @@ def dispatch(argv: list[str]) -> int:
         raise _unknown(words)
     name, count = found
     command = load(name)
+    if before["help"]:
+        sys.stdout.write(help_text(command, GLOBALS))
+        return 0
     options, arguments = parse(command, words[count:], GLOBALS)
     own = {flag.name for flag in command.flags}
     chosen = {}
@@ -133,9 +136,6 @@ def dispatch(argv: list[str]) -> int:
         after = flag.default if flag.name in own else options.pop(flag.key)
         chosen[flag.key] = after or before[flag.key]
     if chosen["help"]:
-        sys.stdout.write(help_text(command, GLOBALS))
-        return 0
-    if before["help"]:
         sys.stdout.write(help_text(command, GLOBALS))
         return 0
     level = chosen["log_level"] or ("debug" if chosen["debug"] else "warn")
