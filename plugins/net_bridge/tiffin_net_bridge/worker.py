@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import gc
 import json
 import os
 import socket
@@ -412,6 +413,8 @@ def main(run: str) -> None:
         broken = failure(error)
     except OSError as error:
         broken = failure(DriverError(f"cannot speak to the kernel's network: {error}"))
+    gc.freeze()  # what was loaded stays (the collector is off until here: it slows loading down)
+    gc.enable()
     for line in sys.stdin.buffer:
         reply = answer(worker, line) if worker else broken
         try:
