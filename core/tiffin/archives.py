@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BufferedReader
 from typing import Protocol
@@ -38,6 +38,7 @@ MAX_JSON = 8 << 20
 MAX_LINKS = 8
 MAX_SPOOL = 1 << 42
 """Bytes of an uncompressed archive."""
+COMPRESSED = ("gzip", "zstd")
 NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
 
@@ -371,52 +372,49 @@ def _docker_names(image: _Image) -> tuple[str, ...]:
 
 
 def _docker(files: Files, content: ContentStore) -> list[Fetched]:
-    known: dict[str, tuple[Descriptor, str]] = {}
+    known: dict[tuple[str, str], Descriptor] = {}
     found = []
     for image in _images(files):
         data = read(files, image.config)
         config = manifest.parse_config(data, len(image.layers))
         layers = []
-        for name, diff_id in zip(image.layers, config.diff_ids, strict=True):
-            if name not in known:
-                known[name] = _docker_layer(files, name, content, diff_id)
-            descriptor, actual = known[name]
-            if actual != diff_id:
-                raise ImageError(f"layer {name[:100]} is not what the config says: {actual}")
-            layers.append(descriptor)
+        for layer in zip(image.layers, config.diff_ids, strict=True):
+            if layer not in known:
+                known[layer] = _docker_layer(files, *layer, content)
+            layers.append(known[layer])
         described = compose.config_descriptor(content.put(data), len(data), DOCKER_CONFIG)
         made = compose.manifest(described, layers, DOCKER_MANIFEST)
         found.append(from_store(content, content.put(made), names=_docker_names(image)))
     return found
 
 
-def _docker_layer(
-    files: Files, name: str, content: ContentStore, diff_id: str
-) -> tuple[Descriptor, str]:
-    """(descriptor, diff id) of a layer, which is a plain tar, or compressed by newer tools."""
-    suffix = {"none": "", "gzip": ".gzip", "zstd": ".zstd"}
-    head = next(files.pieces(name), b"")[:6]
-    found = decompress.kind(head)
-    # A plain tar's digest is its diff id: a wrong one is refused before it is in the store.
-    digest = diff_id if found == "none" else None
+def _docker_layer(files: Files, name: str, diff_id: str, content: ContentStore) -> Descriptor:
+    """A layer, which is a plain tar, or compressed by newer tools; verified by its diff id."""
+    how = decompress.kind(next(files.pieces(name), b"")[:6])
     size = files.size(name)
-    written = _ingest(files, name, content, Descriptor("", digest or "", size))
-    actual = written
-    if found != "none":
-        actual = open_blob(content.path(written), found, Limits()).drain()
-    return Descriptor(f"{DOCKER_LAYER}{suffix[found]}", written, size), actual
-
-
-def _ingest(files: Files, name: str, content: ContentStore, blob: Descriptor) -> str:
-    """Copy a file into the store, verified when its digest is known; returns the digest."""
-    if blob.digest and content.has(blob.digest):
-        return blob.digest
-    size = files.size(name)
-    if size != blob.size:
-        raise ImageError(f"{name[:100]} has {size} bytes, not {blob.size}")
-    check_cancelled: Callable[[], None] = canceller()
-    with content.ingest(blob.digest or None, size) as writer:
+    if how not in COMPRESSED:
+        _ingest(files, name, content, Descriptor("", diff_id, size))
+        return Descriptor(DOCKER_LAYER, diff_id, size)
+    check_cancelled = canceller()
+    with content.ingest(size=size) as writer:
         for piece in files.pieces(name):
             check_cancelled()
             writer.write(piece)
-    return writer.digest
+        actual = open_blob(writer.path, how, Limits()).drain()
+        if actual != diff_id:
+            raise ImageError(f"layer {name[:100]} is not what the config says: {actual}")
+    return Descriptor(f"{DOCKER_LAYER}.{how}", writer.digest, size)
+
+
+def _ingest(files: Files, name: str, content: ContentStore, blob: Descriptor) -> None:
+    """Copy a file into the store, verified."""
+    if content.has(blob.digest):
+        return
+    size = files.size(name)
+    if size != blob.size:
+        raise ImageError(f"{name[:100]} has {size} bytes, not {blob.size}")
+    check_cancelled = canceller()
+    with content.ingest(blob.digest, size) as writer:
+        for piece in files.pieces(name):
+            check_cancelled()
+            writer.write(piece)

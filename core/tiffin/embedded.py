@@ -94,7 +94,7 @@ def is_static(path: str) -> bool:
             head = file.read(4096)
     except OSError:
         return False
-    if head[:4] != b"\x7fELF" or head[4] not in (1, 2):
+    if len(head) < 64 or head[:4] != b"\x7fELF" or head[4] not in (1, 2):
         return False
     order = "<" if head[5] == 1 else ">"
     try:
@@ -107,7 +107,7 @@ def is_static(path: str) -> bool:
         kinds = [struct.unpack_from(f"{order}I", head, table + i * size)[0] for i in range(count)]
     except struct.error:
         return False
-    return 3 not in kinds  # PT_INTERP
+    return bool(kinds) and 3 not in kinds  # PT_INTERP
 
 
 def applets(program: str) -> list[str]:
