@@ -105,7 +105,7 @@ def is_static(path: str) -> bool:
             (table,) = struct.unpack_from(f"{order}I", head, 28)
             size, count = struct.unpack_from(f"{order}HH", head, 42)
         kinds = [struct.unpack_from(f"{order}I", head, table + i * size)[0] for i in range(count)]
-    except struct.error:
+    except (struct.error, OverflowError):
         return False
     return bool(kinds) and 3 not in kinds  # PT_INTERP
 
