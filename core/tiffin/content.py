@@ -261,7 +261,7 @@ def room(directory: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise StorageFull(
-                f"the disk is full: no room left in {directory}", hint="free some"
+                f"the disk is full: no space left in {directory}", hint="free some"
             ) from None
         raise
 

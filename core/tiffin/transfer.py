@@ -12,6 +12,7 @@ from . import decompress
 from .content import ContentStore
 from .errors import ImageError
 from .images import manifest as manifests
+from .images.digest import of as digest_of
 from .images.manifest import Descriptor, ImageConfig, Manifest
 from .images.platform import Platform
 from .images.reference import Reference
@@ -162,36 +163,39 @@ async def pull(
         async with Registry(
             reference.registry, reference.repository, tls_verify=tls_verify, credentials=credentials
         ) as registry:
-            manifest, data, index = await _choose(registry, reference, content, wanted)
-            config = await _config(registry, manifest, content)
+            manifest, data, index = await _choose(registry, reference, wanted)
+            config_data = await _config(registry, manifest, content)
+            config = manifests.parse_config(config_data, len(manifest.layers))
             manifests.check_platform(config, wanted)
             layers = await _layers(registry, manifest, config, content, told, on_layer)
-            digest = await trio.to_thread.run_sync(content.put, data)
+        # Last, so that an image which is not for this machine leaves nothing behind.
+        for document in (config_data, index, data):
+            if document:
+                await trio.to_thread.run_sync(content.put, document)
     except ImageError as error:
         raise ImageError(f"{reference}: {error.what}", hint=error.hint) from None
     return Fetched(
-        manifest=digest,
+        manifest=digest_of(data),
         media_type=manifest.media_type,
         config_digest=manifest.config.digest,
         config=config,
         layers=layers,
-        index=index,
+        index=digest_of(index) if index else "",
         names=(reference.tagged,) if reference.tagged else (),
     )
 
 
 async def _choose(
-    registry: Registry, reference: Reference, content: ContentStore, wanted: Platform
-) -> tuple[Manifest, bytes, str]:
-    """(manifest, its bytes, digest of the index or empty): indexes are followed to an image."""
+    registry: Registry, reference: Reference, wanted: Platform
+) -> tuple[Manifest, bytes, bytes]:
+    """(manifest, its bytes, those of the index or none): indexes are followed to an image."""
     data, media_type = await registry.manifest(reference.version)
     document = manifests.parse(data, media_type)
-    index = ""
+    index = b""
     for _ in range(MAX_DEPTH):
         if isinstance(document, Manifest):
             return document, data, index
-        if not index:
-            index = await trio.to_thread.run_sync(content.put, data)
+        index = index or data
         entry = manifests.choose(document, wanted)
         data, media_type = await registry.manifest(entry.digest, entry.size)
         if media_type in manifests.ACCEPT and media_type != entry.media_type:
@@ -200,11 +204,11 @@ async def _choose(
     raise ImageError(f"indexes in indexes, more than {MAX_DEPTH} deep")
 
 
-async def _config(registry: Registry, manifest: Manifest, content: ContentStore) -> ImageConfig:
+async def _config(registry: Registry, manifest: Manifest, content: ContentStore) -> bytes:
     blob = manifest.config
-    await registry.blob(blob.digest, blob.size, content)
-    data = content.read(blob.digest, manifests.MAX_CONFIG)
-    return manifests.parse_config(data, len(manifest.layers))
+    if content.has(blob.digest):
+        return content.read(blob.digest, manifests.MAX_CONFIG)
+    return await registry.small(blob.digest, blob.size)
 
 
 async def _layers(

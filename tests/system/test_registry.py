@@ -154,19 +154,48 @@ async def test_of_an_index_our_platform_is_taken(
     assert len(store.digests()) == 4
     other = await transfer.pull(parse(name), store, platform="linux/riscv64")
     assert other.config.architecture == "riscv64"
+    known = store.digests()
     with pytest.raises(ImageError, match=r"multi.*not for linux/arm/v7, but for"):
         await transfer.pull(parse(name), store, platform="linux/arm/v7")
+    assert store.digests() == known
 
 
-async def test_several_pulls_of_one_image_fetch_each_blob_once(
+@pytest.mark.parametrize("system", ["windows", "linux"])
+async def test_an_image_for_another_machine_leaves_nothing(
+    tmp_path: Path, store: ContentStore, system: str
+) -> None:
+    layout = images.Layout(tmp_path / "l")
+    foreign = layout.image([images.layer({"a": "b"})], os=system, architecture="s390x")
+    layout.tag(foreign, "latest")
+    with registry.serving(layout) as server:
+        with pytest.raises(ImageError, match=r"kernel"):
+            await pull(server.address, store)
+    assert store.digests() == []
+
+
+async def test_a_config_with_the_wrong_digest(layout: images.Layout, store: ContentStore) -> None:
+    config = json.loads(layout.read(layout.manifests[0]))["config"]
+
+    def fault(request: registry.Handler) -> bool:
+        if config["digest"] not in request.path:
+            return False
+        request.reply(layout.read(config).replace(b"linux", b"LINUX"), "application/json")
+        return True
+
+    error = await failure(layout, store, fault)
+    assert isinstance(error, ImageError) and "wrong digest" in str(error)
+    assert store.digests() == []
+
+
+async def test_several_pulls_of_one_image_fetch_each_layer_once(
     big: images.Layout, store: ContentStore
 ) -> None:
     with registry.serving(big) as server:
         async with trio.open_nursery() as nursery:
             for _ in range(4):
                 nursery.start_soon(pull, server.address, store)
-        blobs = [path for path in server.requests if "/blobs/" in path]
-    assert len(blobs) == len(set(blobs)) == 2
+        layer = json.loads(big.read(big.manifests[0]))["layers"][0]["digest"]
+        assert len([path for path in server.requests if layer in path]) == 1
 
 
 async def test_no_such_tag_and_no_such_registry(

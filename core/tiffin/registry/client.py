@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import trio
 
 from ..content import ContentStore, Writer, canceller
-from ..errors import RegistryError
+from ..errors import ImageError, RegistryError
 from ..images import digest as digests
 from ..images.manifest import ACCEPT, MAX_MANIFEST
 from . import auth
@@ -105,6 +105,10 @@ class Registry:
             return False
         return await self._in_thread(self._blob, digest, size, content, tell)
 
+    async def small(self, digest: str, size: int) -> bytes:
+        """A blob of a few bytes (a config), verified, not stored. Errors: as `blob`."""
+        return await self._in_thread(self._small, digest, size)
+
     # --- below here: worker threads ---------------------------------------------------------------
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -159,6 +163,19 @@ class Registry:
             if size is not None and len(data) != size:
                 raise RegistryError(f"{version} has {len(data)} bytes, the index says {size}")
         return data, media_type.partition(";")[0].strip().lower()
+
+    def _small(self, digest: str, size: int) -> bytes:
+        def get() -> bytes:
+            response = self._get(f"blobs/{digest}", {}, f"blob {digest}")
+            data = response.read(size)
+            if len(data) < size:
+                raise Interrupted(f"{self.registry} sent {len(data)} of the {size} bytes of a blob")
+            return data
+
+        data = self._patiently(get)
+        if digests.of(data) != digest:
+            raise ImageError(f"blob has the wrong digest: {digests.of(data)}, not {digest}")
+        return data
 
     def _blob(
         self, digest: str, size: int, content: ContentStore, tell: Callable[[int], None]
