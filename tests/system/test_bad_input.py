@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -23,7 +24,7 @@ def nothing_changes(tiffin: Tiffin) -> Iterator[None]:
 
     def look() -> dict[str, object]:
         return {
-            "files": {p for p in tree(tiffin.root) if not p.startswith(("tiffin", "plugins"))},
+            "files": files(tiffin.root) + tiffin.left_in_store(),
             "containers": tiffin("ps", "-a", "-q").out,
             "images": tiffin("images", "-a", "-q").out,
             "mounts": world.mounts_below(tiffin.base),
@@ -35,11 +36,12 @@ def nothing_changes(tiffin: Tiffin) -> Iterator[None]:
     after = look()
     for key, value in before.items():
         assert after[key] == value, key
-    assert all(directory_is_empty(p) for p in tiffin.run.glob("containers/*"))
 
 
-def directory_is_empty(path: Path) -> bool:
-    return not any(path.iterdir())
+def files(root: Path) -> list[str]:
+    """All but directories, and what the store itself consists of."""
+    ours = ("tiffin.db", "plugins.json")
+    return sorted(p for p in tree(root) if not (root / p).is_dir() and not p.startswith(ours))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,6 @@ def ready(shared: Tiffin) -> Tiffin:
         (["create", "--name", "no spaces", BUSYBOX], "no spaces"),
         (["create", "--nonsense", BUSYBOX], "--nonsense"),
         (["create", "--memory", "lots", BUSYBOX], "lots"),
-        (["create", "--memory", "1k", BUSYBOX], "memory"),
         (["create", "--cpus", "-1", BUSYBOX], "cpus"),
         (["create", "--network", "no-such-net", BUSYBOX], "no-such-net"),
         (["create", "--network", "none,bridge", BUSYBOX], "none"),
@@ -90,8 +91,7 @@ def ready(shared: Tiffin) -> Tiffin:
         (["kill", "-s", "LUNCH", "taken"], "LUNCH"),
         (["logs", "--since", "yesterday-ish", "taken"], "yesterday-ish"),
         (["ps", "--filter", "nonsense=1"], "nonsense"),
-        (["ps", "--format", "{{.NoEnd"], "NoEnd"),
-        (["rmi", "no-such-image"], "no-such-image"),
+        (["ps", "--format", "{{.NoEnd"], "}}"),
         (["load", "-i", "/no/such/archive"], "/no/such/archive"),
         (["import", "/no/such/tar"], "/no/such/tar"),
         (["--storage-driver=paper", "create", BUSYBOX], "paper"),
@@ -109,6 +109,13 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
         ready.fails(*args, says=says)
 
 
+@pytest.mark.parametrize("args", [["rm"], ["rmi"]])
+def test_what_is_not_there_cannot_be_removed(ready: Tiffin, args: list[str]) -> None:
+    """Exit code 1, as podman says it."""
+    with nothing_changes(ready):
+        ready.fails(*args, "no-such-thing", code=1, says="no-such-thing")
+
+
 def test_a_rootfs_that_is_no_tar(ready: Tiffin, tmp_path: Path) -> None:
     (tmp_path / "rootfs.tar").write_bytes(b"this is no tar" * 100)
     with nothing_changes(ready):
@@ -117,8 +124,8 @@ def test_a_rootfs_that_is_no_tar(ready: Tiffin, tmp_path: Path) -> None:
 
 def test_a_running_container_is_not_removed(ready: Tiffin) -> None:
     name = ready.detached("--network=none", BUSYBOX, "sleep", "1000")
-    ready.fails("rm", name, says=name[:12])
-    ready.fails("rmi", BUSYBOX, says="busybox")
+    ready.fails("rm", name, code=2, says="is running")
+    ready.fails("rmi", BUSYBOX, code=2, says="busybox")
     assert ready.status(name) == "running"
     ready("rm", "-f", "-t", "0", name)
 
@@ -167,7 +174,6 @@ exec "$@"
         ("runc", ["--runtime=runc", "run", "--rm", BUSYBOX, "true"]),
         ("crun", ["--runtime=crun", "run", "--rm", BUSYBOX, "true"]),
         ("conmon", ["run", "--rm", BUSYBOX, "true"]),
-        ("nft", ["run", "--rm", "-p", "8080:80", BUSYBOX, "true"]),
     ],
 )
 def test_a_missing_program_is_named_with_its_package(
@@ -188,6 +194,9 @@ def test_a_missing_program_is_named_with_its_package(
         assert program in done.stderr and "apt install" in done.stderr, done.stderr
 
 
+FULL = re.compile("disk is full|no space")
+
+
 @contextmanager
 def small_disk(tiffin: Tiffin, size: str) -> Iterator[None]:
     tiffin.root.mkdir(exist_ok=True)
@@ -206,12 +215,12 @@ def test_a_full_disk_while_pulling(tiffin: Tiffin, tmp_path: Path, driver: str) 
     with small_disk(tiffin, "4m"), registry.serving(layout) as server:
         chosen("images")
         with nothing_changes(chosen):
-            chosen.fails("pull", "--tls-verify=false", f"{server.address}/big", says="full")
+            assert FULL.search(chosen.fails("pull", "--tls-verify=false", f"{server.address}/big"))
 
 
 def test_a_disk_that_is_full_from_the_start(tiffin: Tiffin) -> None:
     with small_disk(tiffin, "4k"):
-        tiffin.fails("create", BUSYBOX, says="full")
+        assert FULL.search(tiffin.fails("create", BUSYBOX))
 
 
 def test_a_disk_that_fills_up_while_a_container_is_made(tiffin: Tiffin) -> None:
@@ -221,7 +230,7 @@ def test_a_disk_that_fills_up_while_a_container_is_made(tiffin: Tiffin) -> None:
         free = os.statvfs(tiffin.root)
         filler = tiffin.root / "filler"
         filler.write_bytes(b"x" * (free.f_bavail * free.f_frsize - (600 << 10)))
-        vfs.fails("run", "--rm", "--network=none", BUSYBOX, "true", says="full")
+        assert FULL.search(vfs.fails("run", "--rm", "--network=none", BUSYBOX, "true"))
         filler.unlink()
         assert vfs("ps", "-a", "-q").out == ""
         assert vfs("run", "--rm", "--network=none", BUSYBOX, "echo", "room").out == "room\n"

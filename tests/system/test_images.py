@@ -19,6 +19,7 @@ HELLO = "hello from the image\n"
 
 def push(layout: images.Layout, address: str, name: str, *options: str) -> str:
     reference = f"{address}/{name}:latest"
+    options = options or ("--preserve-digests",)  # skopeo likes to compress anew
     images.copy(f"oci:{layout.path}:latest", f"docker://{reference}", *options)
     return reference
 
@@ -214,7 +215,7 @@ def test_images_share_layers_and_rmi_keeps_what_others_use(tiffin: Tiffin, tmp_p
 
 def test_an_image_in_use_stays(tiffin: Tiffin) -> None:
     name = tiffin.create(BUSYBOX)
-    tiffin.fails("rmi", BUSYBOX, says=name[:12])
+    assert tiffin.inspect(name)["Name"] in tiffin.fails("rmi", BUSYBOX, code=2)
     tiffin("rmi", "-f", BUSYBOX)
     assert tiffin("ps", "-a", "-q").out == ""
 

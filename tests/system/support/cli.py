@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from . import world
 
 PROGRAM = os.environ.get("TIFFIN") or str(Path(sys.executable).parent / "tiffin")
 BUSYBOX = "embedded:busybox"
+PROGRESS = re.compile("[0-9a-f]{12} ")
 
 
 class Done(NamedTuple):
@@ -124,11 +126,13 @@ class Tiffin:
         env: Mapping[str, str] | None = None,
         timeout: float = 60,
     ) -> str:
-        """The command fails with one line on stderr that contains `says`; returns the line."""
+        """The command fails with one line on stderr that contains `says`; returns the line.
+        Lines of progress (digest, and what became of it) do not count."""
         done = self(*args, code=code, env=env, timeout=timeout)
-        assert len(done.err.splitlines()) == 1, f"not one line: {done.err!r}"
-        assert says.lower() in done.err.lower(), f"{says!r} not in {done.err!r}"
-        return done.err
+        lines = [line for line in done.err.splitlines() if not PROGRESS.match(line)]
+        assert len(lines) == 1, f"not one line: {done.err!r}"
+        assert says.lower() in lines[0].lower(), f"{says!r} not in {done.err!r}"
+        return lines[0]
 
     def start(self, *args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         """Run in the background."""
