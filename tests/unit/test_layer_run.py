@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from tiffin.errors import DriverError, ImageError, StorageFull
+from tiffin.errors import DriverError, ImageError, StorageFull, UserError
 from tiffin.hooks import LayerBlob, LayerUsage
-from tiffin.layer import Limits, unpack
+from tiffin.layer import Limits, limits, unpack
 from tiffin.layer.staging import staged
 from tiffin.testing.layers import layer, member, sha256
 
@@ -79,16 +79,22 @@ async def test_a_bomb_is_stopped_by_ratio_and_by_size(
     tmp_path: Path, target: Path, compression: str
 ) -> None:
     made = blob(tmp_path, layer(member("zeros", bytes(30_000_000))), compression)
-    for limits in (Limits(ratio=100, free=1 << 20), Limits(bytes=1 << 22)):
+    for bounds in (Limits(ratio=100, free=1 << 20), Limits(bytes=1 << 22)):
         with pytest.raises(ImageError, match="larger than"):
-            await unpack(str(target), made, limits=limits)
+            await unpack(str(target), made, limits=bounds)
         assert (target / "zeros").stat().st_size < 8 << 20
     await unpack(str(target), made)
 
 
-async def test_missing_zstd_is_named(
-    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_limits_come_from_the_drivers_settings() -> None:
+    assert limits({}) == Limits()
+    assert limits({"layer_limits": {"bytes": 5}}) == Limits(bytes=5)
+    for table in ({"byte": 5}, {"bytes": 0}, {"bytes": "5"}, {"bytes": True}, [5]):
+        with pytest.raises(UserError, match="layer_limits"):
+            limits({"layer_limits": table})
+
+
+async def test_missing_zstd_is_named(tmp_path: Path, target: Path) -> None:
     """The program is looked for beyond PATH too, so it is hidden in a mount namespace."""
     made = blob(tmp_path, layer(member("x")), "zstd")
     script = (

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .pack import pack_tree as pack_tree
     from .pack import write_diff as write_diff
     from .remove import remove_tree as remove_tree
+    from .run import limits as limits
     from .run import unpack as unpack
     from .staging import discard as discard
     from .staging import publish as publish
@@ -32,6 +33,7 @@ _WHERE = {
     "changes": "diff",
     "copy_tree": "copies",
     "discard": "staging",
+    "limits": "run",
     "pack_tree": "pack",
     "publish": "staging",
     "remove_tree": "remove",

@@ -231,7 +231,14 @@ def write_tree_diff(lower: str, upper: str, target: str, since: int | None = Non
         for path in sorted(found, key=_order):
             if found[path] == "D":
                 gone.setdefault(path.rpartition("/")[0], []).append(path)
+        before, after = os.fstat(old), os.fstat(new)
         with writing(target) as packer:
+            if (before.st_mode, before.st_uid, before.st_gid) != (
+                after.st_mode,
+                after.st_uid,
+                after.st_gid,
+            ):
+                packer.add_root(new)
             for path in gone.get("", ()):
                 packer.whiteout(path)
             for item in walk(new):

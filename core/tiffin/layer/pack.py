@@ -18,7 +18,8 @@ VANISHED = (FileNotFoundError, NotADirectoryError)
 
 
 class Packer:
-    """Writes items to a tar; hard links are kept, sockets and what vanishes left out."""
+    """Writes items to a tar; hard links are kept. Left out are sockets, what vanishes, and 0/0
+    devices, which no layer can have."""
 
     def __init__(self, target: str) -> None:
         self._tar = tarfile.open(  # noqa: SIM115 (closed by __exit__)
@@ -59,11 +60,22 @@ class Packer:
         elif stat.S_ISFIFO(status.st_mode):
             info.type = tarfile.FIFOTYPE
             self._tar.addfile(info)
-        elif not stat.S_ISSOCK(status.st_mode):
+        elif not (stat.S_ISSOCK(status.st_mode) or item.is_whiteout):
             info.type = tarfile.CHRTYPE if stat.S_ISCHR(status.st_mode) else tarfile.BLKTYPE
             info.devmajor = os.major(status.st_rdev)
             info.devminor = os.minor(status.st_rdev)
             self._tar.addfile(info)
+
+    def add_root(self, fd: int) -> None:
+        """The root directory itself, for its mode and owner."""
+        status = os.fstat(fd)
+        info = tarfile.TarInfo("./")
+        info.type = tarfile.DIRTYPE
+        info.mode = stat.S_IMODE(status.st_mode)
+        info.uid, info.gid = status.st_uid, status.st_gid
+        info.mtime = int(status.st_mtime)
+        _put_xattrs(info, fd)
+        self._tar.addfile(info)
 
     def _add_directory(self, item: Item, info: tarfile.TarInfo) -> None:
         info.type = tarfile.DIRTYPE
@@ -172,11 +184,14 @@ def pack_tree(tree: str, target: str) -> None:
         os.close(root)
 
 
-def write_diff(upper: str, target: str) -> None:
-    """overlayfs's upper directory as a layer: 0/0 devices and opaque directories as whiteouts."""
+def write_diff(upper: str, target: str, with_root: bool = False) -> None:
+    """overlayfs's upper directory as a layer: 0/0 devices and opaque directories as whiteouts.
+    `with_root`: the directory itself is in it, too."""
     root = open_tree(upper)
     try:
         with writing(target) as packer:
+            if with_root:
+                packer.add_root(root)
             if is_opaque(root):
                 packer.opaque("")
             for item in walk(root):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import trio
 
 from .. import errors
-from ..errors import DriverError, TiffinError
+from ..errors import DriverError, StorageFull, TiffinError, UserError
 from ..hooks import LayerBlob, LayerUsage
 from .stream import Limits
 
@@ -56,7 +59,24 @@ async def unpack(
     kind = getattr(errors, reply["error"], DriverError)
     assert issubclass(kind, TiffinError)
     what: str = reply["what"]
-    raise kind(
-        f"{name}{what.removeprefix('layer')}" if what.startswith("layer ") else what,
-        hint=reply["hint"],
-    )
+    if kind is StorageFull:
+        what = f"no space left on {os.path.dirname(target)} to unpack {name}"
+    elif what.startswith("layer "):  # the worker does not know which
+        what = name + what.removeprefix("layer")
+    raise kind(what, hint=reply["hint"])
+
+
+def limits(settings: Mapping[str, Any]) -> Limits:
+    """The limits of a driver: its table `layer_limits` in tiffin.toml over the defaults.
+    Error: UserError."""
+    table = settings.get("layer_limits", {})
+    if not isinstance(table, Mapping):
+        raise UserError("layer_limits must be a table", hint="such as { bytes = 1000000000 }")
+    for key, value in table.items():
+        if key not in Limits._fields:
+            raise UserError(
+                f"layer_limits has no {key!r}", hint=f"there are {', '.join(Limits._fields)}"
+            )
+        if type(value) is not int or value <= 0:
+            raise UserError(f"layer_limits.{key} must be a positive whole number, not {value!r}")
+    return Limits(**table)

@@ -411,6 +411,14 @@ class StorageConformance:
         assert ("A", "/moved/a") in await container.changes()
         await self.check_diff(image, container)
 
+    async def test_mode_and_owner_of_the_root_directory_are_in_the_diff(self, image: Image) -> None:
+        container = await self.mounted(image, BASE)
+        os.chmod(container.path, 0o701)
+        os.chown(container.path, 3, 4)
+        await self.check_diff(image, container)
+        status = os.stat((await self.mounted(image)).path)
+        assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o701, 3, 4)
+
     async def test_nothing_changed_is_an_empty_layer(self, image: Image, tmp_path: Path) -> None:
         await image.add(*BASE)
         container = self.container(image)

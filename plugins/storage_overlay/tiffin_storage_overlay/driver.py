@@ -42,6 +42,7 @@ class OverlayDriver:
 
     def __init__(self, context: DriverContext) -> None:
         self.root = context.root
+        self.settings = context.settings
 
     async def probe(self) -> str | None:
         """Mounts an overlay in a temporary directory of the store and makes whiteouts in it."""
@@ -82,8 +83,9 @@ class OverlayDriver:
 
     async def unpack(self, chain_id: str, parents: Sequence[str], blob: LayerBlob) -> LayerUsage:
         tools = layer_tools()
+        limits = tools.limits(self.settings)
         async with tools.staged(self.root) as temporary:
-            usage: LayerUsage = await tools.unpack(temporary, blob, "overlay")
+            usage: LayerUsage = await tools.unpack(temporary, blob, "overlay", limits)
             try:
                 await trio.to_thread.run_sync(tools.publish, temporary, self._layer(chain_id))
             except OSError as error:
@@ -111,7 +113,9 @@ class OverlayDriver:
                 os.makedirs(f"{top}/{name}", mode=0o755, exist_ok=True)
             if not os.path.isdir(f"{top}/upper"):  # else its mode is the container's by now
                 os.makedirs(f"{top}/new", exist_ok=True)
-                _like_root_of(lowers, f"{top}/new")
+                mode, uid, gid = _root_metadata(lowers)
+                os.chown(f"{top}/new", uid, gid)
+                os.chmod(f"{top}/new", mode)
                 os.rename(f"{top}/new", f"{top}/upper")
         except OSError as error:
             raise _driver_error(error, f"cannot prepare container {container}") from error
@@ -166,9 +170,13 @@ class OverlayDriver:
             raise _driver_error(error, f"cannot remove {top}") from error
 
     async def diff(self, container: str, layers: Sequence[str], target: str) -> None:
+        """The root directory is in it when the container has changed its mode or owner."""
+        lowers = [self._layer(chain_id) for chain_id in layers]
         with self._upper(container) as upper:
+            prepared = upper.startswith(self.root)
+            root = prepared and _metadata(upper) != _root_metadata(lowers)
             try:
-                await trio.to_thread.run_sync(layer_tools().write_diff, upper, target)
+                await trio.to_thread.run_sync(layer_tools().write_diff, upper, target, root)
             except OSError as error:
                 raise _driver_error(error, f"cannot write the changes of {container}") from error
 
@@ -202,19 +210,19 @@ def _driver_error(error: OSError, what: str) -> DriverError | StorageFull:
     return DriverError(f"{what}: {error.strerror}")
 
 
-def _like_root_of(lowers: Sequence[str], upper: str) -> None:
-    """The root directory of a container is the upper one. Its owner and mode are those of the
-    highest layer that names its root (`ROOT_NAMED`); 0755 and root's when none does."""
-    mode, uid, gid = 0o755, 0, 0
-    named = layer_tools().ROOT_NAMED
+def _root_metadata(lowers: Sequence[str]) -> tuple[int, int, int]:
+    """Mode, owner and group that an image gives its root directory: those of the highest layer
+    that names it (`ROOT_NAMED`); 0755 and root's when none does."""
     for lower in reversed(lowers):
         with contextlib.suppress(OSError):
-            os.getxattr(lower, named)
-            status = os.stat(lower)
-            mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
-            break
-    os.chown(upper, uid, gid)
-    os.chmod(upper, mode)
+            os.getxattr(lower, layer_tools().ROOT_NAMED)
+            return _metadata(lower)
+    return 0o755, 0, 0
+
+
+def _metadata(path: str) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
 
 def _link(directory: str, lowers: Sequence[str]) -> list[str]:

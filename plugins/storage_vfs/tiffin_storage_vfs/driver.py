@@ -31,6 +31,7 @@ class VfsDriver:
 
     def __init__(self, context: DriverContext) -> None:
         self.root = context.root
+        self.settings = context.settings
 
     async def probe(self) -> str | None:
         return None
@@ -56,10 +57,11 @@ class VfsDriver:
 
     async def unpack(self, chain_id: str, parents: Sequence[str], blob: LayerBlob) -> LayerUsage:
         tools = layer_tools()
+        limits = tools.limits(self.settings)
         async with tools.staged(self.root) as temporary:
             if parents:
                 await _work(tools.copy_tree, self._whole(parents[-1]), temporary)
-            usage: LayerUsage = await tools.unpack(temporary, blob, "apply")
+            usage: LayerUsage = await tools.unpack(temporary, blob, "apply", limits)
             await _work(tools.publish, temporary, self._layer(chain_id))
         return usage
 
