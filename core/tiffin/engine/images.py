@@ -26,6 +26,7 @@ from ..images import manifest, platform, reference
 from ..images.manifest import ImageConfig
 from ..store import queries
 from ..transfer import Fetched, Layer, Progress
+from . import garbage
 from . import layers as unpacked
 from .base import Engine, Journal
 
@@ -55,7 +56,7 @@ class Usable(Struct, frozen=True):
 @asynccontextmanager
 async def in_use(engine: Engine) -> AsyncIterator[None]:
     """While images are being added or used: `rmi`, which takes the lock alone, waits."""
-    async with engine.locks.named(f"{engine.layout.run}/locks/images", shared=True):
+    async with engine.locks.named(garbage.lock(engine), shared=True):
         yield
 
 
@@ -207,7 +208,7 @@ async def _transfer(
         added.append(fetched.config_digest)
         return fetched.config_digest
 
-    async with in_use(engine):
+    async with garbage.none_left(engine), in_use(engine):
         await journal.write(
             stream, PullPlanned(source=source, reference=name, storage_driver=driver)
         )
@@ -300,10 +301,9 @@ async def remove(
     `every_name` alone does only the second. Returns lines as podman prints them. Errors:
     NotFound, Conflict while a container uses it.
     """
-    path = f"{engine.layout.run}/locks/images"
     if force:
         await _remove_containers(engine, given)
-    async with engine.locks.named(path):
+    async with engine.locks.named(garbage.lock(engine)):
         row = await need(engine, given)
         image_id = row["id"]
         stream = f"image/{image_id}"
@@ -328,7 +328,7 @@ async def remove(
             )
         blobs, gone = await _unused(engine, row)
         await journal.write(stream, ImageRemovalPlanned(blobs=tuple(blobs), layers=tuple(gone)))
-        await delete(engine, journal, blobs, gone)
+        await garbage.delete(engine, journal, blobs, gone)
         await journal.write(stream, ImageRemoved())
         return [*(f"Untagged: {name}" for name in names), f"Deleted: {image_id[7:]}"]
 
@@ -359,14 +359,3 @@ async def _unused(engine: Engine, row: queries.Row) -> tuple[list[str], list[tup
     have = await engine.store.rows("SELECT driver, chain_id FROM layers")
     gone = [(h["driver"], h["chain_id"]) for h in have if h["chain_id"] in chain]
     return sorted(own - kept_blobs - {""}), sorted(gone)
-
-
-async def delete(
-    engine: Engine, journal: Journal, blobs: Sequence[str], gone: Sequence[tuple[str, str]]
-) -> None:
-    """Delete blobs and unpacked layers; may be repeated."""
-    for driver, chain_id in gone:
-        await unpacked.remove(engine, journal, driver, chain_id)
-    content = ContentStore(engine.layout.blobs)
-    for digest in blobs:
-        content.delete(digest)

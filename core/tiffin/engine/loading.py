@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..content import ContentStore
 from ..images import reference
-from . import drivers, images
+from . import drivers, garbage, images
 from .base import Engine
 
 
@@ -19,7 +19,7 @@ async def load(engine: Engine, source: str, *, platform: str = "") -> list[str]:
 
     driver = await drivers.storage_name(engine)
     content = ContentStore(engine.layout.blobs)
-    async with images.in_use(engine):
+    async with garbage.none_left(engine), images.in_use(engine):
         fetched = await archives.load(source, content, wanted=platform)
         await images.add_all(engine, f"load {source}", driver, fetched)
     names: list[str] = []
@@ -45,7 +45,7 @@ async def import_rootfs(
     full = reference.local_name(name) if name else ""
     driver = await drivers.storage_name(engine)
     content = ContentStore(engine.layout.blobs)
-    async with images.in_use(engine):
+    async with garbage.none_left(engine), images.in_use(engine):
         fetched = await image_builder.import_rootfs(
             source, content, name=full, message=message, changes=changes
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import NotFound
 from ..events.execs import ExecFailed
 from ..events.image import ImageRemoved, LayerUnpackFailed, PullFailed
-from . import images
+from . import garbage
 from .base import Engine
 from .hold import hold
 from .recover import LIVE
@@ -52,7 +52,7 @@ async def _images(engine: Engine) -> list[str]:
     """Open intents outside containers. The images lock, taken alone, says that nobody who wrote
     one of them is still at work."""
     mended = []
-    async with engine.locks.named(f"{engine.layout.run}/locks/images"):
+    async with engine.locks.named(garbage.lock(engine)):
         journal = engine.journal()
         for intent in await engine.store.rows("SELECT * FROM intents ORDER BY seq"):
             stream, data = intent["stream"], intent["data"]
@@ -65,11 +65,12 @@ async def _images(engine: Engine) -> list[str]:
                 await journal.write(stream, PullFailed(error=why))
             elif noun == "image":
                 gone = [tuple(pair) for pair in data["layers"]]
-                await images.delete(engine, journal, data["blobs"], gone)
+                await garbage.delete(engine, journal, data["blobs"], gone)
                 await journal.write(stream, ImageRemoved())
             elif noun == "exec":
                 await journal.write(stream, ExecFailed(error=why))
             else:
                 continue
             mended.append(f"{noun} {stream.partition('/')[2][:40]}: closed")
+        await garbage.collect(engine, journal)
     return mended

@@ -30,7 +30,8 @@ class PullFinished(Event, frozen=True, kw_only=True):
 
 
 class PullFailed(Event, frozen=True, kw_only=True):
-    """The transfer failed. Complete blobs and layers are kept for the next try."""
+    """The transfer failed. What nothing else uses of it is deleted; a part of a large blob is kept,
+    and taken up by the next try."""
 
     TYPE: ClassVar[str] = "transfer.failed"
     CLOSES: ClassVar[str] = "transfer"
