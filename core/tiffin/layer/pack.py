@@ -7,31 +7,25 @@ import contextlib
 import errno
 import os
 import stat
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ..errors import ImageError, StorageFull
+from . import tar
 from .walk import Item, open_tree, walk
 from .whiteouts import OPAQUE, OVERLAY_OPAQUE, WHITEOUT, kept
+from .write import TarWriter
 
-VANISHED = (FileNotFoundError, NotADirectoryError)
+VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+"""What opening something gives that is gone, or something else by now."""
 
 
 class Packer:
     """Writes items to a tar; hard links are kept. Left out are sockets, what vanishes, and 0/0
     devices, which no layer can have."""
 
-    def __init__(self, target: str) -> None:
-        self._tar = tarfile.open(  # noqa: SIM115 (closed by __exit__)
-            target, "w", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
-        )
-        self._links: dict[tuple[int, int], str] = {}
-
-    def __enter__(self) -> Packer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._tar.close()
+    def __init__(self, target: TarWriter) -> None:
+        self._tar = target
+        self._links: dict[tuple[int, int], bytes] = {}
 
     def add(self, item: Item) -> None:
         """Error: ImageError for a name that would mean a whiteout to whoever unpacks the layer."""
@@ -41,115 +35,105 @@ class Packer:
                 hint="rename or delete it",
             )
         status = item.stat
-        info = tarfile.TarInfo(item.path)
-        info.mode = stat.S_IMODE(status.st_mode)
-        info.uid, info.gid = status.st_uid, status.st_gid
-        seconds, part = divmod(status.st_mtime_ns, 1_000_000_000)
-        info.mtime = seconds
-        if part and seconds >= 0:
-            info.pax_headers = {"mtime": f"{seconds}.{part:09d}"}
-        if stat.S_ISREG(status.st_mode):
-            self._add_file(item, info)
-        elif stat.S_ISDIR(status.st_mode):
-            self._add_directory(item, info)
-        elif stat.S_ISLNK(status.st_mode):
+        kind = stat.S_IFMT(status.st_mode)
+        name = os.fsencode(item.path)
+        if kind == stat.S_IFREG:
+            self._add_file(item, name)
+        elif kind == stat.S_IFDIR:
+            fd = _open(item, os.O_RDONLY | os.O_DIRECTORY)
+            if fd >= 0:
+                try:
+                    self._add_directory(fd, name, status)
+                finally:
+                    os.close(fd)
+        elif kind == stat.S_IFLNK:
             with contextlib.suppress(OSError):
-                info.type = tarfile.SYMTYPE
-                info.linkname = os.readlink(item.base, dir_fd=item.dirfd)
-                self._tar.addfile(info)
-        elif stat.S_ISFIFO(status.st_mode):
-            info.type = tarfile.FIFOTYPE
-            self._tar.addfile(info)
-        elif not (stat.S_ISSOCK(status.st_mode) or item.is_whiteout):
-            info.type = tarfile.CHRTYPE if stat.S_ISCHR(status.st_mode) else tarfile.BLKTYPE
-            info.devmajor = os.major(status.st_rdev)
-            info.devminor = os.minor(status.st_rdev)
-            self._tar.addfile(info)
+                link = os.fsencode(os.readlink(item.base, dir_fd=item.dirfd))
+                self._entry(name, tar.SYMLINK, status, link=link)
+        elif kind == stat.S_IFIFO:
+            self._entry(name, tar.FIFO, status)
+        elif kind in (stat.S_IFCHR, stat.S_IFBLK) and status.st_rdev:
+            self._entry(name, tar.CHAR if kind == stat.S_IFCHR else tar.BLOCKDEV, status)
 
     def add_root(self, fd: int) -> None:
         """The root directory itself, for its mode and owner."""
-        status = os.fstat(fd)
-        info = tarfile.TarInfo("./")
-        info.type = tarfile.DIRTYPE
-        info.mode = stat.S_IMODE(status.st_mode)
-        info.uid, info.gid = status.st_uid, status.st_gid
-        info.mtime = int(status.st_mtime)
-        _put_xattrs(info, fd)
-        self._tar.addfile(info)
+        self._entry(b"./", tar.DIRECTORY, os.fstat(fd), xattrs=_xattrs(fd))
 
-    def _add_directory(self, item: Item, info: tarfile.TarInfo) -> None:
-        info.type = tarfile.DIRTYPE
-        try:
-            fd = item.open(os.O_RDONLY | os.O_DIRECTORY)
-        except VANISHED:
-            return
-        try:
-            _put_xattrs(info, fd)
-            opaque = is_opaque(fd)
-        finally:
-            os.close(fd)
-        self._tar.addfile(info)
-        if opaque:
-            self.opaque(item.path)
+    def _entry(
+        self,
+        name: bytes,
+        kind: bytes,
+        status: os.stat_result,
+        *,
+        size: int = 0,
+        link: bytes = b"",
+        xattrs: dict[str, bytes] | None = None,
+    ) -> None:
+        self._tar.entry(
+            name,
+            kind,
+            mode=stat.S_IMODE(status.st_mode),
+            uid=status.st_uid,
+            gid=status.st_gid,
+            mtime=status.st_mtime_ns,
+            size=size,
+            link=link,
+            device=status.st_rdev if kind in (tar.CHAR, tar.BLOCKDEV) else 0,
+            xattrs=xattrs,
+        )
 
-    def _add_file(self, item: Item, info: tarfile.TarInfo) -> None:
+    def _add_directory(self, fd: int, name: bytes, status: os.stat_result) -> None:
+        self._entry(name + b"/", tar.DIRECTORY, status, xattrs=_xattrs(fd))
+        if is_opaque(fd):
+            self._empty(name + b"/" + OPAQUE)
+
+    def _add_file(self, item: Item, name: bytes) -> None:
         key = (item.stat.st_dev, item.stat.st_ino)
         if key in self._links:
-            info.type, info.linkname = tarfile.LNKTYPE, self._links[key]
-            self._tar.addfile(info)
+            self._entry(name, tar.HARDLINK, item.stat, link=self._links[key])
+            return
+        fd = _open(item, os.O_RDONLY)
+        if fd < 0:
             return
         try:
-            fd = item.open(os.O_RDONLY)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
-                return  # gone, or something else by now
-            raise
-        with open(fd, "rb", buffering=0) as file:
             now = os.fstat(fd)
             if not stat.S_ISREG(now.st_mode):
                 return
-            info.size = now.st_size
-            _put_xattrs(info, fd)
-            self._tar.addfile(info, _Padded(file.read, now.st_size))  # type: ignore[arg-type]
+            self._entry(name, tar.REGULAR, item.stat, size=now.st_size, xattrs=_xattrs(fd))
+            self._tar.data(fd, now.st_size)
+        finally:
+            os.close(fd)
         if item.stat.st_nlink > 1:
-            self._links[key] = item.path
+            self._links[key] = name
 
     def whiteout(self, path: str) -> None:
-        above, slash, base = path.rpartition("/")
-        self._empty(f"{above}{slash}{WHITEOUT.decode()}{base}")
+        above, slash, base = os.fsencode(path).rpartition(b"/")
+        self._empty(above + slash + WHITEOUT + base)
 
-    def opaque(self, path: str) -> None:
-        self._empty(f"{path}/{OPAQUE.decode()}" if path else OPAQUE.decode())
+    def opaque_root(self) -> None:
+        self._empty(OPAQUE)
 
-    def _empty(self, name: str) -> None:
-        info = tarfile.TarInfo(name)
-        info.mode = 0
-        self._tar.addfile(info)
+    def _empty(self, name: bytes) -> None:
+        self._tar.entry(name, tar.REGULAR)
 
 
-class _Padded:
-    """A file that is `size` bytes long whatever a container does to it while we read."""
-
-    def __init__(self, read: Callable[[int], bytes], size: int) -> None:
-        self._read = read
-        self._left = size
-
-    def read(self, count: int) -> bytes:
-        wanted = min(count, self._left)
-        parts = []
-        self._left -= wanted
-        while wanted and (data := self._read(wanted)):
-            parts.append(data)
-            wanted -= len(data)
-        return b"".join(parts) + bytes(wanted)
+def _open(item: Item, flags: int) -> int:
+    """A descriptor, or -1 when a container was quicker."""
+    try:
+        return item.open(flags)
+    except OSError as error:
+        if error.errno in VANISHED:
+            return -1
+        raise
 
 
-def _put_xattrs(info: tarfile.TarInfo, fd: int) -> None:
-    with contextlib.suppress(OSError):
-        for key in sorted(os.listxattr(fd)):
-            if kept(key):
-                value = os.getxattr(fd, key).decode("utf-8", "surrogateescape")
-                info.pax_headers = {**info.pax_headers, f"SCHILY.xattr.{key}": value}
+def _xattrs(fd: int) -> dict[str, bytes] | None:
+    """What of a file's attributes belongs to an image; not those that a PAX record cannot name."""
+    try:
+        keys = [key for key in os.listxattr(fd) if kept(key) and "=" not in key]
+        return {key: os.getxattr(fd, key) for key in keys} if keys else None
+    except OSError:
+        return None
 
 
 def is_opaque(fd: int) -> bool:
@@ -163,8 +147,13 @@ def is_opaque(fd: int) -> bool:
 def writing(target: str) -> Iterator[Packer]:
     """A packer whose file is gone again when anything fails. Error: StorageFull."""
     try:
-        with Packer(target) as packer:
-            yield packer
+        writer = TarWriter(target)
+        complete = False
+        try:
+            yield Packer(writer)
+            complete = True
+        finally:
+            writer.close(complete=complete)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(target)
@@ -193,7 +182,7 @@ def write_diff(upper: str, target: str, with_root: bool = False) -> None:
             if with_root:
                 packer.add_root(root)
             if is_opaque(root):
-                packer.opaque("")
+                packer.opaque_root()
             for item in walk(root):
                 if item.is_whiteout:
                     packer.whiteout(item.path)
