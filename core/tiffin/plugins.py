@@ -23,11 +23,15 @@ GROUP = "tiffin.plugins"
 
 
 def _fingerprint() -> list[list[Any]]:
-    """What must be unchanged for an index to hold: sys.path and the time of each folder."""
-    stamps: list[list[Any]] = [["python", sys.version, 0]]
+    """What must be unchanged for an index to hold: the interpreter, and the time of each folder
+    that packages are installed in. Not the rest of sys.path: that differs from one way of
+    starting us to another, and holds no metadata."""
+    stamps: list[list[Any]] = [[sys.prefix, sys.version]]
+    extra = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     for path in sys.path:
-        with contextlib.suppress(OSError):
-            stamps.append(["path", path, os.stat(path or ".").st_mtime_ns])
+        if path and (path in extra or path.endswith(("site-packages", "dist-packages"))):
+            with contextlib.suppress(OSError):
+                stamps.append([path, os.stat(path).st_mtime_ns])
     return stamps
 
 
