@@ -7,6 +7,7 @@ trio names its threads through pthread_setname_np when it finds the library by n
 from __future__ import annotations
 
 import ctypes.util
+import sys
 
 
 def _libc(name: str) -> str | None:
@@ -15,6 +16,12 @@ def _libc(name: str) -> str | None:
 
 _find, ctypes.util.find_library = ctypes.util.find_library, _libc
 try:
+    import trio as trio
+except Exception:
+    # The command line leaves parts of trio out (`cli.leantrio`); a trio that needs one of them is
+    # imported again, whole. Anything else fails again, and says why.
+    for _name in [name for name in sys.modules if name.partition(".")[0] == "trio"]:
+        del sys.modules[_name]
     import trio as trio
 finally:
     ctypes.util.find_library = _find

@@ -14,7 +14,7 @@ import os  # noqa: E402
 import sys  # noqa: E402
 
 from ..errors import TiffinError, UserError  # noqa: E402
-from . import commands, printable  # noqa: E402
+from . import commands, leantrio, printable  # noqa: E402
 from .flags import Call, Command, Flag, help_text, parse, suggestion  # noqa: E402
 
 TYPE_CHECKING = False  # without importing typing
@@ -235,6 +235,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         _open_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    leantrio.prepare()
     try:
         code = dispatch(argv)
     except BaseException as error:
