@@ -17,6 +17,8 @@ from . import world
 
 PROGRAM = os.environ.get("TIFFIN") or str(Path(sys.executable).parent / "tiffin")
 BUSYBOX = "embedded:busybox"
+PATIENCE = float(os.environ.get("TIFFIN_TEST_PATIENCE", "1"))
+"""Factor on all times that the tests wait at most; an emulated machine needs 10."""
 PROGRESS = re.compile("[0-9a-f]{12} ")
 
 
@@ -110,7 +112,7 @@ class Tiffin:
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,
             env=self.environment(env),
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             cwd=cwd,
             pass_fds=pass_fds,
         )
@@ -221,7 +223,7 @@ def eventually(
     seconds: float = 10,
 ) -> None:
     """Wait for something that other processes do."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     while not condition():
         assert time.monotonic() < end, otherwise()
         time.sleep(0.02)

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator, Sequence
 from signal import SIGWINCH
 
+from .cli import PATIENCE
+
 
 class Terminal:
     def __init__(self, argv: Sequence[str], env: dict[str, str], rows: int, columns: int) -> None:
@@ -39,7 +41,7 @@ class Terminal:
     def expect(self, text: str, seconds: float = 15) -> str:
         """Read until `text` has been seen since the last call; returns what came before it."""
         wanted = text.encode()
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * PATIENCE
         while wanted not in self.seen:
             left = end - time.monotonic()
             assert left > 0, f"{text!r} did not come, but {self.seen!r}"
@@ -49,7 +51,7 @@ class Terminal:
         return before.decode(errors="replace")
 
     def wait(self, seconds: float = 15) -> int:
-        return self.process.wait(seconds)
+        return self.process.wait(seconds * PATIENCE)
 
     def is_raw(self) -> bool:
         local: int = termios.tcgetattr(self._theirs)[3]
