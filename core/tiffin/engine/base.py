@@ -166,8 +166,9 @@ async def open_engine(
         else:
             import trio_asyncio
 
-            from ..store import aio
+            from ..store import aio, sync
 
+            sync.create(layout.database)  # its errors are not for the loop's nursery to wrap
             await stack.enter_async_context(trio_asyncio.open_loop())
             store = await stack.enter_async_context(aio.open_store(layout.database))
         engine = Engine(layout, store, chosen, front_end)

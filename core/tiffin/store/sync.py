@@ -62,7 +62,11 @@ def create(path: str) -> None:
     """Make the tables if they are not there. Safe when several processes do it at once."""
     import contextlib
 
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    except OSError as error:
+        kind = StorageFull if error.errno in (28, 122) else TiffinError
+        raise kind(f"cannot make {os.path.dirname(path)}: {error.strerror}") from None
     with contextlib.closing(
         sqlite3.connect(path, isolation_level=None, timeout=schema.BUSY_TIMEOUT)
     ) as connection:

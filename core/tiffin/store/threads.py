@@ -1,7 +1,7 @@
 """The store for one command line: plain sqlite3 in a worker thread of trio's.
 
 The same interface as `aio.EventStore`, without asyncio, whose import would be a tenth of a short
-command's time (docs/adr/0003-the-stores-connections.md).
+command's time (docs/adr/003-trio-and-aiosqlite.md).
 """
 
 from __future__ import annotations
