@@ -65,9 +65,11 @@ RECOVER = Command(
 
 def _rebuild(call: Call) -> int:
     import contextlib
+    import os
 
+    from .. import actor
     from ..errors import NotFound
-    from ..store import sync
+    from ..store import log, sync
 
     try:
         connection = sync.open_for_append(call.layout.database)
@@ -75,6 +77,14 @@ def _rebuild(call: Call) -> int:
         raise NotFound(f"there is no store at {call.layout.root}") from error
     with contextlib.closing(connection):
         count = sync.rebuild(connection)
+        sync.run(
+            connection,
+            log.append(
+                [log.Record("system", "system.projections_rebuilt", f'{{"events":{count}}}')],
+                command=os.urandom(8).hex(),
+                actor=actor.current("cli"),
+            ),
+        )
     print(f"{count} events folded")
     return 0
 

@@ -10,12 +10,13 @@ from typing import Any, Protocol
 
 import trio
 
-from .. import actor
+from .. import __version__, actor
 from ..errors import Conflict, NotFound, TiffinError
 from ..events.base import Event, encode
+from ..events.system import StoreCreated
 from ..layout import Layout
 from ..plugins import Plugins
-from ..store import log, queries
+from ..store import log, queries, sync
 from . import settings
 from .locks import Locks
 
@@ -142,6 +143,14 @@ def _taken(constraint: str) -> TiffinError:
     return Conflict(f"another command was quicker: {constraint}")
 
 
+def _create(layout: Layout) -> bool:
+    """Make the store if it is not there; True when this made it."""
+    try:
+        return sync.create(layout.database)
+    except sqlite3.Error as error:
+        raise sync.translate(error, layout.database) from error
+
+
 @asynccontextmanager
 async def open_engine(
     layout: Layout,
@@ -158,6 +167,7 @@ async def open_engine(
     """
     chosen = settings.load(layout, storage_driver=storage_driver, runtime=runtime)
     outcome: BaseException | None = None
+    fresh = _create(layout)
     async with AsyncExitStack() as stack:
         if short_lived:
             from ..store import threads
@@ -166,13 +176,15 @@ async def open_engine(
         else:
             import trio_asyncio
 
-            from ..store import aio, sync
+            from ..store import aio
 
-            sync.create(layout.database)  # its errors are not for the loop's nursery to wrap
             await stack.enter_async_context(trio_asyncio.open_loop())
             store = await stack.enter_async_context(aio.open_store(layout.database))
         engine = Engine(layout, store, chosen, front_end)
         try:
+            if fresh:
+                first = StoreCreated(tiffin=__version__, root=layout.root)
+                await engine.journal().write("system", first)
             yield engine
         except Exception as error:
             outcome = error

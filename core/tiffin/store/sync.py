@@ -58,8 +58,9 @@ def open_for_append(path: str) -> Connection:
     return connection
 
 
-def create(path: str) -> None:
-    """Make the tables if they are not there. Safe when several processes do it at once."""
+def create(path: str) -> bool:
+    """Make the tables if they are not there; True when this made them. Safe when several processes
+    do it at once."""
     import contextlib
 
     try:
@@ -73,11 +74,13 @@ def create(path: str) -> None:
         for pragma in schema.PRAGMAS:
             connection.execute(pragma)
         connection.execute("BEGIN IMMEDIATE")
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        fresh = bool(connection.execute("PRAGMA user_version").fetchone()[0] == 0)
+        if fresh:
             for statement in (schema.LOG + schema.PROJECTIONS).split(";\n"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
         connection.execute("COMMIT")
+    return fresh
 
 
 def run(connection: Connection, steps: log.Steps) -> list[int]:
