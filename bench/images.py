@@ -94,8 +94,11 @@ def registry(base: Path) -> Iterator[str]:
         f"storage: {{filesystem: {{rootdirectory: {base}/registry}}}}\n"
         f"http: {{addr: '{address}'}}\n"
     )
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(["docker-registry", "serve", f"{base}/registry.yml"], **quiet)
+    process = subprocess.Popen(
+        ["docker-registry", "serve", f"{base}/registry.yml"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         for _ in range(100):
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/v2/"):

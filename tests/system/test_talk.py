@@ -35,8 +35,8 @@ def other_engine(tmp_path: Path) -> Iterator[int]:
     (bundle / "config.json").write_text(json.dumps(spec))
     runc = ["runc", "--root", str(tmp_path / "runc")]
     with open(os.devnull, "r+b") as null:
-        streams = {"stdin": null, "stdout": null, "stderr": null}
-        subprocess.run([*runc, "run", "-d", "-b", str(bundle), "other"], check=True, **streams)
+        run = [*runc, "run", "-d", "-b", str(bundle), "other"]
+        subprocess.run(run, check=True, stdin=null, stdout=null, stderr=null)
     state = subprocess.run([*runc, "state", "other"], capture_output=True, check=True)
     yield json.loads(state.stdout)["pid"]
     subprocess.run([*runc, "delete", "-f", "other"], check=True)

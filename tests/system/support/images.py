@@ -133,7 +133,8 @@ class Layout:
         (self.path / "index.json").write_text(json.dumps(document))
 
     def read(self, descriptor: Descriptor) -> bytes:
-        return (self.path / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes()
+        path: Path = self.path / "blobs" / descriptor["digest"].replace(":", "/")
+        return path.read_bytes()
 
 
 SUFFIX = {"none": "", "gzip": "+gzip", "zstd": "+zstd"}
@@ -143,7 +144,8 @@ def compress(data: bytes, how: str) -> bytes:
     if how == "gzip":
         return gzip.compress(data, 6, mtime=0)
     if how == "zstd":
-        return subprocess.run(["zstd", "-q", "-c"], input=data, stdout=-1, check=True).stdout
+        zstd = subprocess.run(["zstd", "-q", "-c"], input=data, capture_output=True, check=True)
+        return bytes(zstd.stdout)
     return data
 
 
