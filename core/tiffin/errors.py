@@ -52,6 +52,12 @@ class RuntimeFailed(TiffinError):
         super().__init__(what, hint=hint)
         self.exit_code = exit_code
 
+    def naming(self, command: str) -> RuntimeFailed:
+        """The same with the command named, when it is at fault and the runtime does not say it."""
+        if self.exit_code not in (126, 127) or command in self.what:
+            return self
+        return RuntimeFailed(f"{command}: {self.what}", hint=self.hint, exit_code=self.exit_code)
+
 
 class Corrupt(TiffinError):
     """What is stored contradicts itself: a damaged database, blob or layer."""

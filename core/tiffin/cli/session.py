@@ -132,6 +132,7 @@ def attacher(
             task_status.started()
             handler = on_signal if proxy and "id" in row else None
             outcome = await attach(connection, session, on_signal=handler)
-        return outcome is Outcome.DETACHED
+        # When nobody reads our output any more we go, as after a detach: the container stays.
+        return outcome is not Outcome.ENDED
 
     return carry

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from .. import conmon, programs
-from ..errors import DriverError, UserError
+from ..errors import DriverError, RuntimeFailed, UserError
 from ..hooks import Amendment, Attachment
 from ..images import digest
 from ..options import ContainerOptions, Device
@@ -85,7 +85,10 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     data = json.dumps(spec.document, indent=1, ensure_ascii=True).encode("utf-8")
     _write(f"{directory}/config.json", data)
     _write(f"{directory}/origins.json", msgspec.json.encode(spec.origins))
-    made = await conmon.create(monitor(held, options))
+    try:
+        made = await conmon.create(monitor(held, options))
+    except RuntimeFailed as error:
+        raise error.naming(spec.document["process"]["args"][0]) from error
     return Made(made.pid, made.conmon_pid, digest.of(data))
 
 

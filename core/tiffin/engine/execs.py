@@ -11,7 +11,7 @@ import trio
 from msgspec import Struct
 
 from .. import conmon, ids
-from ..errors import TiffinError, UserError
+from ..errors import RuntimeFailed, TiffinError, UserError
 from ..events.execs import ExecExited, ExecFailed, ExecPlanned, ExecStarted
 from ..spec import facts, users
 from .base import Engine, Journal
@@ -127,6 +127,8 @@ async def run(
             why = str(error) or type(error).__name__
             code = error.exit_code if isinstance(error, TiffinError) else 125
             await journal.write(stream, ExecFailed(error=why, exit_code=code))
+        if isinstance(error, RuntimeFailed):
+            raise error.naming(options.command[0]) from error
         raise
     if code is None:
         await journal.flush()
