@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiffin.errors import Conflict, NotFound
+from tiffin.errors import NotFound, UserError
 from tiffin.store import log, queries, schema, sync
 
 ACTOR = '{"uid":0}'
@@ -138,7 +138,7 @@ def test_find_by_name_prefix_and_what_is_ambiguous(connection: sqlite3.Connectio
     assert queries.find_container(connection, "web")["id"].startswith("ab")
     assert queries.find_container(connection, "ac")["name"] == "abc"
     assert queries.find_container(connection, "abc")["id"].startswith("ac")  # a name comes first
-    with pytest.raises(Conflict):
+    with pytest.raises(UserError):
         queries.find_container(connection, "a")
     with pytest.raises(NotFound):
         queries.find_container(connection, "zz")

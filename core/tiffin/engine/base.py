@@ -64,7 +64,7 @@ class Engine:
         return self.plugins.driver("network", name)
 
     async def container(self, given: str) -> queries.Row:
-        """A container by name, id or unique prefix. Errors: NotFound, Conflict (ambiguous)."""
+        """A container by name, id or unique prefix. Errors: NotFound, UserError (ambiguous)."""
         found = await self.store.rows(queries.CONTAINER_BY_NAME, (given,))
         if not found and queries.is_hex(given):
             bounds = queries.prefix_range(given)

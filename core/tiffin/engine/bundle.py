@@ -17,7 +17,7 @@ from ..errors import DriverError, RuntimeFailed, UserError
 from ..hooks import Amendment, Attachment
 from ..images import digest
 from ..options import ContainerOptions, Device
-from ..spec import amend, build, facts, files, seccomp, users
+from ..spec import amend, build, facts, files, resources, rlimits, seccomp, users
 from ..spec.build import HostDevice, Spec, SpecRequest
 from . import images
 from .hold import Held
@@ -43,6 +43,18 @@ def cgroup(held: Held) -> str:
 
 def options_of(held: Held) -> ContainerOptions:
     return msgspec.convert(held.row["options"], ContainerOptions)
+
+
+def check(options: ContainerOptions) -> None:
+    """What of the options can be wrong on this machine, told before anything is made: limits,
+    devices, the seccomp profile. Error: UserError."""
+    host = facts.gather()
+    rlimits.limits(options.ulimits, host.hard_limits, may_raise=host.may_raise_limits)
+    list(resources.entries(options.resources, host.cpus))
+    devices(options)
+    _profile(options)
+    if options.init:
+        _init_program()
 
 
 async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Made:

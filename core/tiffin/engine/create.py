@@ -17,7 +17,7 @@ from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.container import Created, CreationPlanned, Failed
 from ..options import ContainerOptions, Port
 from ..spec import build
-from . import drivers, images, networks, remove
+from . import bundle, drivers, images, networks, remove
 from .base import Engine, Journal
 from .hold import Held, hold
 from .images import Usable
@@ -51,6 +51,7 @@ async def creating(
         ids.check_name(options.name)
     image = await images.obtain(engine, options.image, driver=driver, pull=pull)
     build.check(options, image.config)
+    bundle.check(options)
     if replace and options.name:
         await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
     for network in networks.modes(options.network):

@@ -56,7 +56,7 @@ async def hold(
     """Lock a container; what dead processes left open in it is finished or undone first (not with
     `resolve` false: for a command that knows what is open).
 
-    Errors: NotFound, Conflict (ambiguous prefix).
+    Errors: NotFound, UserError (ambiguous prefix).
     """
     cid = (await engine.container(given))["id"]
     async with engine.locks.container(cid):

@@ -61,7 +61,7 @@ async def in_use(engine: Engine) -> AsyncIterator[None]:
 
 
 async def find(engine: Engine, given: str) -> queries.Row | None:
-    """An image by name, id, unique prefix or digest. Errors: UserError, Conflict (ambiguous)."""
+    """An image by name, id, unique prefix or digest. Errors: UserError (ambiguous or no name)."""
     for name in candidates(given):
         found = await engine.store.rows(queries.IMAGE_BY_TAG, (name,))
         if found:

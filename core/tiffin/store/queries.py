@@ -3,7 +3,7 @@ for what this module imports."""
 
 from __future__ import annotations
 
-from ..errors import Conflict, NotFound
+from ..errors import NotFound, UserError
 from .jsontext import loads
 
 TYPE_CHECKING = False  # without importing typing
@@ -65,7 +65,9 @@ def one(found: list[Row], given: str, what: str) -> Row:
     if not found:
         raise NotFound(f"no such {what}: {given}")
     if len(found) > 1:
-        raise Conflict(f"{given!r} is the beginning of several {what} ids", hint="give more digits")
+        raise UserError(
+            f"{given!r} is the beginning of several {what} ids", hint="give more digits"
+        )
     return found[0]
 
 
