@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.cli import BUSYBOX, Tiffin
 
-TABLES_ALWAYS = {"events", "containers", "images"}
+TABLES_ALWAYS = {"containers", "images"}
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,7 @@ def test_verify_finds_a_row_that_somebody_deleted(tiffin: Tiffin) -> None:
 
 
 def tables(tiffin: Tiffin) -> dict[str, list[tuple[Any, ...]]]:
+    """The read tables. The log itself gets one more event by a rebuild, which says so."""
     with sqlite3.connect(f"file:{tiffin.root}/tiffin.db?mode=ro", uri=True) as connection:
         names = [
             name
@@ -150,6 +151,7 @@ def tables(tiffin: Tiffin) -> dict[str, list[tuple[Any, ...]]]:
         return {
             name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall(), key=repr)
             for name in names
+            if name != "events"
         }
 
 

@@ -49,6 +49,12 @@ def record(row: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
+def for_template(event: dict[str, Any]) -> dict[str, Any]:
+    """The event for a Go template: fields by their JSON names and, as podman's scripts write them,
+    with a capital (`{{.Type}}`, `{{.TimeNano}}`, `{{.Actor.uid}}`)."""
+    return {**event, **{name[0].upper() + name[1:]: value for name, value in event.items()}}
+
+
 def selector(
     given: dict[str, list[str]], connection: sqlite3.Connection | None
 ) -> Callable[[dict[str, Any]], bool]:
@@ -222,7 +228,7 @@ def run(call: Call) -> int:
         elif template:
             from . import gotemplate
 
-            line = gotemplate.render(template, event)
+            line = gotemplate.render(template, for_template(event))
         else:
             line = text(event)
         sys.stdout.write(line + "\n")
