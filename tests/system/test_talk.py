@@ -13,6 +13,9 @@ import pytest
 from support import images, world
 from support.cli import BUSYBOX, Tiffin, eventually, tree
 
+SLEEP, NAP, OTHER = (("sleep", str(n * 10_000_000 + os.getpid())) for n in (1, 2, 3))
+"""Commands that are in `ps -ef` only once."""
+
 
 @pytest.fixture
 def host_mnt(tmp_path: Path) -> Path:
@@ -31,7 +34,7 @@ def other_engine(tmp_path: Path) -> Iterator[int]:
     images.unpack(images.base_layer(), bundle / "rootfs")
     subprocess.run(["runc", "spec"], cwd=bundle, check=True)
     spec = json.loads((bundle / "config.json").read_text())
-    spec["process"] |= {"terminal": False, "args": ["/bin/busybox", "sleep", "1005"], "rlimits": []}
+    spec["process"] |= {"terminal": False, "args": ["/bin/busybox", *OTHER], "rlimits": []}
     (bundle / "config.json").write_text(json.dumps(spec))
     runc = ["runc", "--root", str(tmp_path / "runc")]
     with open(os.devnull, "r+b") as null:
@@ -70,14 +73,14 @@ def test_the_talk(tiffin: Tiffin, host_mnt: Path, other_engine: int) -> None:
     mounted = world.mounts()
 
     # create: metadata only. No mount, no config.json, no process
-    cid = tiffin.create("--name", "lunch", "-v", f"{host_mnt}:/mnt", BUSYBOX, "sleep", "1000")
+    cid = tiffin.create("--name", "lunch", "-v", f"{host_mnt}:/mnt", BUSYBOX, *SLEEP)
     assert re.fullmatch("[0-9a-f]{64}", cid)
     assert tiffin.status("lunch") == "created"
     made = tree(tiffin.root) - pulled
     assert any(cid in path for path in made)
     assert not any(path.endswith("config.json") for path in made)
     assert world.mounts() == mounted
-    assert not any("sleep 1000" in line or cid in line for _, line in ps_ef().values())
+    assert not any(" ".join(SLEEP) in line or cid in line for _, line in ps_ef().values())
 
     # mount: the copy-on-write layer is mounted, the bind mount is not there yet
     mount = Path(tiffin("mount", "lunch").word)
@@ -95,7 +98,7 @@ def test_the_talk(tiffin: Tiffin, host_mnt: Path, other_engine: int) -> None:
     binds = [m for m in spec["mounts"] if m["destination"] == "/mnt"]
     assert [m["source"] for m in binds] == [str(host_mnt)]
     assert spec["linux"]["seccomp"]["syscalls"]
-    assert spec["process"]["args"] == ["sleep", "1000"]
+    assert spec["process"]["args"] == [*SLEEP]
     if os.path.exists("/sys/fs/selinux/enforce"):
         assert spec["process"]["selinuxLabel"] and spec["linux"]["mountLabel"]
     conmon, waiting = tiffin.conmon("lunch"), tiffin.pid("lunch")
@@ -105,7 +108,7 @@ def test_the_talk(tiffin: Tiffin, host_mnt: Path, other_engine: int) -> None:
     # start: tiffin has exited, and the tree is init -> conmon -> process
     tiffin("start", "lunch")
     pid = tiffin.pid("lunch")
-    eventually(lambda: "sleep 1000" in ps_ef()[pid][1])
+    eventually(lambda: " ".join(SLEEP) in ps_ef()[pid][1])
     assert ps_ef()[pid][0] == conmon
     assert "conmon" in ps_ef()[conmon][1]
     assert ps_ef()[conmon][0] == 1
@@ -113,7 +116,7 @@ def test_the_talk(tiffin: Tiffin, host_mnt: Path, other_engine: int) -> None:
     assert not any(re.search(r"bin/tiffin.*start", line) for _, line in ps_ef().values())
 
     # two engines' processes are plain processes
-    assert "sleep 1005" in ps_ef()[other_engine][1]
+    assert " ".join(OTHER) in ps_ef()[other_engine][1]
     assert world.namespace(pid, "pid") != world.namespace(other_engine, "pid")
 
     # the bind mount was made over what was written beneath it
@@ -123,9 +126,9 @@ def test_the_talk(tiffin: Tiffin, host_mnt: Path, other_engine: int) -> None:
     assert (host_mnt / "from-the-container").exists()
 
     # exec: another process in the same namespaces
-    with tiffin.start("exec", "lunch", "sleep", "1001") as second:
-        eventually(lambda: any(line == "sleep 1001" for _, line in ps_ef().values()))
-        (other,) = (p for p, (_, line) in ps_ef().items() if line == "sleep 1001")
+    with tiffin.start("exec", "lunch", *NAP) as second:
+        eventually(lambda: any(line == " ".join(NAP) for _, line in ps_ef().values()))
+        (other,) = (p for p, (_, line) in ps_ef().items() if line == " ".join(NAP))
         for kind in ("mnt", "pid", "net", "ipc", "uts", "cgroup"):
             assert world.namespace(other, kind) == world.namespace(pid, kind), kind
         assert world.namespace(pid, "mnt") != world.namespace("self", "mnt")
