@@ -12,7 +12,7 @@ import signal
 import msgspec
 import trio
 
-from .. import netns
+from .. import cgroups, netns
 from ..errors import RuntimeFailed, TiffinError
 from ..hooks import Attachment
 from ..processes import alive
@@ -49,6 +49,7 @@ async def detach(engine: Engine, row: queries.Row) -> None:
 async def _runtime_and_mount(engine: Engine, row: queries.Row) -> None:
     if row["bundle"]:
         await delete_from_runtime(engine, row)
+        await cgroups.remove(row["cgroup"])
     if not row["pinned"]:
         await engine.storage(row["storage_driver"]).unmount(row["id"])
 

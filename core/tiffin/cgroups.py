@@ -1,0 +1,40 @@
+"""A container's cgroup, when the runtime could not remove it: its processes were still zombies that
+init had not reaped (cgroups(7): a cgroup with zombies in it is busy)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import trio
+
+PATIENCE = 3.0
+"""Seconds in which init reaps what is dead; it is milliseconds as a rule."""
+
+
+def places(cgroup: str) -> list[str]:
+    """Where a cgroup exists now: in each v1 hierarchy, and in the unified one."""
+    if not cgroup.strip("/"):
+        return []
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields = line.split()
+            if fields[fields.index("-") + 1] in ("cgroup", "cgroup2"):
+                path = f"{fields[4]}/{cgroup.strip('/')}"
+                if os.path.isdir(path):
+                    found.append(path)
+    return found
+
+
+async def remove(cgroup: str) -> None:
+    """Remove it everywhere; waits a little for what is dying in it. Idempotent."""
+    deadline = trio.current_time() + PATIENCE
+    while left := places(cgroup):
+        for path in left:
+            for directory, _, _ in os.walk(path, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+        if not places(cgroup) or trio.current_time() > deadline:
+            return
+        await trio.sleep(0.02)
