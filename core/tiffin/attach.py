@@ -230,7 +230,7 @@ async def _pump_output(connection: socket.socket, session: AttachSession, stop: 
             stdout = stack.enter_context(Stdio(session.stdout_fd, write=True))
             stderr = stack.enter_context(Stdio(session.stderr_fd, write=True))
             streams = {2: stdout, 3: stderr}  # conmon's numbers: 1 stdin, 2 stdout, 3 stderr
-        quick = 0
+        quick = resets = 0
         while True:
             try:
                 size = connection.recv_into(buffer)
@@ -239,7 +239,12 @@ async def _pump_output(connection: socket.socket, session: AttachSession, stop: 
                 await trio.lowlevel.wait_readable(connection)
                 continue
             except ConnectionResetError:
-                return
+                # conmon went with some of our input unread. The kernel says so once (unix(7)); what
+                # conmon had sent before is still in the socket, and then its end.
+                resets += 1
+                if resets > 2:
+                    return
+                continue
             if not size:
                 return
             if stream := streams.get(buffer[0]):
