@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from .. import ids, ipam
-from ..errors import DriverError, NotFound, UserError
+from ..errors import Conflict, DriverError, NotFound, UserError
 from ..events.network import NetworkCreated
 from ..hooks import Attachment, NetworkConfig, PortMapping
 from ..store import queries
@@ -42,7 +42,7 @@ async def _define_default(engine: Engine) -> None:
     event = NetworkCreated(config=msgspec.to_builtins(config))
     try:
         await engine.journal().write(f"network/{config.id}", event)
-    except Exception:
+    except Conflict:
         # Another command may have defined it at the same moment: then it is there now.
         if not await engine.store.rows(BY_NAME, (DEFAULT, DEFAULT)):
             raise
