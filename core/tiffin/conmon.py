@@ -26,7 +26,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from . import programs
+from . import programs, syscalls
 from .errors import DriverError, RuntimeFailed, UserError
 from .oci_runtime import failure
 
@@ -188,11 +188,12 @@ def _environment(pipes: Mapping[str, int]) -> dict[str, str]:
 def _undo_ignored() -> list[str]:
     """A prefix for the command when our caller made us ignore signals (nohup, cron): the container
     must not inherit that. Python restores those that it ignores by itself."""
-    ignored = [
-        number
-        for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}
-        if signal.getsignal(number) is signal.SIG_IGN
-    ]
+    with open("/proc/self/status", "rb") as file:
+        mask = int(file.read().partition(b"\nSigIgn:")[2].split(None, 1)[0], 16)
+    ignored = {number for number in range(1, 65) if mask >> (number - 1) & 1}
+    for number in ignored.intersection(syscalls.LIBRARY_SIGNALS):
+        syscalls.ignore_signal(number, False)
+    ignored -= {signal.SIGPIPE, signal.SIGXFSZ, *syscalls.LIBRARY_SIGNALS}
     if not ignored:
         return []
     return [programs.find("env", "coreutils"), f"--default-signal={','.join(map(str, ignored))}"]

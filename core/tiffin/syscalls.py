@@ -1,7 +1,7 @@
 """System calls that Python lacks, each as a thin named wrapper that raises OSError.
 
 Standard library only, and ctypes only when the first of them is called: every command imports this.
-Numbers are those of the generic table (asm-generic/unistd.h), the same on x86_64 and arm64.
+Numbers are those that x86_64 and arm64 share, or else given for each.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 SYS_OPENAT2 = 437
+SYS_RT_SIGACTION = {"x86_64": 13, "aarch64": 134}
+
+LIBRARY_SIGNALS = (32, 33)
+"""glibc keeps these for its threads (nptl(7)) and refuses to speak of them."""
 
 
 @functools.cache
@@ -130,3 +134,15 @@ def open_in_root(root: str | int, path: str | bytes, flags: int, mode: int = 0) 
         return openat2(fd, path, flags, mode, resolve)
     finally:
         os.close(fd)
+
+
+def ignore_signal(number: int, ignore: bool) -> None:
+    """Set a signal to SIG_IGN or SIG_DFL, also one of LIBRARY_SIGNALS, which sigaction(3) refuses.
+
+    Nothing is done on a processor whose system call number we do not know.
+    """
+    import ctypes
+
+    if (call := SYS_RT_SIGACTION.get(os.uname().machine)) is not None:
+        action = (ctypes.c_uint64 * 4)(1 if ignore else 0)  # handler; no flags, no mask
+        _check(_libc().syscall(call, number, action, None, 8))
