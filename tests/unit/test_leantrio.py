@@ -15,9 +15,10 @@ def python(code: str) -> str:
 def test_trio_without_tls_runs_tasks_threads_and_programs() -> None:
     code = """
 import sys
-from tiffin.cli import leantrio
+from tiffin import leantrio
 leantrio.prepare()
-from tiffin.quicktrio import trio
+leantrio.load()
+import trio
 async def main():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.sleep, 0)
@@ -29,29 +30,48 @@ trio.run(main)
     assert python(code) == "ok False"
 
 
-def test_what_is_left_out_says_so() -> None:
-    code = """
-from tiffin.cli import leantrio
-leantrio.prepare()
-from tiffin.quicktrio import trio
-try:
-    trio.SSLStream(None, None)
-except RuntimeError as error:
-    print(error)
-"""
-    assert python(code) == "SSLStream is left out of trio in the command line"
-
-
-def test_a_trio_that_needs_them_is_imported_whole() -> None:
+def test_what_is_put_off_comes_when_it_is_asked_for() -> None:
     code = """
 import sys
-from tiffin.cli import leantrio
+from tiffin import leantrio
 leantrio.prepare()
-sys.modules["trio._ssl"] = None  # importing it fails, as a missing name would
-from tiffin.quicktrio import trio
-print(trio.SSLStream.__init__.__name__, trio._ssl.__name__)
+leantrio.load()
+import trio
+before = "trio._channel" in sys.modules
+kinds = [type(value).__name__ for name, module in list(sys.modules.items())
+         if name.partition(".")[0] == "trio" for value in list(vars(module).values())]
+assert not {"_Later", "_PutOff"}.intersection(kinds)
+send, receive = trio.open_memory_channel(1)
+send.send_nowait(7)
+print(before, receive.receive_nowait(), trio.Path("/a"), trio.socket.AF_UNIX)
+print(trio.SSLStream.__name__)
+try:
+    trio.no_such_thing
+except AttributeError as error:
+    print(error)
+import attrs, trio.testing
+print(attrs.asdict.__name__, trio.testing.MockClock.__name__)
 """
-    assert python(code) == "__init__ trio._ssl"
+    assert python(code).splitlines() == [
+        "False 7 /a 1",
+        "SSLStream",
+        "module 'trio' has no attribute 'no_such_thing'",
+        "asdict MockClock",
+    ]
+
+
+def test_a_trio_that_needs_more_is_imported_whole() -> None:
+    code = """
+import sys
+from tiffin import leanattrs, leantrio
+leantrio.prepare()
+leanattrs.define = None  # as if trio asked for something that is not here
+leantrio.load()
+import trio
+print(trio._core._run.Task.__attrs_attrs__[0].__class__.__module__, trio.SSLStream.__name__)
+trio.run(trio.sleep, 0)
+"""
+    assert python(code) == "attr._make SSLStream"
 
 
 def test_an_engine_inside_another_program_gets_the_whole_of_trio() -> None:

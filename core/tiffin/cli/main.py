@@ -13,8 +13,9 @@ gc.disable()
 import os  # noqa: E402
 import sys  # noqa: E402
 
+from .. import leantrio  # noqa: E402
 from ..errors import TiffinError, UserError  # noqa: E402
-from . import commands, leantrio, printable  # noqa: E402
+from . import commands, printable  # noqa: E402
 from .flags import Call, Command, Flag, help_text, parse, suggestion  # noqa: E402
 
 TYPE_CHECKING = False  # without importing typing

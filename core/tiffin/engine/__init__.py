@@ -1,4 +1,6 @@
 """The engine: one async command a verb, one module a noun. Each takes an `Engine` and plain
 options, and returns plain data; nothing here prints or exits."""
 
-from .. import quicktrio as quicktrio  # before anything imports trio
+from .. import leantrio
+
+leantrio.load()  # before anything imports trio
