@@ -12,6 +12,8 @@ from .flags import Call, Command
 
 if TYPE_CHECKING:
     from ..engine.images import Pull
+    from ..options import ContainerOptions
+    from ..plugins import Plugins
 
 
 def _cidfile(call: Call) -> str:
@@ -60,12 +62,23 @@ def _pull(call: Call) -> Pull:
     )
 
 
+def _warm(call: Call, options: ContainerOptions) -> Plugins:
+    """The plugins, with the network's driver loading on a second core while the engine loads."""
+    from .. import network_modes, settings
+    from ..plugins import Plugins
+
+    plugins = Plugins(call.layout, settings.load(call.layout).tables)
+    network_modes.warm_up(plugins, options.network)
+    return plugins
+
+
 def _run(call: Call) -> int:
     options = options_from(call.options, call.arguments)
     cidfile = _cidfile(call)
     streams = _streams(call)
     if options.tty and not options.detach and options.interactive and not sys.stdin.isatty():
         print("Warning: stdin is no terminal, though -t was given", file=sys.stderr)
+    plugins = _warm(call, options)
     from ..engine.base import Engine
     from ..engine.run import run
     from .session import attacher, drive
@@ -98,7 +111,7 @@ def _run(call: Call) -> int:
         )
 
     try:
-        cid, code = drive(call, work)
+        cid, code = drive(call, work, plugins)
     except BaseException as error:
         if written and getattr(error, "exit_code", 125) == 125:
             os.unlink(written[0])  # the container is gone as well

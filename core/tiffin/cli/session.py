@@ -12,6 +12,7 @@ import trio
 from ..engine.base import Engine, open_engine
 from ..engine.run import Attach
 from ..errors import Conflict, NotFound, TiffinError
+from ..plugins import Plugins
 from ..store import queries
 from .flags import Call
 from .printable import printable
@@ -19,7 +20,7 @@ from .printable import printable
 T = TypeVar("T")
 
 
-def drive(call: Call, work: Callable[[Engine], Awaitable[T]]) -> T:
+def drive(call: Call, work: Callable[[Engine], Awaitable[T]], plugins: Plugins | None = None) -> T:
     """Run an engine command to its end."""
 
     async def main() -> T:
@@ -29,6 +30,7 @@ def drive(call: Call, work: Callable[[Engine], Awaitable[T]]) -> T:
             storage_driver=call.storage_driver,
             runtime=call.runtime,
             short_lived=True,
+            plugins=plugins,
         ) as engine:
             # Collection was off while modules were loaded; an attached `run` may last for days.
             gc.freeze()

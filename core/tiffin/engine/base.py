@@ -10,14 +10,13 @@ from typing import Any, Protocol
 
 import trio
 
-from .. import __version__, actor
+from .. import __version__, actor, settings
 from ..errors import Conflict, NotFound, TiffinError
 from ..events.base import Event, encode
 from ..events.system import StoreCreated
 from ..layout import Layout
 from ..plugins import Plugins
 from ..store import log, queries, sync
-from . import settings
 from .locks import Locks
 
 
@@ -41,12 +40,17 @@ class Engine:
     """What every command works with. Made by `open_engine`; holds no state of containers."""
 
     def __init__(
-        self, layout: Layout, store: EventStore, chosen: settings.Settings, front_end: str
+        self,
+        layout: Layout,
+        store: EventStore,
+        chosen: settings.Settings,
+        front_end: str,
+        plugins: Plugins | None = None,
     ) -> None:
         self.layout = layout
         self.store = store
         self.settings = chosen
-        self.plugins = Plugins(layout, chosen.tables)
+        self.plugins = plugins or Plugins(layout, chosen.tables)
         self.locks = Locks(layout)
         self.actor = actor.current(front_end)
 
@@ -159,11 +163,13 @@ async def open_engine(
     storage_driver: str = "",
     runtime: str = "",
     short_lived: bool = False,
+    plugins: Plugins | None = None,
 ) -> AsyncIterator[Engine]:
     """Open the store (made when it is not there) and give the engine; close all drivers after.
 
-    `short_lived`: for one command, which is quicker without asyncio. Errors raised inside come out
-    as they are, not wrapped in an exception group.
+    `short_lived`: for one command, which is quicker without asyncio. `plugins`: those that the
+    caller has made already. Errors raised inside come out as they are, not wrapped in an exception
+    group.
     """
     chosen = settings.load(layout, storage_driver=storage_driver, runtime=runtime)
     outcome: BaseException | None = None
@@ -180,7 +186,7 @@ async def open_engine(
 
             await stack.enter_async_context(trio_asyncio.open_loop())
             store = await stack.enter_async_context(aio.open_store(layout.database))
-        engine = Engine(layout, store, chosen, front_end)
+        engine = Engine(layout, store, chosen, front_end, plugins)
         try:
             if fresh:
                 first = StoreCreated(tiffin=__version__, root=layout.root)

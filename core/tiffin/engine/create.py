@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import trio
 
-from .. import ids, names
+from .. import ids, names, network_modes
 from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.container import Created, CreationPlanned, Failed
 from ..options import ContainerOptions, Port
@@ -54,8 +54,8 @@ async def creating(
     bundle.check(options)
     if replace and options.name:
         await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
-    for network in networks.modes(options.network):
-        if network not in networks.NO_NETWORK:
+    for network in network_modes.names(options.network):
+        if network not in network_modes.NO_NETWORK:
             await networks.find(engine, network)
     ports = choose_ports(options, image.config)
     cid = ids.new_id()
@@ -110,7 +110,7 @@ async def _plan(
             options=plain,
             storage_driver=driver,
             runtime=runtime,
-            network=options.network or networks.DEFAULT,
+            network=options.network or network_modes.DEFAULT,
             layers=image.layers,
             ports=tuple(msgspec.to_builtins(port) for port in ports),
             labels=labels,
@@ -177,7 +177,7 @@ def choose_ports(options: ContainerOptions, image_config: dict[str, Any]) -> lis
             number, _, protocol = exposed.partition("/")
             if number.isdecimal() and 0 < int(number) < 65536:
                 ports.append(Port(container_port=int(number), protocol=protocol or "tcp"))
-    if options.network in networks.NO_NETWORK:
+    if options.network in network_modes.NO_NETWORK:
         return []  # podman and docker both ignore -p there
     seen = set()
     chosen = []

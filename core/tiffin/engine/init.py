@@ -8,7 +8,7 @@ import os
 import msgspec
 import trio
 
-from .. import netns
+from .. import netns, network_modes
 from ..errors import Conflict
 from ..events.container import Failed, Initialized, InitPlanned
 from ..hooks import Attachment
@@ -38,7 +38,7 @@ async def prepare(held: Held) -> None:
     held.need("start", "created", "exited")
     engine, row = held.engine, held.row
     before = held.state
-    networks.warm_up(engine, row["network"])
+    network_modes.warm_up(engine.plugins, row["network"])
     must_mount = not row["mounted"]
     attachments, netns_path = await _plan(held, must_mount)
     try:

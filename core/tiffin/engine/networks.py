@@ -7,18 +7,13 @@ from typing import Any
 import msgspec
 import trio
 
-from .. import ids, ipam
-from ..errors import Conflict, DriverError, NotFound, UserError
+from .. import ids, ipam, network_modes
+from ..errors import Conflict, DriverError, NotFound
 from ..events.network import NetworkCreated
 from ..hooks import Attachment, NetworkConfig, PortMapping
+from ..network_modes import DEFAULT
 from ..store import queries
 from .base import Engine
-
-DEFAULT = "bridge"
-"""What `--network` means when it is not given, and the name of the default network."""
-
-NO_NETWORK = ("none", "host")
-"""Modes that are not networks."""
 
 USED = "SELECT address FROM addresses WHERE network=?"
 BY_NAME = "SELECT * FROM networks WHERE name=? OR id=?"
@@ -48,22 +43,6 @@ async def _define_default(engine: Engine) -> None:
             raise
 
 
-def modes(network: str) -> list[str]:
-    """`--network` as a list. Error: UserError for a combination that makes no sense."""
-    names = [name for name in network.split(",") if name] or [DEFAULT]
-    if len(names) > 1 and any(name in NO_NETWORK for name in names):
-        raise UserError(f"--network {network}: none and host cannot be combined with others")
-    return names
-
-
-def warm_up(engine: Engine, network: str) -> None:
-    """Let the drivers of these networks start loading. Only for networks that need one."""
-    for name in modes(network):
-        if name not in NO_NETWORK:
-            engine.network(DEFAULT).warm_up()
-            return
-
-
 async def plan(
     engine: Engine, row: queries.Row, netns_path: str
 ) -> tuple[str, tuple[Attachment, ...]]:
@@ -71,7 +50,7 @@ async def plan(
 
     Addresses are free as far as we can see; the intent that names them reserves them, or fails.
     """
-    names = modes(row["network"])
+    names = network_modes.names(row["network"])
     if names == ["host"]:
         return "", ()
     if names == ["none"]:

@@ -2,22 +2,24 @@
 
 The worker is a process because loading netlink's messages is 40 ms of pure Python: beside the
 engine's own start it costs nothing on a second core. It ends when its standard input does.
+A driver is made, and its worker started, before trio is loaded: so no import of it here.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
-import trio
 
 from tiffin import errors
 from tiffin.errors import DriverError, TiffinError
 from tiffin.hooks import Attachment, DriverContext, NetworkConfig
+
+if TYPE_CHECKING:
+    from .pipe import Pipe
 
 BOOT = """
 import gc, sys, types
@@ -32,9 +34,6 @@ main(sys.argv[2])
 """What the worker runs: its module, but not the `__init__` of its package (that is a plugin, and
 imports half of the engine), and not `site` (the path is ours)."""
 
-PATIENCE = 60.0
-"""Seconds until a worker that does not answer is given up."""
-
 _ending: list[subprocess.Popen[bytes]] = []
 """Workers that have been told to end: not waited for, for the kernel may keep them 30 ms."""
 
@@ -47,8 +46,7 @@ class BridgeDriver:
     def __init__(self, context: DriverContext) -> None:
         self.run = context.run
         self._worker: subprocess.Popen[bytes] | None = None
-        self._pipe: trio.StapledStream[trio.lowlevel.FdStream, trio.lowlevel.FdStream] | None = None
-        self._one_at_a_time = trio.Lock()
+        self._pipe: Pipe | None = None
 
     def warm_up(self) -> None:
         if self._worker is not None:
@@ -77,46 +75,27 @@ class BridgeDriver:
         await self._ask("detach", attachment)
 
     async def _ask(self, operation: str, subject: msgspec.Struct) -> None:
-        request = json.dumps([operation, msgspec.to_builtins(subject)]).encode() + b"\n"
-        async with self._one_at_a_time:
-            # A request is milliseconds, and never half done.
-            with trio.CancelScope(shield=True):
-                answer = await self._exchange(request)
+        from .pipe import Silent
+
+        try:
+            answer = await self._connected().exchange([operation, msgspec.to_builtins(subject)])
+        except Silent as error:
+            await self.close()
+            raise DriverError(
+                f"the network worker {error}", hint="see its message above, if any"
+            ) from None
         if answer is not None:
             kind = getattr(errors, answer["error"], DriverError)
             assert issubclass(kind, TiffinError)
             raise kind(answer["what"], hint=answer.get("hint", ""))
 
-    async def _exchange(self, request: bytes) -> dict[str, Any] | None:
-        pipe = self._connected()
-        line = b""
-        try:
-            with trio.move_on_after(PATIENCE) as waiting:
-                await pipe.send_all(request)
-                while not line.endswith(b"\n"):
-                    more = await pipe.receive_some()
-                    if not more:
-                        break
-                    line += more
-        except trio.BrokenResourceError:
-            line = b""
-        if not line.endswith(b"\n"):
-            await self.close()
-            why = f"gave no answer in {PATIENCE:.0f} s" if waiting.cancelled_caught else "ended"
-            raise DriverError(f"the network worker {why}", hint="see its message above, if any")
-        answer: dict[str, Any] | None = json.loads(line)
-        return answer
+    def _connected(self) -> Pipe:
+        from .pipe import Pipe
 
-    def _connected(self) -> trio.StapledStream[trio.lowlevel.FdStream, trio.lowlevel.FdStream]:
         if self._pipe is None:
             self.warm_up()
-            worker = self._worker
-            assert worker is not None and worker.stdin is not None and worker.stdout is not None
-            ends = []
-            for file in (worker.stdin, worker.stdout):
-                ends.append(trio.lowlevel.FdStream(os.dup(file.fileno())))
-                file.close()
-            self._pipe = trio.StapledStream(*ends)
+            assert self._worker is not None
+            self._pipe = Pipe(self._worker)
         return self._pipe
 
     async def close(self) -> None:
@@ -125,7 +104,7 @@ class BridgeDriver:
         if worker is None:
             return
         if pipe is not None:
-            await trio.aclose_forcefully(pipe)
+            await pipe.close()
         for file in (worker.stdin, worker.stdout):
             if file is not None:
                 file.close()

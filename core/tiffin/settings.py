@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..errors import UserError
-from ..layout import Layout
+from .errors import UserError
+from .layout import Layout
 
 
 class Settings:
