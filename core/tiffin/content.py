@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import Corrupt, ImageError, NotFound, StorageFull, UserError
 from .images.digest import check
+from .images.digest import of as digest_of
+
+if TYPE_CHECKING:
+    import hashlib
 
 PIECE = 1 << 20
 """Bytes read or written in one go."""
@@ -32,6 +35,12 @@ WAIT = 0.05
 """Seconds between looks at a lock that another download holds."""
 
 
+def _sha256() -> hashlib._Hash:
+    import hashlib  # 4 ms, and only a command that writes blobs needs it
+
+    return hashlib.sha256()
+
+
 class Writer:
     """A blob on its way in. `write` hashes; `finish` is the store's business."""
 
@@ -41,7 +50,7 @@ class Writer:
         self.limit = limit
         """Bytes; more is an error at once, so that nobody can fill the disk."""
         self.size = 0
-        self._hash = hashlib.sha256()
+        self._hash = _sha256()
 
     @property
     def digest(self) -> str:
@@ -62,7 +71,7 @@ class Writer:
         os.ftruncate(self.fd, 0)
         os.lseek(self.fd, 0, os.SEEK_SET)
         self.size = 0
-        self._hash = hashlib.sha256()
+        self._hash = _sha256()
 
     def resume(self) -> None:
         """Take in what an earlier try has left in the file."""
@@ -108,7 +117,7 @@ class ContentStore:
             data = file.read(limit + 1)
         if len(data) > limit:
             raise ImageError(f"blob {digest} is larger than {limit >> 20} MiB")
-        if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+        if digest_of(data) != digest:
             raise Corrupt(f"blob {digest} is damaged", hint="remove the image and pull it again")
         return data
 

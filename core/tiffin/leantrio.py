@@ -7,7 +7,8 @@ function is in libc itself, which ctypes opens without asking anybody.
 In the process of the `tiffin` program (`prepare`) also:
 - parts that nothing here uses are put off: each is imported when somebody (a plugin) first asks
   trio for something that is in it;
-- attrs, for trio's own classes, is a small stand-in (`leanattrs`).
+- attrs, for trio's own classes, is a small stand-in (`leanattrs`);
+- typing_extensions is kept from msgspec, and logging from trio until it has something to say.
 A version of trio that cannot be imported so is imported as it is. An engine inside another program
 gets plain trio.
 """
@@ -19,6 +20,7 @@ import sys
 
 TYPE_CHECKING = False  # every command imports this: nothing that costs
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
 PUT_OFF = (
@@ -37,6 +39,9 @@ PUT_OFF = (
     "trio.socket",
 )
 
+EXTENSIONS = "typing_extensions"
+"""msgspec imports it, and does without it where typing has it all."""
+
 _prepared = False
 
 
@@ -44,17 +49,24 @@ def prepare() -> None:
     """This process is one command line. Before trio is imported, which this does not do."""
     global _prepared
     _prepared = True
+    sys.modules.setdefault(EXTENSIONS, None)  # type: ignore[arg-type]
+
+
+def restore() -> None:
+    """From now on others may be imported (plugins) that need what was kept away."""
+    if sys.modules.get(EXTENSIONS, sys) is None:
+        del sys.modules[EXTENSIONS]
 
 
 def load() -> None:
     """Import trio, if it is not there yet."""
     if "trio" in sys.modules:
         return
-    import ctypes.util
+    import ctypes as ctypes
 
-    find = ctypes.util.find_library
-    ctypes.util.find_library = lambda name: "libc.so.6" if name in ("pthread", "c") else find(name)
-    try:
+    util = type(sys)("ctypes.util")
+    vars(util)["find_library"] = {"pthread": "libc.so.6", "c": "libc.so.6"}.get
+    with _Instead(util):
         if _prepared:
             try:
                 _load_lean()
@@ -63,8 +75,47 @@ def load() -> None:
                     if name.partition(".")[0] in ("trio", "outcome"):
                         del sys.modules[name]
         importlib.import_module("trio")
-    finally:
-        ctypes.util.find_library = find
+    restore()
+
+
+class _Instead:
+    """A module that stands for the real one meanwhile, unless that is loaded already."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.name = module.__name__
+        self.module = module
+        self.parent, _, self.child = self.name.rpartition(".")
+        self.needed = self.name not in sys.modules
+
+    def __enter__(self) -> None:
+        if self.needed:
+            sys.modules[self.name] = self.module
+            if self.parent:
+                setattr(sys.modules[self.parent], self.child, self.module)
+
+    def __exit__(self, *_: object) -> None:
+        if self.needed:
+            del sys.modules[self.name]
+            if self.parent:
+                delattr(sys.modules[self.parent], self.child)
+
+
+class _Logging(type(sys)):  # type: ignore[misc]
+    """`logging`, which trio imports to make two loggers that it uses when something is wrong."""
+
+    @staticmethod
+    def getLogger(name: str) -> _Logger:
+        return _Logger(name)
+
+
+class _Logger:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        import logging
+
+        return getattr(logging.getLogger(self.name), attribute)
 
 
 class _Later:
@@ -91,7 +142,7 @@ def _load_lean() -> None:
 
     for name in PUT_OFF:
         sys.modules[name] = _PutOff(name)
-    with leanattrs.stand_in():
+    with leanattrs.stand_in(), _Instead(_Logging("logging")):
         importlib.import_module("trio")
     for name in PUT_OFF:
         del sys.modules[name]

@@ -16,29 +16,27 @@ from . import programs
 from .errors import Conflict, DriverError, RuntimeFailed
 from .hooks import DriverContext, RuntimeState
 
-_LOGRUS = re.compile(r'level=(\w+) msg=("(?:[^"\\]|\\.)*"|\S+)')
+# Patterns are compiled when first needed (re keeps them): only a failure is read.
+_LOGRUS = r'level=(\w+) msg=("(?:[^"\\]|\\.)*"|\S+)'
 """runc's text log: time="..." level=error msg="..."."""
 
-_WRAPPINGS = re.compile(
+_WRAPPINGS = (
     r"(?:runc (?:create|exec|run|start) failed|exec failed|unable to start container process"
     r"|error during container init|OCI runtime \w+ failed): "
 )
 
 # Whose fault it is, by the words of runc 1.1 and crun 1.8 (both quote the file differently). Only
 # messages about the command itself count: a missing mount source is not "command not found".
-_NOT_FOUND = re.compile(
-    r"executable file .*not found|(?<![/\w])exec(?:utable)?:? .*no such file or directory",
-    re.IGNORECASE,
+_NOT_FOUND = (
+    r"(?i)executable file .*not found|(?<![/\w])exec(?:utable)?:? .*no such file or directory"
 )
-_NOT_ALLOWED = re.compile(
-    r"(?<![/\w])exec(?:utable)?:? .*"
-    r"(?:permission denied|operation not permitted|is a directory|exec format error)",
-    re.IGNORECASE,
+_NOT_ALLOWED = (
+    r"(?i)(?<![/\w])exec(?:utable)?:? .*"
+    r"(?:permission denied|operation not permitted|is a directory|exec format error)"
 )
-_UNKNOWN = re.compile(r"does not exist|No such file or directory|not found", re.IGNORECASE)
-_NOT_RUNNING = re.compile(
-    r"not running|process already finished|no such process|is not in .*state|in stopped state",
-    re.IGNORECASE,
+_UNKNOWN = r"(?i)does not exist|No such file or directory|not found"
+_NOT_RUNNING = (
+    r"(?i)not running|process already finished|no such process|is not in .*state|in stopped state"
 )
 
 
@@ -59,14 +57,14 @@ def message(text: bytes | str) -> str:
                 level, said = str(entry.get("level", "error")), str(entry["msg"])
             except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
                 pass  # a line that only looks like JSON is taken as it stands
-        elif match := _LOGRUS.search(line):
+        elif match := re.search(_LOGRUS, line):
             level, said = match[1], match[2]
             if said.startswith('"'):
                 said = said[1:-1].replace('\\"', '"').replace("\\\\", "\\")
         if level in ("error", "fatal", "panic"):
             error = said
         plain = said
-    return _WRAPPINGS.sub("", " ".join((error or plain).split()))
+    return re.sub(_WRAPPINGS, "", " ".join((error or plain).split()))
 
 
 def failure(runtime: str, text: bytes | str, doing: str = "") -> RuntimeFailed:
@@ -74,9 +72,9 @@ def failure(runtime: str, text: bytes | str, doing: str = "") -> RuntimeFailed:
     (127 not found, 126 may not be executed) or not (125)."""
     cause = message(text)
     code = 125
-    if _NOT_FOUND.search(cause):
+    if re.search(_NOT_FOUND, cause):
         code = 127
-    elif _NOT_ALLOWED.search(cause):
+    elif re.search(_NOT_ALLOWED, cause):
         code = 126
     if not cause:
         cause = f"{doing or 'it'} failed without a message"
@@ -146,7 +144,7 @@ class CommandLineRuntime:
         code, _, stderr = await self._run(*words, container, str(signal))
         if code:
             cause = message(stderr)
-            if _NOT_RUNNING.search(cause) or _UNKNOWN.search(cause):
+            if re.search(_NOT_RUNNING, cause) or re.search(_UNKNOWN, cause):
                 raise Conflict(f"container {container[:12]} is not running")
             raise failure(self.name, stderr, "kill")
 
@@ -155,13 +153,13 @@ class CommandLineRuntime:
             return  # all runtimes keep DIR/ID; without it there is nothing to delete
         words = ("delete", "--force") if force else ("delete",)
         code, _, stderr = await self._run(*words, container)
-        if code and not _UNKNOWN.search(message(stderr)):
+        if code and not re.search(_UNKNOWN, message(stderr)):
             raise failure(self.name, stderr, "delete")
 
     async def state(self, container: str) -> RuntimeState | None:
         code, stdout, stderr = await self._run("state", container)
         if code:
-            if _UNKNOWN.search(message(stderr)):
+            if re.search(_UNKNOWN, message(stderr)):
                 return None
             raise failure(self.name, stderr, "state")
         try:

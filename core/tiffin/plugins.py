@@ -15,6 +15,7 @@ from typing import Any
 
 import pluggy
 
+from . import leantrio
 from .errors import DriverError, UserError
 from .hooks import DriverContext, HookSpecs
 from .layout import Layout
@@ -86,6 +87,7 @@ class Plugins:
     def load(self, kind: str, names: Iterable[str] | None = None) -> None:
         """Import and register plugins of a kind (all, when `names` is None).
         Error: DriverError that names the plugin which cannot be imported."""
+        leantrio.restore()
         for name in self.names(kind) if names is None else names:
             full = f"{kind}.{name}"
             module_name = self.installed.get(full)

@@ -60,6 +60,36 @@ print(attrs.asdict.__name__, trio.testing.MockClock.__name__)
     ]
 
 
+def test_what_stood_in_is_gone_afterwards() -> None:
+    code = """
+import sys
+from tiffin import leantrio
+leantrio.prepare()
+import msgspec
+leantrio.load()
+print(sorted({"logging", "ctypes.util", "typing_extensions", "attr"}.intersection(sys.modules)))
+import ctypes.util, logging, typing_extensions
+from trio._core import _asyncgens
+_asyncgens.ASYNCGEN_LOGGER.error("said")
+print(logging.INFO, ctypes.util.find_library("c"), typing_extensions.Self.__module__)
+"""
+    assert python(code).splitlines() == ["[]", "20 libc.so.6 typing"]
+
+
+def test_a_plugin_loaded_before_trio_finds_everything() -> None:
+    code = """
+from tiffin import leantrio
+leantrio.prepare()
+import msgspec
+leantrio.restore()
+import typing_extensions, attrs
+leantrio.load()
+import trio
+print(trio._core._run.Task.__attrs_attrs__[0].__class__.__module__)
+"""
+    assert python(code) == "attr._make"
+
+
 def test_a_trio_that_needs_more_is_imported_whole() -> None:
     code = """
 import sys

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from ..errors import ImageError
+from ..smallhash import sha256
 from .reference import DIGEST
 
 PREFIX = "sha256:"
@@ -12,7 +11,7 @@ PREFIX = "sha256:"
 
 def of(data: bytes) -> str:
     """The digest of these bytes."""
-    return PREFIX + hashlib.sha256(data).hexdigest()
+    return f"{PREFIX}{sha256(data).hexdigest()}"
 
 
 def is_digest(text: str) -> bool:

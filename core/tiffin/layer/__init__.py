@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .apply import ROOT_NAMED as ROOT_NAMED
     from .copies import copy_tree as copy_tree
     from .diff import changes as changes
     from .diff import tree_changes as tree_changes
@@ -26,9 +25,10 @@ if TYPE_CHECKING:
     from .staging import store_error as store_error
     from .stream import Limits as Limits
     from .usage import tree_size as tree_size
+    from .whiteouts import ROOT_NAMED as ROOT_NAMED
 
 _WHERE = {
-    "ROOT_NAMED": "apply",
+    "ROOT_NAMED": "whiteouts",
     "Limits": "stream",
     "changes": "diff",
     "copy_tree": "copies",

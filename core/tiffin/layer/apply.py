@@ -18,11 +18,16 @@ from ..errors import ImageError, StorageFull
 from . import tar
 from .remove import remove_tree
 from .stream import LayerStream, Limits
-from .whiteouts import AUFS, OPAQUE, OVERLAY_OPAQUE, WHITEOUT, Hidden, is_whiteout, kept
-
-ROOT_NAMED = "trusted.tiffin.root"
-"""Set on the root directory by a layer that names it, so that a storage driver can tell which
-layer's mode and owner the root of a container has. Style "overlay" only."""
+from .whiteouts import (
+    AUFS,
+    OPAQUE,
+    OVERLAY_OPAQUE,
+    ROOT_NAMED,
+    WHITEOUT,
+    Hidden,
+    is_whiteout,
+    kept,
+)
 
 MAX_ID = 2**32 - 2
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK

@@ -12,6 +12,9 @@ WHITEOUT = b".wh."
 AUFS = b".wh..wh."
 OPAQUE = b".wh..wh..opq"
 OVERLAY_OPAQUE = "trusted.overlay.opaque"
+ROOT_NAMED = "trusted.tiffin.root"
+"""Set on the root directory by a layer that names it, so that a storage driver can tell which
+layer's mode and owner the root of a container has. Style "overlay" only."""
 
 
 def kept(key: str) -> bool:

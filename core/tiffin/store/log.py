@@ -13,12 +13,8 @@ import time
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
+from ..smallhash import sha256
 from . import projections
-
-try:  # the C implementation alone: hashlib loads OpenSSL, 4 ms that the exit command would pay
-    from _sha256 import sha256  # type: ignore[import-not-found,unused-ignore]
-except ImportError:
-    from hashlib import sha256
 
 GENESIS = "0" * 64
 """What the first event's `prev` is."""
