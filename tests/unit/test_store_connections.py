@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import trio
-import trio_asyncio
 
 from tiffin.engine.base import open_engine
 from tiffin.errors import TiffinError
@@ -22,7 +21,7 @@ Opener = Callable[[str], AbstractAsyncContextManager[Any]]
 
 @asynccontextmanager
 async def open_aio(path: str) -> AsyncIterator[Any]:
-    async with trio_asyncio.open_loop(), aio.open_store(path) as store:
+    async with aio.open_store(path) as store:
         yield store
 
 

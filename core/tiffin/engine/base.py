@@ -16,13 +16,16 @@ from ..events.base import Event, encode
 from ..events.system import StoreCreated
 from ..layout import Layout
 from ..plugins import Plugins
-from ..store import log, queries, sync
+from ..store import log, queries
 from .locks import Locks
 
 
 class EventStore(Protocol):
     """The log as the engine sees it: `store.aio` for long-lived engines, `store.threads` for one
     command."""
+
+    fresh: bool
+    """True when opening it made it."""
 
     async def append(
         self,
@@ -147,14 +150,6 @@ def _taken(constraint: str) -> TiffinError:
     return Conflict(f"another command was quicker: {constraint}")
 
 
-def _create(layout: Layout) -> bool:
-    """Make the store if it is not there; True when this made it."""
-    try:
-        return sync.create(layout.database)
-    except sqlite3.Error as error:
-        raise sync.translate(error, layout.database) from error
-
-
 @asynccontextmanager
 async def open_engine(
     layout: Layout,
@@ -173,22 +168,18 @@ async def open_engine(
     """
     chosen = settings.load(layout, storage_driver=storage_driver, runtime=runtime)
     outcome: BaseException | None = None
-    fresh = _create(layout)
     async with AsyncExitStack() as stack:
         if short_lived:
             from ..store import threads
 
             store: EventStore = await stack.enter_async_context(threads.open_store(layout.database))
         else:
-            import trio_asyncio
-
             from ..store import aio
 
-            await stack.enter_async_context(trio_asyncio.open_loop())
             store = await stack.enter_async_context(aio.open_store(layout.database))
         engine = Engine(layout, store, chosen, front_end, plugins)
         try:
-            if fresh:
+            if store.fresh:
                 first = StoreCreated(tiffin=__version__, root=layout.root)
                 await engine.journal().write("system", first)
             yield engine

@@ -94,7 +94,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
             raise UserError(f"-v {mount.source}:{mount.target}: {mount.source} does not exist")
     spec = build.build(request)
     _amend(held, spec)
-    data = json.dumps(spec.document, indent=1, ensure_ascii=True).encode("utf-8")
+    data = _readable(spec.document)
     _write(f"{directory}/config.json", data)
     _write(f"{directory}/origins.json", msgspec.json.encode(spec.origins))
     try:
@@ -122,6 +122,14 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         stdin=options.interactive,
         exit_command=(python, "-I", "-S", EXITED, layout.root, layout.run, held.id, python),
     )
+
+
+def _readable(document: Any) -> bytes:
+    """Indented JSON, by msgspec for its speed. Words that are no UTF-8 only json can write."""
+    try:
+        return msgspec.json.format(msgspec.json.encode(document), indent=1)
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=1, ensure_ascii=True).encode("ascii")
 
 
 def _write(path: str, data: bytes, mode: int = 0o600) -> None:

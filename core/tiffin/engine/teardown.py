@@ -20,19 +20,38 @@ from ..store import queries
 from .base import Engine
 
 
-async def run_state(engine: Engine, row: queries.Row) -> None:
-    """What a run has left: runtime state, attachments, namespace, mount, run directory."""
+async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False) -> None:
+    """What a run has left: runtime state, attachments, namespace, mount, run directory; and the
+    container's own layer, if asked for."""
     cid = row["id"]
+    storage = engine.storage(row["storage_driver"])
+    runtime_done = trio.Event()
+
+    async def runtime() -> None:
+        if row["bundle"]:
+            await delete_from_runtime(engine, row)
+            await cgroups.remove(row["cgroup"])
+        runtime_done.set()
+
+    async def mount() -> None:
+        # What ended by itself has no process left that the runtime would have to kill first.
+        if row["state"] != "exited":
+            await runtime_done.wait()
+        if layer_too or not row["pinned"]:
+            await storage.unmount(cid)
+        if layer_too:
+            await storage.remove(cid)
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_runtime_and_mount, engine, row)
+        nursery.start_soon(runtime)
+        nursery.start_soon(mount)
         nursery.start_soon(detach, engine, row)
     shutil.rmtree(engine.layout.container_run(cid), ignore_errors=True)
 
 
 async def everything(engine: Engine, row: queries.Row) -> None:
     """Its run, its own layer, its directory and its lock."""
-    await run_state(engine, {**row, "pinned": 0})
-    await engine.storage(row["storage_driver"]).remove(row["id"])
+    await run_state(engine, row, layer_too=True)
     shutil.rmtree(row["directory"], ignore_errors=True)
     engine.locks.forget(row["id"])
 
@@ -44,14 +63,6 @@ async def detach(engine: Engine, row: queries.Row) -> None:
         await engine.network(attachment.network.driver).detach(attachment)
     if row["netns"]:
         netns.remove(row["netns"])
-
-
-async def _runtime_and_mount(engine: Engine, row: queries.Row) -> None:
-    if row["bundle"]:
-        await delete_from_runtime(engine, row)
-        await cgroups.remove(row["cgroup"])
-    if not row["pinned"]:
-        await engine.storage(row["storage_driver"]).unmount(row["id"])
 
 
 async def delete_from_runtime(engine: Engine, row: queries.Row) -> None:

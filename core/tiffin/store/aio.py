@@ -21,8 +21,9 @@ from . import log, queries, schema, sync
 class EventStore:
     """Append and query. Made by `open_store`."""
 
-    def __init__(self, path: str, connection: aiosqlite.Connection) -> None:
+    def __init__(self, path: str, connection: aiosqlite.Connection, fresh: bool) -> None:
         self.path = path
+        self.fresh = fresh
         self._connection = connection
         self._transaction = trio.Lock()
 
@@ -79,7 +80,18 @@ class EventStore:
 
 @asynccontextmanager
 async def open_store(path: str) -> AsyncIterator[EventStore]:
-    """Open the store, making it first if it is not there. Needs a running trio-asyncio loop."""
+    """Open the store, making it first if it is not there."""
+    try:
+        fresh = sync.create(path)
+    except sqlite3.Error as error:
+        raise sync.translate(error, path) from error
+    # Not inside the loop: an error would come out of it wrapped in groups.
+    async with trio_asyncio.open_loop(), _connected(path, fresh) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _connected(path: str, fresh: bool) -> AsyncIterator[EventStore]:
 
     async def connect() -> aiosqlite.Connection:
         return await aiosqlite.connect(
@@ -90,13 +102,13 @@ async def open_store(path: str) -> AsyncIterator[EventStore]:
         await connection.close()
 
     try:
-        sync.create(path)
         connection = await trio_asyncio.aio_as_trio(connect)()
     except sqlite3.Error as error:
         raise sync.translate(error, path) from error
     try:
-        await trio_asyncio.aio_as_trio(connection.execute)("PRAGMA synchronous=FULL")
-        yield EventStore(path, connection)
+        for pragma in schema.CONNECTION:
+            await trio_asyncio.aio_as_trio(connection.execute)(pragma)
+        yield EventStore(path, connection, fresh)
     finally:
         with trio.CancelScope(shield=True):
             await trio_asyncio.aio_as_trio(close)()

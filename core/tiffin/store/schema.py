@@ -6,11 +6,8 @@ synchronous), so an acknowledged command survives a power cut.
 
 SCHEMA_VERSION = 1
 
-PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",
-    "PRAGMA foreign_keys=OFF",
-)
+CONNECTION = ("PRAGMA synchronous=FULL",)
+"""What every connection that writes is told first. (That the log is a WAL is kept in the file.)"""
 
 BUSY_TIMEOUT = 60.0
 """Seconds a writer waits for another's transaction; those last milliseconds."""

@@ -54,32 +54,52 @@ def open_for_append(path: str) -> Connection:
     connection = sqlite3.connect(
         _address(path, "rw"), uri=True, isolation_level=None, timeout=schema.BUSY_TIMEOUT
     )
-    connection.execute("PRAGMA synchronous=FULL")
+    for pragma in schema.CONNECTION:
+        connection.execute(pragma)
     return connection
 
 
-def create(path: str) -> bool:
-    """Make the tables if they are not there; True when this made them. Safe when several processes
-    do it at once."""
-    import contextlib
-
+def open_or_create(path: str) -> tuple[Connection, bool]:
+    """A connection for writing, which may be used by one thread at a time, and whether this made
+    the store. Safe when several processes do it at once. Errors: sqlite3.Error, StorageFull."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     except OSError as error:
         kind = StorageFull if error.errno in (28, 122) else TiffinError
         raise kind(f"cannot make {os.path.dirname(path)}: {error.strerror}") from None
-    with contextlib.closing(
-        sqlite3.connect(path, isolation_level=None, timeout=schema.BUSY_TIMEOUT)
-    ) as connection:
-        for pragma in schema.PRAGMAS:
+    connection = sqlite3.connect(
+        path, isolation_level=None, timeout=schema.BUSY_TIMEOUT, check_same_thread=False
+    )
+    try:
+        for pragma in schema.CONNECTION:
             connection.execute(pragma)
-        connection.execute("BEGIN IMMEDIATE")
-        fresh = bool(connection.execute("PRAGMA user_version").fetchone()[0] == 0)
-        if fresh:
-            for statement in (schema.LOG + schema.PROJECTIONS).split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
-        connection.execute("COMMIT")
+        return connection, _version(connection) == 0 and _make(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _version(connection: Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _make(connection: Connection) -> bool:
+    """False when another process was quicker."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    fresh = _version(connection) == 0
+    if fresh:
+        for statement in (schema.LOG + schema.PROJECTIONS).split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+    return fresh
+
+
+def create(path: str) -> bool:
+    """Make the tables if they are not there; True when this made them."""
+    connection, fresh = open_or_create(path)
+    connection.close()
     return fresh
 
 

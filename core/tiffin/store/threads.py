@@ -13,14 +13,15 @@ from typing import Any
 
 import trio
 
-from . import log, queries, schema, sync
+from . import log, queries, sync
 
 
 class EventStore:
     """Append and query. Made by `open_store`."""
 
-    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: str, connection: sqlite3.Connection, fresh: bool) -> None:
         self.path = path
+        self.fresh = fresh
         self._connection = connection
         self._one_at_a_time = trio.Lock()
 
@@ -56,17 +57,10 @@ class EventStore:
 async def open_store(path: str) -> AsyncIterator[EventStore]:
     """Open the store, making it first if it is not there."""
     try:
-        sync.create(path)
-        connection = sqlite3.connect(
-            path,
-            isolation_level=None,
-            timeout=schema.BUSY_TIMEOUT,
-            check_same_thread=False,
-        )
-        connection.execute("PRAGMA synchronous=FULL")
+        connection, fresh = sync.open_or_create(path)
     except sqlite3.Error as error:
         raise sync.translate(error, path) from error
     try:
-        yield EventStore(path, connection)
+        yield EventStore(path, connection, fresh)
     finally:
         connection.close()
