@@ -13,14 +13,25 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-import pluggy
-
-from . import leantrio
 from .errors import DriverError, UserError
 from .hooks import DriverContext, HookSpecs
 from .layout import Layout
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import pluggy
+
 GROUP = "tiffin.plugins"
+
+DRIVER_HOOKS = {
+    "storage": "storage_driver",
+    "runtime": "oci_runtime",
+    "network": "network_driver",
+    "label": "label_provider",
+}
+"""The hook that makes a driver of each kind."""
 
 
 def _fingerprint() -> list[list[Any]]:
@@ -63,15 +74,27 @@ def index(layout: Layout) -> dict[str, str]:
 
 
 class Plugins:
-    """The plugin manager of one engine, and the drivers made so far."""
+    """The plugins that one engine has loaded, and the drivers made so far."""
 
     def __init__(self, layout: Layout, settings: dict[str, Any] | None = None) -> None:
         self.layout = layout
         self.settings = settings or {}
-        self.manager = pluggy.PluginManager("tiffin")
-        self.manager.add_hookspecs(HookSpecs)
+        self._modules: dict[str, ModuleType] = {}
+        self._manager: pluggy.PluginManager | None = None
         self._index: dict[str, str] | None = None
         self._drivers: dict[tuple[str, str], Any] = {}
+
+    @property
+    def manager(self) -> pluggy.PluginManager:
+        """pluggy's manager of what is loaded, for hooks that several plugins may answer."""
+        if self._manager is None:
+            import pluggy  # 4 ms, and one driver by its name does not need it
+
+            self._manager = pluggy.PluginManager("tiffin")
+            self._manager.add_hookspecs(HookSpecs)
+            for name, module in self._modules.items():
+                self._manager.register(module, name=name)
+        return self._manager
 
     @property
     def installed(self) -> dict[str, str]:
@@ -87,15 +110,16 @@ class Plugins:
     def load(self, kind: str, names: Iterable[str] | None = None) -> None:
         """Import and register plugins of a kind (all, when `names` is None).
         Error: DriverError that names the plugin which cannot be imported."""
-        leantrio.restore()
         for name in self.names(kind) if names is None else names:
             full = f"{kind}.{name}"
             module_name = self.installed.get(full)
-            if module_name is None or self.manager.has_plugin(full):
+            if module_name is None or full in self._modules:
                 continue
             try:
                 module = __import__(module_name, fromlist=["_"])
-                self.manager.register(module, name=full)
+                if self._manager is not None:
+                    self._manager.register(module, name=full)
+                self._modules[full] = module
             except Exception as error:
                 raise DriverError(
                     f"plugin {full} ({module_name}) cannot be loaded: {error}",
@@ -118,18 +142,27 @@ class Plugins:
         if made is None:
             # A path names no plugin: all plugins of that kind are asked whether it is theirs.
             self.load(kind, None if "/" in name else (name,))
-            hook = {
-                "storage": "storage_driver",
-                "runtime": "oci_runtime",
-                "network": "network_driver",
-                "label": "label_provider",
-            }[kind]
-            made = getattr(self.manager.hook, hook)(name=name, context=self.context(kind, name))
+            made = self._by_name(kind, name)
+            if made is None:
+                hook = getattr(self.manager.hook, DRIVER_HOOKS[kind])
+                made = hook(name=name, context=self.context(kind, name))
             if made is None:
                 have = ", ".join(self.names(kind)) or "none"
                 raise UserError(f"no {kind} driver {name!r}", hint=f"installed: {have}")
             self._drivers[kind, name] = made
         return made
+
+    def _by_name(self, kind: str, name: str) -> Any:
+        """The driver as its own plugin makes it; None when that takes more than a plain call."""
+        make = getattr(self._modules.get(f"{kind}.{name}"), DRIVER_HOOKS[kind], None)
+        code = getattr(make, "__code__", None)
+        if make is None or code is None or not hasattr(make, "tiffin_impl"):
+            return None
+        asked = code.co_varnames[: code.co_argcount]
+        if not {"name", "context"}.issuperset(asked):
+            return None
+        given = {"name": name, "context": self.context(kind, name)}
+        return make(**{argument: given[argument] for argument in asked})
 
     def made(self, kind: str) -> list[Any]:
         """Drivers of a kind that this engine has made, to be closed at the end."""

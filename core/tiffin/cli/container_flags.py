@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from .. import units
+from .. import lean, units
 from ..errors import UserError
-from ..options import ContainerOptions, Device, Resources, Ulimit
 from . import volumes
 from .flags import Flag
 from .ports import parse_port
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from ..options import Mount, Port
+    from ..options import ContainerOptions, Device, Mount, Port, Resources, Ulimit
 
 MAX_FILE = 16 << 20
 """Bytes of an --env-file or --label-file."""
@@ -113,6 +112,9 @@ def options_from(
             raise UserError(
                 f"--attach {stream!r} is not a stream", hint=f"allowed: {', '.join(STREAMS)}"
             )
+    lean.load_msgspec()
+    from ..options import ContainerOptions
+
     return ContainerOptions(
         image=arguments[0],
         command=tuple(arguments[1:]),
@@ -345,6 +347,8 @@ def _add_host(item: str) -> tuple[str, str]:
 
 
 def _device(item: str) -> Device:
+    from ..options import Device
+
     parts = _clean("--device", item).split(":")
     permissions = "rwm"
     if len(parts) > 1 and parts[-1] and not parts[-1].startswith("/"):
@@ -365,6 +369,8 @@ def _device(item: str) -> Device:
 
 
 def _resources(options: Mapping[str, Any]) -> Resources:
+    from ..options import Resources
+
     memory = _size("--memory", options["memory"])
     swap_text = options["memory_swap"]
     swap = -1 if swap_text == "-1" else _size("--memory-swap", swap_text)
@@ -427,6 +433,8 @@ def _cpuset(flag: str, text: str) -> str:
 
 
 def _ulimits(items: Iterable[str]) -> tuple[Ulimit, ...]:
+    from ..options import Ulimit
+
     found: dict[str, Ulimit] = {}
     for item in items:
         name, _, values = item.lower().removeprefix("rlimit_").partition("=")

@@ -13,7 +13,7 @@ gc.disable()
 import os  # noqa: E402
 import sys  # noqa: E402
 
-from .. import leantrio  # noqa: E402
+from .. import lean  # noqa: E402
 from ..errors import TiffinError, UserError  # noqa: E402
 from . import commands, printable  # noqa: E402
 from .flags import Call, Command, Flag, help_text, parse, suggestion  # noqa: E402
@@ -236,7 +236,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         _open_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    leantrio.prepare()
+    lean.prepare()
     try:
         code = dispatch(argv)
     except BaseException as error:

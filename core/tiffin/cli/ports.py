@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from ..errors import UserError
-from ..options import Port
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..options import Port
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 
@@ -14,6 +17,8 @@ def parse_port(text: str) -> tuple[Port, ...]:
 
     Error: UserError.
     """
+    from ..options import Port
+
     body, slash, protocol = text.partition("/")
     protocol = protocol.lower() if slash else "tcp"
     if protocol not in PROTOCOLS:

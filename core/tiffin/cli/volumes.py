@@ -6,7 +6,10 @@ from __future__ import annotations
 import os
 
 from ..errors import UserError
-from ..options import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..options import Mount
 
 BIND_OPTIONS = frozenset(
     "ro rw z Z O U exec noexec suid nosuid dev nodev bind rbind private rprivate shared rshared "
@@ -23,6 +26,8 @@ NOT_YET = frozenset(("O", "U", "idmap"))
 
 def parse_volume(text: str) -> Mount:
     """`-v SRC:DST[:OPTIONS]`. Error: UserError."""
+    from ..options import Mount
+
     parts = text.split(":")
     if len(parts) == 1:
         raise _no_volumes(text)
@@ -37,6 +42,8 @@ def parse_volume(text: str) -> Mount:
 
 def parse_tmpfs(text: str) -> Mount:
     """`--tmpfs DIR[:OPTIONS]`. Error: UserError."""
+    from ..options import Mount
+
     target, _, rest = text.partition(":")
     options = tuple(filter(None, rest.split(",")))
     _check_options("--tmpfs", text, options, TMPFS_OPTIONS)
@@ -48,6 +55,8 @@ def parse_mount(text: str) -> Mount:
 
     Error: UserError.
     """
+    from ..options import Mount
+
     kind, source, target = "", "", ""
     options: list[str] = []
     for part in filter(None, text.split(",")):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiffin import leanattrs
+from tiffin.lean import attrs as leanattrs
 
 BOTH = pytest.mark.parametrize("lib", [attrs, leanattrs], ids=["attrs", "stand-in"])
 

@@ -15,9 +15,9 @@ def python(code: str) -> str:
 def test_trio_without_tls_runs_tasks_threads_and_programs() -> None:
     code = """
 import sys
-from tiffin import leantrio
-leantrio.prepare()
-leantrio.load()
+from tiffin import lean
+lean.prepare()
+lean.load_trio()
 import trio
 async def main():
     async with trio.open_nursery() as nursery:
@@ -33,14 +33,14 @@ trio.run(main)
 def test_what_is_put_off_comes_when_it_is_asked_for() -> None:
     code = """
 import sys
-from tiffin import leantrio
-leantrio.prepare()
-leantrio.load()
+from tiffin import lean
+lean.prepare()
+lean.load_trio()
 import trio
 before = "trio._channel" in sys.modules
 kinds = [type(value).__name__ for name, module in list(sys.modules.items())
          if name.partition(".")[0] == "trio" for value in list(vars(module).values())]
-assert not {"_Later", "_PutOff"}.intersection(kinds)
+assert not {"Later", "PutOff"}.intersection(kinds)
 send, receive = trio.open_memory_channel(1)
 send.send_nowait(7)
 print(before, receive.receive_nowait(), trio.Path("/a"), trio.socket.AF_UNIX)
@@ -63,10 +63,10 @@ print(attrs.asdict.__name__, trio.testing.MockClock.__name__)
 def test_what_stood_in_is_gone_afterwards() -> None:
     code = """
 import sys
-from tiffin import leantrio
-leantrio.prepare()
-import msgspec
-leantrio.load()
+from tiffin import lean
+lean.prepare()
+lean.load_msgspec()
+lean.load_trio()
 print(sorted({"logging", "ctypes.util", "typing_extensions", "attr"}.intersection(sys.modules)))
 import ctypes.util, logging, typing_extensions
 from trio._core import _asyncgens
@@ -78,12 +78,10 @@ print(logging.INFO, ctypes.util.find_library("c"), typing_extensions.Self.__modu
 
 def test_a_plugin_loaded_before_trio_finds_everything() -> None:
     code = """
-from tiffin import leantrio
-leantrio.prepare()
-import msgspec
-leantrio.restore()
+from tiffin import lean
+lean.prepare()
 import typing_extensions, attrs
-leantrio.load()
+lean.load_trio()
 import trio
 print(trio._core._run.Task.__attrs_attrs__[0].__class__.__module__)
 """
@@ -93,10 +91,11 @@ print(trio._core._run.Task.__attrs_attrs__[0].__class__.__module__)
 def test_a_trio_that_needs_more_is_imported_whole() -> None:
     code = """
 import sys
-from tiffin import leanattrs, leantrio
-leantrio.prepare()
-leanattrs.define = None  # as if trio asked for something that is not here
-leantrio.load()
+from tiffin import lean
+from tiffin.lean import attrs
+lean.prepare()
+attrs.define = None  # as if trio asked for something that is not here
+lean.load_trio()
 import trio
 print(trio._core._run.Task.__attrs_attrs__[0].__class__.__module__, trio.SSLStream.__name__)
 trio.run(trio.sleep, 0)

@@ -5,7 +5,7 @@ many instances. trio declares some forty classes; compiling them, with attrs its
 what a short command executes. Here one `__init__` reads the class's list of fields instead.
 Differences that trio cannot notice: no `__slots__`, and no conversion or validation when an
 attribute is set. Whatever is asked of it beyond that raises `Unsupported`, upon which
-`leantrio` imports trio with the real attrs.
+trio is imported with the real attrs.
 
 Only modules that are imported while `stand_in` is active see it. Source of the rules: the
 documentation of attrs, "API reference" and "How does it work?".
