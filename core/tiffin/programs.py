@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 
 import trio
@@ -18,12 +17,11 @@ SEARCH = os.pathsep.join(
 
 def find(name: str, package: str = "") -> str:
     """Absolute path of a program. Error: DriverError that says which package has it."""
-    path = shutil.which(name) or shutil.which(name, path=SEARCH)
-    if path is None:
-        raise DriverError(
-            f"{name} is not installed", hint=f"install it: apt install {package or name}"
-        )
-    return os.path.abspath(path)
+    for directory in f"{os.environ.get('PATH', '')}{os.pathsep}{SEARCH}".split(os.pathsep):
+        path = os.path.join(directory or os.curdir, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return os.path.abspath(path)
+    raise DriverError(f"{name} is not installed", hint=f"install it: apt install {package or name}")
 
 
 async def run(

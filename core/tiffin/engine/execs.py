@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from typing import Any
 
 import trio
@@ -13,6 +12,7 @@ from msgspec import Struct
 from .. import conmon, ids
 from ..errors import RuntimeFailed, TiffinError, UserError
 from ..events.execs import ExecExited, ExecFailed, ExecPlanned, ExecStarted
+from ..layer.remove import discard_tree
 from ..spec import facts, users
 from .base import Engine, Journal
 from .hold import hold
@@ -121,7 +121,7 @@ async def run(
         code = await _carry(journal, stream, monitor, described, attach)
     except BaseException as error:
         with trio.CancelScope(shield=True):
-            shutil.rmtree(directory, ignore_errors=True)
+            discard_tree(directory)
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
             why = str(error) or type(error).__name__
@@ -134,7 +134,7 @@ async def run(
         await journal.flush()
         return exec_id, 0
     await journal.write(stream, ExecExited(exit_code=code))
-    shutil.rmtree(directory, ignore_errors=True)
+    discard_tree(directory)
     return exec_id, code
 
 

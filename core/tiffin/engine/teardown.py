@@ -6,7 +6,6 @@ Every step may be repeated: the next command does it again when this one is kill
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 
 import msgspec
@@ -15,6 +14,7 @@ import trio
 from .. import cgroups, netns
 from ..errors import RuntimeFailed, TiffinError
 from ..hooks import Attachment
+from ..layer.remove import discard_tree
 from ..processes import alive
 from ..store import queries
 from .base import Engine
@@ -46,13 +46,13 @@ async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False
         nursery.start_soon(runtime)
         nursery.start_soon(mount)
         nursery.start_soon(detach, engine, row)
-    shutil.rmtree(engine.layout.container_run(cid), ignore_errors=True)
+    discard_tree(engine.layout.container_run(cid))
 
 
 async def everything(engine: Engine, row: queries.Row) -> None:
     """Its run, its own layer, its directory and its lock."""
     await run_state(engine, row, layer_too=True)
-    shutil.rmtree(row["directory"], ignore_errors=True)
+    discard_tree(row["directory"])
     engine.locks.forget(row["id"])
 
 

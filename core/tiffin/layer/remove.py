@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -48,3 +49,9 @@ def remove_tree(path: str | bytes, dir_fd: int | None = None) -> None:
     finally:
         os.close(top)
     os.rmdir(path, dir_fd=dir_fd)
+
+
+def discard_tree(path: str) -> None:
+    """`remove_tree` for what no longer matters: an error leaves the rest where it is."""
+    with suppress(OSError):
+        remove_tree(path)

@@ -57,14 +57,25 @@ def platform() -> Any:
 
 
 def inspect() -> Any:
-    """For trio, which asks after a call whether it was given a coroutine."""
+    """For trio, which asks what it was given, and in what state a coroutine is."""
     return instead(
         StandIn(
             "inspect",
+            CORO_CLOSED="CORO_CLOSED",
+            getcoroutinestate=_state,
             iscoroutine=lambda thing: isinstance(thing, CoroutineType),
             isasyncgen=lambda thing: isinstance(thing, AsyncGeneratorType),
         )
     )
+
+
+def _state(coro: CoroutineType[Any, Any, Any]) -> str:
+    """inspect.getcoroutinestate, by its documentation."""
+    if coro.cr_running:
+        return "CORO_RUNNING"
+    if coro.cr_suspended:
+        return "CORO_SUSPENDED"
+    return "CORO_CLOSED" if coro.cr_frame is None else "CORO_CREATED"
 
 
 def logging() -> Any:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 
 from tiffin.errors import DriverError
 from tiffin.hooks import DriverContext
@@ -43,6 +42,8 @@ def hybrid(mountinfo: str) -> tuple[bool, bool]:
 
 def script(crun: str, *, shared: bool) -> str:
     """The wrapper: conmon runs it with crun's arguments."""
+    import shlex
+
     steps = [f"umount {UNIFIED}", f'exec {shlex.quote(crun)} "$@"']
     if shared:
         steps.insert(0, f"mount --make-private {CGROUP}")

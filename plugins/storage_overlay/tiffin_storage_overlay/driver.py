@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 
 import trio
@@ -46,6 +45,8 @@ class OverlayDriver:
 
     async def probe(self) -> str | None:
         """Mounts an overlay in a temporary directory of the store and makes whiteouts in it."""
+        import tempfile  # 3 ms, and rarely needed
+
         try:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.root, prefix="probe-") as top:
@@ -200,6 +201,8 @@ class OverlayDriver:
         if os.path.isdir(upper):
             yield upper
         else:
+            import tempfile
+
             with tempfile.TemporaryDirectory() as nothing:
                 yield nothing
 
