@@ -21,7 +21,7 @@ from tiffin.layout import Layout
 def attended(layout: Layout, cid: str) -> bool:
     """True while a foreground `run` holds the container's `attended` lock."""
     try:
-        fd = os.open(f"{layout.container_run(cid)}/attended", os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(layout.attended(cid), os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -69,6 +69,10 @@ class Layout:
         """Run state of a container, gone after a reboot: pid files, attach socket, exit file."""
         return f"{self.run}/containers/{cid}"
 
+    def attended(self, cid: str) -> str:
+        """Locked by a foreground `run` as long as it looks after the container's end."""
+        return f"{self.container_run(cid)}/attended"
+
     def lock(self, cid: str) -> str:
         return f"{self.run}/locks/{cid}"
 

@@ -6,8 +6,9 @@ synchronous), so an acknowledged command survives a power cut.
 
 SCHEMA_VERSION = 1
 
-CONNECTION = ("PRAGMA synchronous=FULL",)
-"""What every connection that writes is told first. (That the log is a WAL is kept in the file.)"""
+CONNECTION = ("PRAGMA synchronous=FULL", "PRAGMA wal_autocheckpoint=500")
+"""What every connection that writes is told first. (That the log is a WAL is kept in the file.)
+A command leaves the WAL as it is; so it is kept at 2 MB, which the next one reads in a ms."""
 
 BUSY_TIMEOUT = 60.0
 """Seconds a writer waits for another's transaction; those last milliseconds."""

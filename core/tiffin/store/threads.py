@@ -1,4 +1,4 @@
-"""The store for one command line: plain sqlite3 in a worker thread of trio's.
+"""The store for one command line: plain sqlite3, in a worker thread where it would have to wait.
 
 The same interface as `aio.EventStore`, without asyncio, whose import would be a tenth of a short
 command's time (docs/adr/003-trio-and-aiosqlite.md).
@@ -7,13 +7,18 @@ command's time (docs/adr/003-trio-and-aiosqlite.md).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 
-from . import log, queries, sync
+from . import log, queries, schema, sync
+
+BUSY = (5, 517)
+"""SQLITE_BUSY, SQLITE_BUSY_SNAPSHOT (sqlite.org/rescode.html)."""
+
+_kept: list[sqlite3.Connection] = []
 
 
 class EventStore:
@@ -34,14 +39,27 @@ class EventStore:
         expect: dict[str, int] | None = None,
     ) -> list[int]:
         """Append events and project them, durably; returns their seqs. Errors as `aio`'s."""
-        steps = log.append(records, command=command, actor=actor, expect=expect)
+
+        def append(patience: float) -> list[int]:
+            steps = log.append(records, command=command, actor=actor, expect=expect)
+            self._connection.execute(f"PRAGMA busy_timeout={patience * 1000:.0f}")
+            return sync.run(self._connection, steps)
+
         async with self._one_at_a_time:
             with trio.CancelScope(shield=True):
                 try:
-                    seqs = await trio.to_thread.run_sync(sync.run, self._connection, steps)
+                    seqs = append(0)  # a millisecond or two: a thread would cost as much
                 except sqlite3.Error as error:
-                    raise sync.translate(error, self.path) from error
+                    if getattr(error, "sqlite_errorcode", 0) not in BUSY:
+                        raise sync.translate(error, self.path) from error
+                    seqs = await self._patiently(append)
         return seqs
+
+    async def _patiently(self, append: Callable[[float], list[int]]) -> list[int]:
+        try:
+            return await trio.to_thread.run_sync(append, schema.BUSY_TIMEOUT)
+        except sqlite3.Error as error:
+            raise sync.translate(error, self.path) from error
 
     async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[queries.Row]:
         """Run a query; rows as `queries.decode` gives them. A read takes microseconds and waits
@@ -60,7 +78,7 @@ async def open_store(path: str) -> AsyncIterator[EventStore]:
         connection, fresh = sync.open_or_create(path)
     except sqlite3.Error as error:
         raise sync.translate(error, path) from error
-    try:
-        yield EventStore(path, connection, fresh)
-    finally:
-        connection.close()
+    # Never closed: the last connection's close would write all of the WAL back, at the end of every
+    # command. The process ends soon; SQLite takes the WAL as it is, as after a crash.
+    _kept.append(connection)
+    yield EventStore(path, connection, fresh)
