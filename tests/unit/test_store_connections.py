@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -99,3 +101,46 @@ async def test_unusable_place_is_one_clear_error(tmp_path: Path, short_lived: bo
     with pytest.raises(TiffinError, match="cannot make"):
         async with open_engine(layout, short_lived=short_lived):
             pass
+
+
+async def test_an_append_waits_for_another_process_without_stopping_the_others(
+    opener: Opener, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "db")
+    other = sync.open_or_create(path)[0]
+    async with opener(path) as store, trio.open_nursery() as nursery:
+        other.execute("BEGIN IMMEDIATE")
+
+        async def let_go() -> None:
+            for _ in range(20):  # these happen while the append waits
+                await trio.sleep(0.01)
+            other.execute("COMMIT")
+
+        nursery.start_soon(let_go)
+        assert await store.append([network(1, "a")], command="c", actor="{}") == [1]
+        assert not other.in_transaction
+    other.close()
+
+
+def test_what_a_command_left_open_is_there_for_the_next(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    code = """
+import os, sys, trio
+from tiffin.store import log, threads
+async def main():
+    async with threads.open_store(sys.argv[1]) as store:
+        record = log.Record("network/1", "network.created", '{"config":{"name":"a","driver":"x"}}')
+        await store.append([record], command="c", actor="{}")
+trio.run(main)
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", code, path], check=True)
+    assert (tmp_path / "db-wal").stat().st_size > 0
+    reading = sync.open_read_only(path)
+    assert reading is not None
+    assert reading.execute("SELECT name FROM networks").fetchall() == [("a",)]
+    reading.close()
+    writing, fresh = sync.open_or_create(path)
+    assert not fresh
+    assert writing.execute("SELECT count(*) FROM events").fetchone() == (1,)
+    writing.close()
