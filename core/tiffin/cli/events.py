@@ -8,8 +8,8 @@ from time import time_ns
 
 from .. import units
 from ..errors import Corrupt, UserError
-from ..store import queries, sync
-from . import printable, reads, table
+from ..store import queries
+from . import reads, table
 from .event_shapes import ACTIONS
 from .flags import Call, Command, Flag
 
@@ -275,31 +275,4 @@ EVENTS = Command(
         "tiffin events verify",
     ),
     run,
-)
-
-
-def run_verify(call: Call) -> int:
-    from ..store import log  # the chain's rules
-
-    connection = reads.store(call.layout)
-    if connection is None:
-        sys.stdout.write("OK: 0 events\n")
-        return 0
-    count = connection.execute("SELECT count(*) FROM events").fetchone()[0]
-    problems = log.verify(sync.events(connection))
-    for _, problem in problems:
-        sys.stdout.write(printable.line(problem) + "\n")
-    if not problems:
-        sys.stdout.write(f"OK: {count} events\n")
-    return 1 if problems else 0
-
-
-VERIFY = Command(
-    "events verify",
-    "",
-    "Check the chain of hashes over all events; exit code 1 when one was altered or removed",
-    (),
-    (0, 0),
-    ("tiffin events verify",),
-    run_verify,
 )
