@@ -88,7 +88,7 @@ def test_chain_names_an_event_whose_hash_was_made_anew(connection: sqlite3.Conne
     forged = log.digest(row[8], row[:8])
     connection.execute("UPDATE events SET actor=?, hash=? WHERE seq=2", (row[6], forged))
     assert log.verify(sync.events(connection)) == [
-        (3, "event 3 does not follow the event before it")
+        (3, "event 3 does not follow the event before it: event 2 was altered, its hash too")
     ]
 
 

@@ -43,7 +43,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "version": ("system:VERSION", ENGINE, "Show the versions of tiffin and what it uses"),
     # Subcommands: found before a command of their first word.
-    "events verify": ("events:VERIFY", STORY, "Check the chain of hashes over all events"),
+    "events verify": ("verify:VERIFY", STORY, "Check the chain of hashes over all events"),
+    "events consumers": ("consumers:CONSUMERS", STORY, "List the durable consumers of the log"),
+    "events ack": ("consumers:ACK", STORY, "Acknowledge events for a durable consumer"),
+    "events forget": ("consumers:FORGET", STORY, "Forget how far a durable consumer has come"),
+    "events schema": ("event_schema:SCHEMA", STORY, "Print the JSON Schema of events"),
+    "events seal": ("verify:SEAL", STORY, "Write a signed checkpoint of the log"),
     "image history": ("history:HISTORY", IMAGES, "Show the layers of an image and what made them"),
     "image import": ("image:IMPORT", IMAGES, "Make an image from the tar of a file system"),
     "image inspect": ("inspect:IMAGE_INSPECT", IMAGES, "Show all that is known of images"),

@@ -8,8 +8,9 @@ from time import time_ns
 
 from .. import units
 from ..errors import Corrupt, UserError
-from ..store import queries, sync
-from . import printable, reads, table
+from ..store import queries
+from . import reads, table
+from .event_shapes import ACTIONS
 from .flags import Call, Command, Flag
 
 TYPE_CHECKING = False  # without importing typing
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..layout import Layout
+    from .consumers import Acknowledged
 
 FILTERS = ("type", "event", "container", "image", "network", "stream", "command", "label")
 BATCH = 1000
@@ -47,12 +49,6 @@ def record(row: tuple[Any, ...]) -> dict[str, Any]:
         "prev": prev,
         "hash": hash_,
     }
-
-
-def for_template(event: dict[str, Any]) -> dict[str, Any]:
-    """The event for a Go template: fields by their JSON names and, as podman's scripts write them,
-    with a capital (`{{.Type}}`, `{{.TimeNano}}`, `{{.Actor.uid}}`)."""
-    return {**event, **{name[0].upper() + name[1:]: value for name, value in event.items()}}
 
 
 def selector(
@@ -92,7 +88,9 @@ def selector(
         if "type" in given and kind not in given["type"] and type_ not in given["type"]:
             return False
         action = type_.partition(".")[2]
-        if "event" in given and type_ not in given["event"] and action not in given["event"]:
+        if "event" in given and not any(
+            name in given["event"] for name in (type_, action, *ACTIONS.get(type_, ()))
+        ):
             return False
         if "stream" in given and event["stream"] not in given["stream"]:
             return False
@@ -119,22 +117,6 @@ def _of_image(kind: str, key: str, data: dict[str, Any], wanted: str) -> bool:
     return kind in ("image", "container", "transfer") and wanted in names
 
 
-def text(event: dict[str, Any]) -> str:
-    """One line for people: time, seq, type, what it is about, and a few of its details."""
-    kind, _, key = event["stream"].partition("/")
-    short = key.removeprefix("sha256:")
-    short = short[: reads.SHORT] if queries.is_hex(short) else short
-    details = [
-        f"{name}={value}"
-        for name, value in event["data"].items()
-        if isinstance(value, (str, int)) and value not in ("", False)
-    ]
-    about = f"{kind}/{short}" if short else kind
-    more = f" ({', '.join(details)})" if details else ""
-    line = f"{event['time']} {event['seq']} {event['type']} {about}{more}"
-    return printable.line(line)
-
-
 def stored(
     connection: sqlite3.Connection | None, after: int, since: int, until: int
 ) -> Iterator[tuple[Any, ...]]:
@@ -151,9 +133,15 @@ def stored(
         after = rows[-1][0]
 
 
-def follow(layout: Layout, after: int, since: int, until: int) -> Iterator[tuple[Any, ...]]:
+def follow(
+    layout: Layout,
+    after: int,
+    since: int,
+    until: int,
+    idle: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Any, ...]]:
     """`stored`, and then whatever is added, until the time `until`. Sleeps on inotify: the WAL is
-    written by every commit.
+    written by every commit. `idle` is called when there is nothing more for now.
 
     SQLite publishes a commit in shared memory, after it has written and synced the WAL, and no
     inotify tells of that. So a write is followed by a few more looks, further and further apart;
@@ -181,6 +169,7 @@ def follow(layout: Layout, after: int, since: int, until: int) -> Iterator[tuple
             for row in stored(connection, after, since, until):
                 after = row[0]
                 yield row
+            idle()
             left = (until - time_ns()) / units.SECOND
             if left <= 0:
                 return
@@ -205,35 +194,53 @@ FOREVER = (1 << 63) - 1
 
 def run(call: Call) -> int:
     options = call.options
+    if options["consumer"]:
+        from ..store import cursors
+        from . import consumers
+
+        if options["after"] is not None:
+            raise UserError("--after cannot be used with --consumer", hint="tiffin events ack")
+        with cursors.Cursor(call.layout, options["consumer"]) as cursor:
+            cursor.check(reads.store(call.layout))
+            acknowledged = consumers.Acknowledged(cursor) if options["ack"] else None
+            return _print(call, cursor.seq, acknowledged)
+    if options["ack"]:
+        raise UserError("--ack needs --consumer", hint="a cursor belongs to a name")
+    after = options["after"] or 0
+    if after < 0:
+        raise UserError(f"--after {after} is not the seq of an event")
+    return _print(call, after, None)
+
+
+def _print(call: Call, after: int, acknowledged: Acknowledged | None) -> int:
+    """Write the events that were asked for, and acknowledge them."""
+    from .event_lines import writer
+
+    options = call.options
     given = table.filters(options["filter"], FILTERS)
     now = time_ns()
     since = units.parse_time(options["since"], now, "--since") if options["since"] else 0
     until = units.parse_time(options["until"], now, "--until") if options["until"] else FOREVER
-    after = options["after"]
-    if after < 0:
-        raise UserError(f"--after {after} is not the seq of an event")
     connection = reads.store(call.layout)
     passes = selector(given, connection)
-    template = options["format"]
+    line = writer(options["format"], call.layout)
+    settle = acknowledged.settle if acknowledged else lambda: None
     if options["follow"]:
-        rows = follow(call.layout, after, since, until)
+        rows = follow(call.layout, after, since, until, settle)
     else:
         rows = stored(connection, after, since, until)
     for row in rows:
         event = record(row)
-        if not passes(event):
-            continue
-        if template == "json":
-            line = json.dumps(event, separators=(",", ":"))
-        elif template:
-            from . import gotemplate
-
-            line = gotemplate.render(template, for_template(event))
-        else:
-            line = text(event)
-        sys.stdout.write(line + "\n")
-        if options["follow"]:
-            sys.stdout.flush()
+        shown = line(event) if passes(event) else None
+        if shown is not None:
+            if acknowledged:
+                acknowledged.before()
+            sys.stdout.write(shown + "\n")
+            if options["follow"]:
+                sys.stdout.flush()
+        if acknowledged:
+            acknowledged.passed(row)
+    settle()
     return 0
 
 
@@ -244,9 +251,18 @@ EVENTS = Command(
     (
         Flag("since", "", "str", "TIME", "Only from this time on: 10m, or RFC 3339"),
         Flag("until", "", "str", "TIME", "Only up to this time"),
-        Flag("after", "", "int", "SEQ", "Only events with a higher seq: a cursor", 0),
+        Flag("after", "", "int", "SEQ", "Only events with a higher seq: a cursor"),
+        Flag("consumer", "", "str", "NAME", "Only what this durable consumer has not acknowledged"),
+        Flag("ack", help="With --consumer: acknowledge what was written"),
         Flag("filter", "f", "list", "KEY=VALUE", f"Show only what matches: {', '.join(FILTERS)}"),
-        Flag("format", "", "str", "TEMPLATE", "`json` (one object a line), or a Go template"),
+        Flag(
+            "format",
+            "",
+            "str",
+            "TEMPLATE",
+            "`json` (one object a line), `podman` or `docker` (in their shapes), a Go template, or "
+            "`podman TEMPLATE`, `docker TEMPLATE` over their fields",
+        ),
         Flag("follow", help="Wait for more"),
     ),
     (0, 0),
@@ -254,34 +270,9 @@ EVENTS = Command(
         "tiffin events --since 1h",
         "tiffin events --follow --after 120 --format json",
         "tiffin events --filter container=web --filter event=exited",
+        "tiffin events --consumer audit --ack --follow --format json",
+        "tiffin events --format 'docker {{.Type}} {{.Action}} {{.Actor.ID}}'",
         "tiffin events verify",
     ),
     run,
-)
-
-
-def run_verify(call: Call) -> int:
-    from ..store import log  # the chain's rules
-
-    connection = reads.store(call.layout)
-    if connection is None:
-        sys.stdout.write("OK: 0 events\n")
-        return 0
-    count = connection.execute("SELECT count(*) FROM events").fetchone()[0]
-    problems = log.verify(sync.events(connection))
-    for _, problem in problems:
-        sys.stdout.write(printable.line(problem) + "\n")
-    if not problems:
-        sys.stdout.write(f"OK: {count} events\n")
-    return 1 if problems else 0
-
-
-VERIFY = Command(
-    "events verify",
-    "",
-    "Check the chain of hashes over all events; exit code 1 when one was altered or removed",
-    (),
-    (0, 0),
-    ("tiffin events verify",),
-    run_verify,
 )

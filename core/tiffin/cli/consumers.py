@@ -1,0 +1,143 @@
+"""Durable consumers on the command line: `events --consumer`, and how their cursors are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from time import time_ns
+
+from ..errors import NotFound, UserError
+from ..store import cursors
+from ..units import human_ago
+from . import reads, table
+from .flags import Call, Command, Flag
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+AT_ONCE = 256
+"""Lines after which a consumer is acknowledged even if there is more to write."""
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Acknowledged:
+    """Moves a cursor over what was written, and over what was passed by.
+
+    From the first line until the cursor has moved past it the signals that end us wait: stopped in
+    any of these ways, the next reader gets the event after the last that was written. A SIGKILL or
+    a power cut in between has the last lines written again, never skipped.
+    """
+
+    def __init__(self, cursor: cursors.Cursor) -> None:
+        self._cursor = cursor
+        self._at = cursors.NOTHING
+        self._lines = 0
+        self._held = False
+
+    def before(self) -> None:
+        """A line is about to be written."""
+        if not self._held:
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+            self._held = True
+
+    def passed(self, row: tuple[Any, ...]) -> None:
+        """An event was written, or is none of the consumer's."""
+        self._at = (row[0], row[9])
+        self._lines += 1
+        if self._lines >= AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """What was written reaches its reader, then the cursor moves."""
+        if self._at != cursors.NOTHING:
+            sys.stdout.flush()
+            self._cursor.move(*self._at)
+        self._at, self._lines = cursors.NOTHING, 0
+        if self._held:
+            self._held = False
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+
+
+def _list(call: Call) -> int:
+    connection = reads.store(call.layout)
+    last = 0
+    if connection is not None:
+        last = connection.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
+    cells = []
+    for name in cursors.known(call.layout):
+        kept = cursors.read(call.layout, name)
+        if kept is not None:
+            seq, _, moved = kept
+            cells.append((name, str(seq), str(last - seq), human_ago(moved, time_ns())))
+    if call.options["quiet"]:
+        sys.stdout.write("".join(f"{cell[0]}\n" for cell in cells))
+    else:
+        sys.stdout.write(table.table(("CONSUMER", "SEQ", "BEHIND", "ACKNOWLEDGED"), cells))
+    return 0
+
+
+CONSUMERS = Command(
+    "events consumers",
+    "",
+    "List the durable consumers of the log, and how far each has come",
+    (Flag("quiet", "q", help="Print names only"),),
+    (0, 0),
+    ("tiffin events consumers",),
+    _list,
+)
+
+
+def _ack(call: Call) -> int:
+    name, text = call.arguments
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise UserError(f"{text!r} is not the seq of an event")
+    seq = int(text)
+    connection = reads.store(call.layout)
+    if connection is None:
+        raise NotFound(f"no such event: {seq}")
+    found = connection.execute("SELECT hash FROM events WHERE seq=?", (seq,)).fetchone()
+    if found is None and seq:
+        raise NotFound(f"no such event: {seq}")
+    cursors.check_name(name)
+    if call.options["force"]:
+        # What cannot be read cannot be compared: begin with a cursor that is new.
+        with contextlib.suppress(NotFound):
+            cursors.forget(call.layout, name)
+    with cursors.Cursor(call.layout, name) as cursor:
+        if seq < cursor.seq:
+            raise UserError(
+                f"consumer {name} has acknowledged event {cursor.seq} already",
+                hint="--force goes back",
+            )
+        cursor.move(seq, found[0] if found else "")
+    return 0
+
+
+ACK = Command(
+    "events ack",
+    "CONSUMER SEQ",
+    "Acknowledge all events up to SEQ: the consumer gets those after it",
+    (Flag("force", help="Also go back, or set a cursor that cannot be read"),),
+    (2, 2),
+    ("tiffin events ack audit 120",),
+    _ack,
+)
+
+
+def _forget(call: Call) -> int:
+    for name in call.arguments:
+        cursors.forget(call.layout, name)
+    return 0
+
+
+FORGET = Command(
+    "events forget",
+    "CONSUMER [CONSUMER...]",
+    "Forget how far consumers have come: the next reader of that name begins anew",
+    (),
+    (1, None),
+    ("tiffin events forget audit",),
+    _forget,
+)

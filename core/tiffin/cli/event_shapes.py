@@ -1,0 +1,155 @@
+"""Events in the shapes that podman's and docker's scripts expect of `events`.
+
+Sources: podman-events(1) (types, statuses, fields of `--format json`); Docker Engine API, operation
+SystemEvents (Type, Action, Actor, scope, time, timeNano) and `docker events` (actions by object).
+What has no counterpart there, the plans above all, is left out.
+"""
+
+from __future__ import annotations
+
+from . import reads
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .event_names import Names
+
+PODMAN = {
+    "container.created": "create",
+    "container.mounted": "mount",
+    "container.unmounted": "unmount",
+    "container.initialized": "init",
+    "container.started": "start",
+    "container.paused": "pause",
+    "container.unpaused": "unpause",
+    "container.signal_sent": "kill",
+    "container.exited": "died",
+    "container.cleaned_up": "cleanup",
+    "container.removed": "remove",
+    "container.renamed": "rename",
+    "container.committed": "commit",
+    "exec.started": "exec",
+    "exec.exited": "exec_died",
+    "transfer.finished": "pull",
+    "image.tagged": "tag",
+    "image.untagged": "untag",
+    "image.removed": "remove",
+    "network.created": "create",
+    "network.removed": "remove",
+    "volume.created": "create",
+    "volume.removed": "remove",
+}
+DOCKER = PODMAN | {
+    "container.exited": "die",
+    "container.removed": "destroy",
+    "exec.started": "exec_start",
+    "exec.exited": "exec_die",
+    "image.removed": "delete",
+    "network.removed": "destroy",
+    "volume.removed": "destroy",
+}
+for _only_podman in ("mounted", "unmounted", "initialized", "cleaned_up"):
+    del DOCKER[f"container.{_only_podman}"]
+
+ACTIONS = {type_: {PODMAN[type_], DOCKER.get(type_, PODMAN[type_])} for type_ in PODMAN}
+"""What `--filter event=` may call a type besides its own name."""
+
+
+def subject(event: dict[str, Any], names: Names) -> tuple[str, str, str, str]:
+    """(kind, id, name, image) as both engines think of them: an exec and a commit belong to their
+    container, a transfer to the image it brought."""
+    kind, _, key = str(event["stream"]).partition("/")
+    if kind in ("container", "exec"):
+        image = str(names.creation(event).get("image_name", ""))
+        return "container", names.container(event), names.name(event), image
+    if kind == "transfer":
+        brought = event["data"].get("image_ids") or [""]
+        return "image", str(brought[0]).removeprefix("sha256:"), names.name(event), ""
+    return kind, key.removeprefix("sha256:"), names.name(event), ""
+
+
+def podman(event: dict[str, Any], names: Names) -> dict[str, Any] | None:
+    """The event as `podman events --format json` has it; None when podman knows no such event."""
+    status = PODMAN.get(event["type"])
+    if status is None:
+        return None
+    kind, key, name, image = subject(event, names)
+    shape: dict[str, Any] = {
+        "ID": key,
+        "Image": image,
+        "Name": name,
+        "Network": "",
+        "Status": status,
+        "Time": event["time"],
+        "TimeNano": event["timeNano"],
+        "Type": kind,
+        "Attributes": dict(names.creation(event).get("labels") or {}),
+        "ContainerExitCode": 0,
+    }
+    if event["type"] in ("container.exited", "exec.exited"):
+        shape["ContainerExitCode"] = event["data"].get("exit_code", 0)
+    return shape
+
+
+def docker(event: dict[str, Any], names: Names) -> dict[str, Any] | None:
+    """The event as `docker events --format json` has it; None when docker knows no such event."""
+    action = DOCKER.get(event["type"])
+    if action is None:
+        return None
+    kind, key, name, image = subject(event, names)
+    data = event["data"]
+    attributes = dict(names.creation(event).get("labels") or {})
+    if image:
+        attributes["image"] = image
+    if name:
+        attributes["name"] = name
+    if "exit_code" in data:
+        attributes["exitCode"] = str(data["exit_code"])
+    if "signal" in data:
+        attributes["signal"] = str(data["signal"])
+    if event["type"].startswith("exec."):
+        attributes["execID"] = str(event["stream"]).partition("/")[2]
+    shape: dict[str, Any] = {
+        "Type": kind,
+        "Action": action,
+        "Actor": {"ID": key, "Attributes": attributes},
+        "scope": "local",
+        "time": event["timeNano"] // 1_000_000_000,
+        "timeNano": event["timeNano"],
+    }
+    if kind in ("container", "image"):  # the fields of API versions before 1.22, which scripts use
+        shape = {"status": action, "id": key, "from": image or name, **shape}
+    return shape
+
+
+def docker_template(shape: dict[str, Any]) -> dict[str, Any]:
+    """docker's fields as its templates name them: `.Status`, `.ID`, `.From`, `.Scope`, `.Time`."""
+    return {
+        **shape,
+        "Status": shape["Action"],
+        "ID": shape["Actor"]["ID"],
+        "From": shape.get("from", ""),
+        "Scope": shape["scope"],
+        "Time": shape["time"],
+        "TimeNano": shape["timeNano"],
+    }
+
+
+SHAPES = {"podman": podman, "docker": docker}
+
+
+def own_template(event: dict[str, Any], names: Names) -> dict[str, Any]:
+    """The event for a Go template: fields by their JSON names and with a capital (`{{.Type}}`,
+    `{{.Actor.uid}}`), and what podman's scripts name: `.ID`, `.Name`, `.Image`, `.Status`."""
+    _, key, name, image = subject(event, names)
+    return {
+        **event,
+        **{name[0].upper() + name[1:]: value for name, value in event.items()},
+        "ID": key,
+        "ShortID": key[: reads.SHORT],
+        "Name": name,
+        "Image": image,
+        "Status": PODMAN.get(event["type"], event["type"].partition(".")[2]),
+        "Action": DOCKER.get(event["type"], event["type"].partition(".")[2]),
+    }
