@@ -54,6 +54,9 @@ class Flag:
         return f"-{self.short}/--{self.name}" if self.short else f"--{self.name}"
 
 
+AT = Flag("at", "", "str", "TIME|SEQ", "As it was then: RFC 3339, 10m (ago), or after event SEQ")
+
+
 class Call:
     """What a command is called with."""
 

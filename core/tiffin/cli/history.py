@@ -1,4 +1,4 @@
-"""`history`: the layers of an image and the commands that made them."""
+"""`history`: the layers of an image and the commands that made them, or a container's life."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sys
 from time import time_ns
 
 from .. import units
+from ..errors import NotFound, UserError
+from ..store import queries
 from . import reads, table
 from .flags import Call, Command, Flag
 
@@ -64,6 +66,31 @@ def _time(value: Any) -> int:
 
 
 def run(call: Call) -> int:
+    """A container that is there, else an image, else a container that was there."""
+    given = call.arguments[0]
+    connection = reads.store(call.layout)
+    if connection is None:
+        raise NotFound(f"no such container or image: {given}")
+    from . import life_story
+
+    cid = life_story.find(connection, given, removed=False)
+    try:
+        image = reads.image(connection, given)
+    except NotFound:
+        cid = cid or life_story.find(connection, given, removed=True)
+        if not cid:
+            raise NotFound(f"no such container or image: {given}") from None
+    else:
+        named = reads.rows(connection, queries.CONTAINER_BY_NAME, (given,))
+        if cid and not named and image["id"].removeprefix("sha256:").startswith(given):
+            raise UserError(
+                f"{given!r} is the beginning of a container's id and of an image's",
+                hint="say tiffin container history or tiffin image history",
+            )
+    return life_story.write(connection, cid, call.options) if cid else run_image(call)
+
+
+def run_image(call: Call) -> int:
     options = call.options
     connection = reads.store(call.layout)
     image = reads.image(connection, call.arguments[0])
@@ -123,18 +150,43 @@ def _id(step: dict[str, Any], trunc: bool) -> str:
     return str(step["ID"][: reads.SHORT] if trunc and step["ID"] != "<missing>" else step["ID"])
 
 
+FLAGS = (
+    Flag("quiet", "q", help="Print ids only (of a container's events: types)"),
+    Flag("no-trunc", help="Do not shorten ids and commands"),
+    Flag("human", "H", help="Sizes for people", default=True),
+    Flag(
+        "format",
+        "",
+        "str",
+        "TEMPLATE",
+        "`json`, a Go template, of images `table TEMPLATE`, of containers `html`: a timeline",
+    ),
+    Flag("noheading", help="Leave out the line of headings"),
+)
+
 HISTORY = Command(
     "history",
+    "CONTAINER|IMAGE",
+    "Tell a container's life (also after its removal), or show an image's layers, newest first. "
+    "A name or id that fits both is taken for the container's that is there, then for the image's, "
+    "then for that of a container that was removed",
+    FLAGS,
+    (1, 1),
+    (
+        "tiffin history web",
+        "tiffin history --format html web > web.html",
+        "tiffin history busybox",
+        "tiffin image history --no-trunc --format json busybox",
+    ),
+    run,
+)
+
+IMAGE_HISTORY = Command(
+    "image history",
     "IMAGE",
     "Show the layers of an image, newest first, and what made them",
-    (
-        Flag("quiet", "q", help="Print ids only"),
-        Flag("no-trunc", help="Do not shorten ids and commands"),
-        Flag("human", "H", help="Sizes for people", default=True),
-        Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
-        Flag("noheading", help="Leave out the line of headings"),
-    ),
+    FLAGS,
     (1, 1),
-    ("tiffin history busybox", "tiffin image history --no-trunc --format json busybox"),
-    run,
+    ("tiffin image history --no-trunc --format json busybox",),
+    run_image,
 )

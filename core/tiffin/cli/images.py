@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from time import time_ns
 
 from ..errors import UserError
 from ..store import queries
 from ..units import SECOND, human_ago, human_size
 from . import reads, table
-from .flags import Call, Command, Flag
+from .flags import AT, Call, Command, Flag
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -153,8 +152,7 @@ def plain(row: Row) -> dict[str, Any]:
     }
 
 
-def show(found: list[Row], options: dict[str, Any]) -> str:
-    now = time_ns()
+def show(found: list[Row], options: dict[str, Any], now: int) -> str:
     trunc = not options["no_trunc"]
     template = options["format"]
     if options["quiet"]:
@@ -192,11 +190,11 @@ def run(call: Call) -> int:
     given = table.filters(options["filter"], FILTERS)
     if call.arguments:
         given.setdefault("reference", []).extend(call.arguments)
-    connection = reads.store(call.layout)
+    connection, now = reads.at(call.layout, options["at"])
     found = gather(connection)
     if given:
         found = choose(connection, found, given)
-    sys.stdout.write(show(found, options))
+    sys.stdout.write(show(found, options, now))
     return 0
 
 
@@ -211,6 +209,7 @@ IMAGES = Command(
         Flag("digests", help="Show the manifests' digests"),
         Flag("filter", "f", "list", "KEY=VALUE", f"Show only what matches: {', '.join(FILTERS)}"),
         Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
+        AT,
         Flag("noheading", "n", help="Leave out the line of headings"),
     ),
     (0, 1),

@@ -7,7 +7,7 @@ import sys
 
 from ..errors import NotFound, TiffinError, UserError
 from . import printable, reads, table
-from .flags import Call, Command, Flag
+from .flags import AT, Call, Command, Flag
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -40,12 +40,26 @@ def _image_settings(layout: Layout, image_id: str) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def container(layout: Layout, row: Row) -> dict[str, Any]:
-    """A container's row, with what config.json and the image's config add to it."""
+def _spec(path: str, digest: str) -> dict[str, Any]:
+    """config.json if it is still the one with this digest (`sha256:HEX`): another was written
+    later."""
+    from ..smallhash import sha256
+
+    try:
+        with open(path, "rb") as file:
+            same = f"sha256:{sha256(file.read()).hexdigest()}" == digest
+    except OSError:
+        return {}
+    return _document(path) if same else {}
+
+
+def container(layout: Layout, row: Row, *, past: bool = False) -> dict[str, Any]:
+    """A container's row, with what config.json and the image's config add to it; for a row of the
+    `past` only what is certain to be of that time."""
     options: dict[str, Any] = row["options"]
     bundle = row["bundle"] or row["directory"]
     config_path = f"{bundle}/config.json"
-    spec = _document(config_path)
+    spec = _spec(config_path, row["spec"]) if past else _document(config_path)
     process = spec.get("process", {})
     settings = _image_settings(layout, row["image_id"])
     command = process.get("args") or row["command"]
@@ -307,9 +321,17 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def image(layout: Layout, connection: sqlite3.Connection | None, row: Row) -> dict[str, Any]:
-    """An image's row with its config blob. Errors: NotFound, Corrupt."""
-    blob = reads.blob(layout, row["id"])
+def image(
+    layout: Layout, connection: sqlite3.Connection | None, row: Row, *, past: bool = False
+) -> dict[str, Any]:
+    """An image's row with its config blob, which may be gone for one of the `past`.
+    Errors: NotFound, Corrupt."""
+    try:
+        blob = reads.blob(layout, row["id"])
+    except NotFound:
+        if not past:
+            raise
+        blob = {}
     tags = reads.rows(connection, "SELECT name FROM tags WHERE image=? ORDER BY name", (row["id"],))
     names = [tag["name"] for tag in tags]
     repositories = dict.fromkeys(_repository(name) for name in names)
@@ -355,12 +377,17 @@ def _image_driver(connection: sqlite3.Connection | None, row: Row) -> dict[str, 
 
 
 def find(
-    layout: Layout, connection: sqlite3.Connection | None, name: str, kind: str
+    layout: Layout,
+    connection: sqlite3.Connection | None,
+    name: str,
+    kind: str,
+    *,
+    past: bool = False,
 ) -> dict[str, Any]:
     """A container of that name or id, else an image. Errors: NotFound, Conflict, Corrupt."""
     if kind != "image":
         try:
-            return container(layout, reads.container(connection, name))
+            return container(layout, reads.container(connection, name), past=past)
         except NotFound:
             if kind == "container":
                 raise
@@ -370,13 +397,13 @@ def find(
         if kind == "image":
             raise
         raise NotFound(f"no such container or image: {name}") from None
-    return image(layout, connection, found)
+    return image(layout, connection, found, past=past)
 
 
 def _run(call: Call, kind: str) -> int:
     """Show what was found even when something else was not."""
     options = call.options
-    connection = reads.store(call.layout)
+    connection, _ = reads.at(call.layout, options["at"])
     names = list(call.arguments)
     if options.get("latest"):
         found = reads.rows(connection, "SELECT id FROM containers ORDER BY created DESC LIMIT 1")
@@ -390,7 +417,7 @@ def _run(call: Call, kind: str) -> int:
     documents, failed = [], 0
     for name in names:
         try:
-            documents.append(find(call.layout, connection, name, kind))
+            documents.append(find(call.layout, connection, name, kind, past=bool(options["at"])))
         except TiffinError as error:
             if len(names) == 1 and options["format"]:
                 raise
@@ -423,6 +450,7 @@ INSPECT = Command(
     (
         FORMAT,
         LATEST,
+        AT,
         Flag("type", "t", "str", "TYPE", f"What to look for: {', '.join(TYPES)}", "all"),
     ),
     (0, None),
@@ -438,7 +466,7 @@ CONTAINER_INSPECT = Command(
     "container inspect",
     "CONTAINER [CONTAINER...]",
     "Show all that is known of containers",
-    (FORMAT, LATEST),
+    (FORMAT, LATEST, AT),
     (0, None),
     ("tiffin container inspect web",),
     lambda call: _run(call, "container"),
@@ -448,7 +476,7 @@ IMAGE_INSPECT = Command(
     "image inspect",
     "IMAGE [IMAGE...]",
     "Show all that is known of images",
-    (FORMAT,),
+    (FORMAT, AT),
     (1, None),
     ("tiffin image inspect -f '{{.Config.Cmd}}' busybox",),
     lambda call: _run(call, "image"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from time import time_ns
 
 from ..errors import UserError
 from ..store import queries
 from ..units import human_ago, human_duration
 from . import reads, table
-from .flags import Call, Command, Flag
+from .flags import AT, Call, Command, Flag
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -231,7 +230,7 @@ def order(found: list[Row], by: str) -> list[Row]:
 def run(call: Call) -> int:
     options = call.options
     given = table.filters(options["filter"], FILTERS)
-    connection = reads.store(call.layout)
+    connection, now = reads.at(call.layout, options["at"])
     found = reads.rows(connection, queries.CONTAINERS)
     last = 1 if options["latest"] else options["last"]
     everything = options["all"] or last is not None or "status" in given or "exited" in given
@@ -242,12 +241,11 @@ def run(call: Call) -> int:
         found = found[max(0, len(found) - last) :]
     if options["sort"]:
         found = order(found, options["sort"])
-    sys.stdout.write(show(found, options))
+    sys.stdout.write(show(found, options, now))
     return 0
 
 
-def show(found: list[Row], options: dict[str, Any]) -> str:
-    now = time_ns()
+def show(found: list[Row], options: dict[str, Any], now: int) -> str:
     trunc = not options["no_trunc"]
     template = options["format"]
     if options["quiet"]:
@@ -287,6 +285,7 @@ PS = Command(
         Flag("filter", "f", "list", "KEY=VALUE", f"Show only what matches: {', '.join(FILTERS)}"),
         Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
         Flag("noheading", help="Leave out the line of headings"),
+        AT,
         Flag("sort", "", "str", "BY", f"Order: {', '.join(SORTS)} (by default created)"),
     ),
     (0, 0),

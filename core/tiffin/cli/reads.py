@@ -81,3 +81,16 @@ def go_time(nanoseconds: int) -> str:
     """`2026-11-25 06:38:16.571062864 +0000 UTC`, as Go prints a time."""
     text = rfc3339(nanoseconds)
     return f"{text[:-1].replace('T', ' ')} +0000 UTC"
+
+
+def at(layout: Layout, text: str) -> tuple[sqlite3.Connection | None, int]:
+    """(store, the time there): as it is now, or for a TIME|SEQ as it was then."""
+    from time import time_ns
+
+    connection, now = store(layout), time_ns()
+    if not text:
+        return connection, now
+    from ..store import past
+
+    seq, then = past.moment(connection, text, now)
+    return past.at(connection, seq), then
