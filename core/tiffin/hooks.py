@@ -123,6 +123,18 @@ class Subnet(Struct, frozen=True):
     subnet: str
     """CIDR, IPv4 or IPv6."""
     gateway: str = ""
+    ip_range: str = ""
+    """CIDR within the subnet that containers' addresses are chosen from; empty: all of it."""
+
+
+class StaticRoute(Struct, frozen=True):
+    """A route that every container on a network gets."""
+
+    destination: str
+    """CIDR."""
+    gateway: str
+    metric: int = 0
+    """0: the kernel's default."""
 
 
 class NetworkConfig(Struct, frozen=True):
@@ -137,6 +149,11 @@ class NetworkConfig(Struct, frozen=True):
     """0: the kernel's default."""
     options: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
+    dns_enabled: bool = False
+    """Containers on it find each other by name."""
+    dns: tuple[str, ...] = ()
+    """Name servers that answer for the outside; empty: the host's."""
+    routes: tuple[StaticRoute, ...] = ()
 
 
 class Attachment(Struct, frozen=True):
@@ -156,6 +173,8 @@ class Attachment(Struct, frozen=True):
     ports: tuple[PortMapping, ...] = ()
     """Published ports; only the first attachment of a container carries them."""
     default_route: bool = True
+    aliases: tuple[str, ...] = ()
+    """Names that others on the network find the container by, its own name among them."""
 
 
 class Origin(Struct, frozen=True):
@@ -280,7 +299,9 @@ class NetworkDriver(Protocol):
         slow to load, beside the engine's other work. Must not block and must not fail."""
 
     async def create(self, network: NetworkConfig) -> None:
-        """Make what the network itself needs (a bridge); `attach` does so as well if it is gone."""
+        """The network is about to be defined. Nothing is made yet: `attach` makes what the network
+        needs (a bridge) for its first container, and whenever that is gone.
+        Errors: UserError for an option that is not known, Conflict for an interface in use."""
 
     async def remove(self, network: NetworkConfig) -> None: ...
 

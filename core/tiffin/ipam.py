@@ -62,8 +62,11 @@ def _choose_one(name: str, subnet: Subnet, used: Collection[str], last: str) -> 
     base, prefix, bits = parse_cidr(subnet.subnet)
     size = 1 << (bits - prefix)
     first, end = base + 1, base + size - (1 if bits == 32 and size > 2 else 0)
+    if subnet.ip_range:
+        low, length, _ = parse_cidr(subnet.ip_range)
+        first, end = max(first, low), min(end, low + (1 << (bits - length)))
     taken = {to_number(address) for address in used if (":" in address) == (bits == 128)}
-    taken.add(to_number(subnet.gateway) if subnet.gateway else first)
+    taken.add(to_number(subnet.gateway) if subnet.gateway else base + 1)
     start = first
     if last and (":" in last) == (bits == 128) and first <= to_number(last) < end - 1:
         start = to_number(last) + 1
@@ -76,7 +79,10 @@ def _choose_one(name: str, subnet: Subnet, used: Collection[str], last: str) -> 
         if value not in taken and first <= value < end:
             return f"{to_text(value, bits)}/{prefix}"
         value += 1
-    raise Conflict(f"network {name} has no free address in {subnet.subnet}")
+    raise Conflict(
+        f"network {name} has no free address in {subnet.ip_range or subnet.subnet}",
+        hint="remove containers, or make a larger network",
+    )
 
 
 def mac_address(addresses: Sequence[str]) -> str:
@@ -96,8 +102,9 @@ Route = tuple[int, int]
 """(network, mask), IPv4."""
 
 
-def host_routes() -> list[Route]:
-    """The host's IPv4 routes, as /proc/net/route has them; not the default route."""
+def host_routes(*, without: int = 0) -> list[Route]:
+    """The host's IPv4 routes, as /proc/net/route has them; not the default route, nor one that has
+    any of these flags."""
     found = []
     try:
         with open("/proc/net/route", encoding="ascii") as file:
@@ -108,7 +115,7 @@ def host_routes() -> list[Route]:
         fields = line.split()
         value = int.from_bytes(bytes.fromhex(fields[1]), sys.byteorder)
         mask = int.from_bytes(bytes.fromhex(fields[7]), sys.byteorder)
-        if mask:
+        if mask and not int(fields[3], 16) & without:
             found.append((value, mask))
     return found
 
@@ -138,11 +145,59 @@ def private_candidates(identifier: str) -> tuple[str, ...]:
     return tuple(f"10.{128 + (n >> 8)}.{n & 0xFF}.0/24" for n in numbers)
 
 
-def default_network(identifier: str, name: str, *, private: bool = False) -> NetworkConfig:
+def user_candidates(identifier: str, *, private: bool) -> tuple[str, ...]:
+    """Where a user's network looks for a subnet; beside the default network's first choice."""
+    if private:
+        return private_candidates(identifier)
+    return (
+        *(f"10.{second}.{third}.0/24" for second in range(90, 92) for third in range(256)),
+        *CANDIDATES[1:],
+    )
+
+
+def unique_local(identifier: str) -> str:
+    """A /64 of IPv6, random by the network's id (RFC 4193, 3.2)."""
+    digits = f"fd{identifier[:14]}"
+    words = ":".join(digits[at : at + 4] for at in range(0, 16, 4))
+    value, _, bits = parse_cidr(f"{words}::/64")
+    return f"{to_text(value, bits)}/64"
+
+
+def as_route(subnet: str) -> Route:
+    base, prefix, bits = parse_cidr(subnet)
+    return base, ((1 << prefix) - 1) << (bits - prefix)
+
+
+def direct_routes() -> list[str]:
+    """Subnets of both families that the host reaches without a gateway (proc(5), net/route;
+    net/ipv6_route has flags in its ninth field), but neither its default nor link-local ones."""
+    gateway = 0x2  # RTF_GATEWAY
+    found = []
+    for value, mask in host_routes(without=gateway):
+        found.append(f"{to_text(value, 32)}/{mask.bit_count()}")
+    try:
+        with open("/proc/net/ipv6_route", encoding="ascii") as file:
+            lines = file.readlines()
+    except FileNotFoundError:  # a kernel without IPv6
+        return found
+    for line in lines:
+        fields = line.split()
+        value, prefix = int(fields[0], 16), int(fields[1], 16)
+        local = value >> 118 == 0x3FA or value >> 120 == 0xFF  # fe80::/10, ff00::/8
+        if prefix and not local and fields[9] != "lo" and not int(fields[8], 16) & gateway:
+            found.append(f"{to_text(value, 128)}/{prefix}")
+    return found
+
+
+def default_network(
+    identifier: str, name: str, *, private: bool = False, taken: Sequence[str] = ()
+) -> NetworkConfig:
     """The network that containers are on when nobody says otherwise. `private`: of a store that is
-    not the machine's (`--root`), which has bridge and subnet to itself."""
+    not the machine's (`--root`), which has bridge and subnet to itself. `taken`: subnets of other
+    networks, whose bridges may not be up."""
     candidates = private_candidates(identifier) if private else CANDIDATES
-    subnet = free_subnet(host_routes(), candidates)
+    others = [as_route(subnet) for subnet in taken if ":" not in subnet]
+    subnet = free_subnet([*others, *host_routes()], candidates)
     base, _, bits = parse_cidr(subnet)
     return NetworkConfig(
         id=identifier,

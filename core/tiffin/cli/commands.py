@@ -83,7 +83,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "container stop": ("life:STOP", CONTAINERS, "Stop containers"),
     "container unmount": ("life:UNMOUNT", CONTAINERS, "Unmount a container's file system"),
     "container wait": ("life:WAIT", CONTAINERS, "Wait until containers have ended"),
-    "network ls": ("system:NETWORK_LS", ENGINE, "List networks"),
+    "network create": ("network:CREATE", ENGINE, "Define a network"),
+    "network exists": ("networks:EXISTS", ENGINE, "Exit with 0 when there is such a network"),
+    "network inspect": ("networks:INSPECT", ENGINE, "Show all that is known of networks"),
+    "network ls": ("networks:LS", ENGINE, "List networks"),
+    "network prune": ("network:PRUNE", ENGINE, "Remove networks that no container is on"),
+    "network rm": ("network:RM", ENGINE, "Remove networks"),
     "plugin ls": ("system:PLUGIN_LS", ENGINE, "List the installed plugins"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
@@ -101,6 +106,7 @@ ALIASES = {
     "container ps": "container ls",
     "container umount": "container unmount",
     "network list": "network ls",
+    "network remove": "network rm",
     "plugin list": "plugin ls",
 }
 

@@ -228,28 +228,3 @@ PLUGIN_LS = Command(
     examples=("tiffin plugin ls",),
     run=_plugin_ls,
 )
-
-
-def _network_ls(call: Call) -> int:
-    from ..store import queries, sync
-    from .table import table
-
-    rows = []
-    connection = sync.open_read_only(call.layout.database)
-    if connection is not None:
-        for row in queries.rows(connection, queries.NETWORKS):
-            subnets = ", ".join(s["subnet"] for s in row["config"].get("subnets", []))
-            rows.append([row["id"][:12], row["name"], row["driver"], subnets])
-    sys.stdout.write(table(["NETWORK ID", "NAME", "DRIVER", "SUBNETS"], rows))
-    return 0
-
-
-NETWORK_LS = Command(
-    name="network ls",
-    usage="",
-    summary="List the networks that are defined",
-    flags=(),
-    arguments=(0, 0),
-    examples=("tiffin network ls",),
-    run=_network_ls,
-)

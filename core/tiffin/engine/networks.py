@@ -17,6 +17,8 @@ from .base import Engine
 
 USED = "SELECT address FROM addresses WHERE network=?"
 BY_NAME = "SELECT * FROM networks WHERE name=? OR id=?"
+BY_PREFIX = "SELECT * FROM networks WHERE id>=? AND id<? ORDER BY id LIMIT 2"
+USERS = "SELECT * FROM containers WHERE instr(','||network||',', ','||?||',') ORDER BY created"
 
 
 async def find(engine: Engine, name: str) -> NetworkConfig:
@@ -25,15 +27,40 @@ async def find(engine: Engine, name: str) -> NetworkConfig:
     if not found and name == DEFAULT:
         await _define_default(engine)
         found = await engine.store.rows(BY_NAME, (name, name))
+    if not found and queries.is_hex(name):
+        found = await engine.store.rows(BY_PREFIX, queries.prefix_range(name))
+    if len(found) > 1:
+        queries.one(found, name, "network")
     if not found:
         raise NotFound(f"no such network: {name}", hint="tiffin network ls shows those there are")
     return msgspec.convert(found[0]["config"], NetworkConfig)
 
 
+async def defined(engine: Engine) -> list[NetworkConfig]:
+    """All networks, the default one only if it was needed already."""
+    rows = await engine.store.rows(queries.NETWORKS)
+    return [msgspec.convert(row["config"], NetworkConfig) for row in rows]
+
+
+async def users(engine: Engine, network: NetworkConfig) -> list[queries.Row]:
+    """The containers that are on a network, or will be when they start."""
+    return await engine.store.rows(USERS, (network.name,))
+
+
+def lock(engine: Engine) -> str:
+    """Held alone by who defines or removes a network, shared by who makes a container on one."""
+    return f"{engine.layout.run}/locks/networks"
+
+
+def is_private(engine: Engine) -> bool:
+    """Bridges are the machine's: only its own store's is called tiffin0."""
+    return engine.layout.root != "/var/lib/tiffin"
+
+
 async def _define_default(engine: Engine) -> None:
-    # Bridges are the machine's: only its own store's is called tiffin0.
-    private = engine.layout.root != "/var/lib/tiffin"
-    config = ipam.default_network(ids.new_id(), DEFAULT, private=private)
+    taken = [subnet.subnet for network in await defined(engine) for subnet in network.subnets]
+    private = is_private(engine)
+    config = ipam.default_network(ids.new_id(), DEFAULT, private=private, taken=taken)
     event = NetworkCreated(config=msgspec.to_builtins(config))
     try:
         await engine.journal().write(f"network/{config.id}", event)

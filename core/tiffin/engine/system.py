@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import NotFound
 from ..events.execs import ExecFailed
 from ..events.image import ImageRemoved, LayerUnpackFailed, PullFailed
-from . import garbage
+from . import garbage, network
 from .base import Engine
 from .hold import hold
 from .recover import LIVE
@@ -44,6 +44,7 @@ async def recover(engine: Engine) -> list[str]:
             after = "removed"
         if after != before:
             mended.append(f"container {row['name']}: {before} -> {after}")
+    mended += await network.recover(engine)
     mended += await _images(engine)
     return mended
 

@@ -8,6 +8,7 @@ A driver is made, and its worker started, before trio is loaded: so no import of
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tiffin import errors
-from tiffin.errors import DriverError, TiffinError
+from tiffin.errors import Conflict, DriverError, TiffinError, UserError
 from tiffin.hooks import Attachment, DriverContext, NetworkConfig
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ main(sys.argv[2])
 """
 """What the worker runs: its module, but not the `__init__` of its package (that is a plugin, and
 imports half of the engine), and not `site` (the path is ours)."""
+
+OPTIONS = ("mtu", "isolate")
+"""Of `network create --opt`; the engine has read `mtu` already."""
+ISOLATE = ("true", "false", "strict")
+"""From other isolated networks, not at all, from all other networks."""
 
 _ending: list[subprocess.Popen[bytes]] = []
 """Workers that have been told to end: not waited for, for the kernel may keep them 30 ms."""
@@ -63,7 +69,17 @@ class BridgeDriver:
         )
 
     async def create(self, network: NetworkConfig) -> None:
-        """Nothing: the bridge is made for the first container, and goes with the last."""
+        """The bridge is made for the first container, and goes with the last."""
+        for key, value in network.options.items():
+            if key not in OPTIONS:
+                raise UserError(f"--opt {key}: not an option of bridges", hint=", ".join(OPTIONS))
+            if key == "isolate" and value not in ISOLATE:
+                raise UserError(f"--opt isolate={value}", hint=f"one of {', '.join(ISOLATE)}")
+        if network.interface in (name for _, name in socket.if_nameindex()):
+            raise Conflict(
+                f"interface {network.interface} exists and is not tiffin's",
+                hint="choose another --interface-name",
+            )
 
     async def remove(self, network: NetworkConfig) -> None:
         await self._ask("remove", network)

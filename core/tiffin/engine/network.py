@@ -1,0 +1,122 @@
+"""The life of a network: created, updated, removed. It exists on the machine only while containers
+are on it, so what is recorded here is its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from .. import network_specs
+from ..errors import Conflict, NotFound, TiffinError, UserError
+from ..events.network import NetworkCreated, NetworkRemovalPlanned, NetworkRemoved, NetworkUpdated
+from ..hooks import NetworkConfig
+from ..network_modes import DEFAULT
+from ..network_specs import NetworkRequest
+from . import networks, remove
+from .base import Engine, Journal
+
+
+async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = False) -> NetworkConfig:
+    """Define a network; with `ignore` one of that name is left as it is.
+
+    Errors: UserError, Conflict (name, subnet or interface taken).
+    """
+    driver = engine.network(request.driver)
+    async with engine.locks.named(networks.lock(engine)):
+        there = await networks.defined(engine)
+        if ignore:
+            for network in there:
+                if network.name == request.name:
+                    return network
+        private = networks.is_private(engine)
+        config = network_specs.define(request, there, private=private)
+        await driver.create(config)
+        event = NetworkCreated(config=msgspec.to_builtins(config))
+        await engine.journal().write(f"network/{config.id}", event)
+        return config
+
+
+async def update(
+    engine: Engine, given: str, *, add: Sequence[str] = (), drop: Sequence[str] = ()
+) -> NetworkConfig:
+    """Other name servers for the outside. Errors: NotFound, UserError for one that is not there."""
+    for server in (*add, *drop):
+        network_specs.address(server, "--dns-add" if server in add else "--dns-drop")
+    async with engine.locks.named(networks.lock(engine)):
+        config = await networks.find(engine, given)
+        if not config.dns_enabled:
+            raise UserError(f"network {config.name} has no names: it was made with --disable-dns")
+        for server in drop:
+            if server not in config.dns:
+                raise UserError(f"network {config.name} has no name server {server}")
+        kept = [server for server in config.dns if server not in drop]
+        servers = tuple(dict.fromkeys([*kept, *add]))
+        config = msgspec.structs.replace(config, dns=servers)
+        event = NetworkUpdated(config=msgspec.to_builtins(config))
+        await engine.journal().write(f"network/{config.id}", event)
+        return config
+
+
+async def remove_network(
+    engine: Engine, given: str, *, force: bool = False, timeout: int | None = None
+) -> str:
+    """Remove a network; with `force` the containers that are on it go as well.
+
+    Errors: NotFound; Conflict while it is in use; UserError for the default network.
+    """
+    config = await networks.find(engine, given)
+    if config.name == DEFAULT:
+        raise UserError(f"{DEFAULT} is the default network, which cannot be removed")
+    journal = engine.journal()
+    if force:
+        for row in await networks.users(engine, config):
+            await remove.remove(
+                engine, row["id"], force=True, timeout=timeout, ignore_missing=True, journal=journal
+            )
+    async with engine.locks.named(networks.lock(engine)):
+        await networks.find(engine, config.id)
+        used = await networks.users(engine, config)
+        if used:
+            names = ", ".join(row["name"] for row in used[:5]) + (", ..." if used[5:] else "")
+            raise Conflict(
+                f"network {config.name} is in use by {names}",
+                hint="remove those containers, or use --force",
+            )
+        await take_away(engine, journal, config)
+    return config.name
+
+
+async def take_away(engine: Engine, journal: Journal, config: NetworkConfig) -> None:
+    """The intent, what the driver made, the outcome."""
+    stream = f"network/{config.id}"
+    await journal.write(stream, NetworkRemovalPlanned(config=msgspec.to_builtins(config)))
+    await engine.network(config.driver).remove(config)
+    await journal.write(stream, NetworkRemoved())
+
+
+async def prune(engine: Engine, unused: Sequence[str]) -> list[str]:
+    """Remove those of these networks that no container is on; returns their names."""
+    gone = []
+    for identifier in unused:
+        try:
+            gone.append(await remove_network(engine, identifier))
+        except (NotFound, Conflict):
+            continue  # gone, or in use by now
+    return gone
+
+
+async def recover(engine: Engine) -> list[str]:
+    """Finish the removals that dead processes left open. Returns a line for each."""
+    mended = []
+    async with engine.locks.named(networks.lock(engine)):
+        intents = "SELECT * FROM intents WHERE stream LIKE 'network/%' ORDER BY seq"
+        for intent in await engine.store.rows(intents):
+            config = msgspec.convert(intent["data"]["config"], NetworkConfig)
+            try:
+                await engine.network(config.driver).remove(config)
+            except TiffinError:
+                continue  # stays open, for the next time
+            await engine.journal().write(intent["stream"], NetworkRemoved())
+            mended.append(f"network {config.name}: removed")
+    return mended
