@@ -149,10 +149,6 @@ class NetworkConfig(Struct, frozen=True):
     """0: the kernel's default."""
     options: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
-    dns_enabled: bool = False
-    """Containers on it find each other by name."""
-    dns: tuple[str, ...] = ()
-    """Name servers that answer for the outside; empty: the host's."""
     routes: tuple[StaticRoute, ...] = ()
 
 
@@ -173,8 +169,6 @@ class Attachment(Struct, frozen=True):
     ports: tuple[PortMapping, ...] = ()
     """Published ports; only the first attachment of a container carries them."""
     default_route: bool = True
-    aliases: tuple[str, ...] = ()
-    """Names that others on the network find the container by, its own name among them."""
 
 
 class Origin(Struct, frozen=True):

@@ -32,8 +32,6 @@ class NetworkRequest(Struct, frozen=True):
     ip_ranges: tuple[str, ...] = ()
     ipv6: bool = False
     internal: bool = False
-    disable_dns: bool = False
-    dns: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
     """`DESTINATION,GATEWAY[,METRIC]`"""
     interface: str = ""
@@ -84,9 +82,7 @@ def _subnet(text: str, gateway: str = "", ip_range: str = "") -> Subnet:
         if length < prefix or not _inside(ip_range.partition("/")[0], text):
             raise UserError(f"--ip-range {ip_range} is not within subnet {text}")
         ip_range = f"{ipam.to_text(low, bits)}/{length}"
-    return Subnet(
-        subnet=f"{ipam.to_text(base, bits)}/{prefix}", gateway=gateway, ip_range=ip_range
-    )
+    return Subnet(subnet=f"{ipam.to_text(base, bits)}/{prefix}", gateway=gateway, ip_range=ip_range)
 
 
 def address(text: str, flag: str) -> int:
@@ -170,8 +166,6 @@ def define(
         families = {False}
     if request.ipv6 and True not in families:
         subnets = (*subnets, _subnet(ipam.unique_local(identifier)))
-    for server in request.dns:
-        address(server, "--dns")
     if request.interface and not INTERFACE.match(request.interface):
         raise UserError(
             f"--interface-name {request.interface!r} is not the name of an interface",
@@ -190,9 +184,6 @@ def define(
         mtu=_mtu(request.options.get("mtu", "")),
         options=dict(request.options),
         labels=dict(request.labels),
-        # podman switches names off on internal networks; docker and later podmans do not.
-        dns_enabled=not request.disable_dns,
-        dns=request.dns,
         routes=tuple(route(text) for text in request.routes),
     )
 

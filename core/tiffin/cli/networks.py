@@ -64,8 +64,8 @@ def plain(row: Row, containers: list[Row]) -> dict[str, Any]:
         "routes": config.get("routes", []),
         "ipv6_enabled": any(":" in subnet["subnet"] for subnet in subnets),
         "internal": config.get("internal", False),
-        "dns_enabled": config.get("dns_enabled", False),
-        "network_dns_servers": config.get("dns", []),
+        "dns_enabled": False,
+        "network_dns_servers": [],
         "labels": config.get("labels", {}),
         "options": config.get("options", {}),
         "ipam_options": {"driver": "host-local"},
@@ -111,9 +111,9 @@ def fields(row: Row, trunc: bool) -> dict[str, Any]:
         Created=reads.go_time(row["created"]),
         Internal=config.get("internal", False),
         IPv6Enabled=any(":" in subnet["Subnet"] for subnet in subnets),
-        DNSEnabled=config.get("dns_enabled", False),
+        DNSEnabled=False,
         NetworkInterface=config["interface"],
-        NetworkDNSServers=config.get("dns", []),
+        NetworkDNSServers=[],
         Routes=[
             Record(Destination=r["destination"], Gateway=r["gateway"], Metric=r.get("metric", 0))
             for r in config.get("routes", ())
@@ -153,7 +153,9 @@ def choose(
             return False
         if "driver" in given and row["driver"] not in given["driver"]:
             return False
-        if any((text == "true") == bool(used.get(row["name"])) for text in given.get("dangling", ())):
+        if any(
+            (text == "true") == bool(used.get(row["name"])) for text in given.get("dangling", ())
+        ):
             return False
         if any(row["created"] >= limit for limit in limits):
             return False

@@ -54,16 +54,14 @@ async def creating(
     bundle.check(options)
     if replace and options.name:
         await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
-    for network in network_modes.names(options.network):
-        if network not in network_modes.NO_NETWORK:
-            await networks.find(engine, network)
     ports = choose_ports(options, image.config)
     cid = ids.new_id()
     async with engine.locks.container(cid):
         try:
-            async with images.in_use(engine):
+            async with images.in_use(engine), networks.in_use(engine):
                 await images.need(engine, image.id)
-                await _plan(engine, journal, cid, options, image, driver, runtime, ports)
+                network = await networks.canonical(engine, options.network)
+                await _plan(engine, journal, cid, options, image, driver, runtime, ports, network)
         except BaseException:
             engine.locks.forget(cid)
             raise
@@ -94,6 +92,7 @@ async def _plan(
     driver: str,
     runtime: str,
     ports: Sequence[Port],
+    network: str,
 ) -> None:
     """Write the intent, under the name that was asked for or the first random one that is free."""
     image_config = image.config
@@ -110,7 +109,7 @@ async def _plan(
             options=plain,
             storage_driver=driver,
             runtime=runtime,
-            network=options.network or network_modes.DEFAULT,
+            network=network,
             layers=image.layers,
             ports=tuple(msgspec.to_builtins(port) for port in ports),
             labels=labels,

@@ -1,4 +1,4 @@
-"""The life of a network: created, updated, removed. It exists on the machine only while containers
+"""The life of a network: created, removed. It exists on the machine only while containers
 are on it, so what is recorded here is its definition."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import msgspec
 
 from .. import network_specs
 from ..errors import Conflict, NotFound, TiffinError, UserError
-from ..events.network import NetworkCreated, NetworkRemovalPlanned, NetworkRemoved, NetworkUpdated
+from ..events.network import NetworkCreated, NetworkRemovalPlanned, NetworkRemoved
 from ..hooks import NetworkConfig
 from ..network_modes import DEFAULT
 from ..network_specs import NetworkRequest
@@ -33,27 +33,6 @@ async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = Fals
         config = network_specs.define(request, there, private=private)
         await driver.create(config)
         event = NetworkCreated(config=msgspec.to_builtins(config))
-        await engine.journal().write(f"network/{config.id}", event)
-        return config
-
-
-async def update(
-    engine: Engine, given: str, *, add: Sequence[str] = (), drop: Sequence[str] = ()
-) -> NetworkConfig:
-    """Other name servers for the outside. Errors: NotFound, UserError for one that is not there."""
-    for server in (*add, *drop):
-        network_specs.address(server, "--dns-add" if server in add else "--dns-drop")
-    async with engine.locks.named(networks.lock(engine)):
-        config = await networks.find(engine, given)
-        if not config.dns_enabled:
-            raise UserError(f"network {config.name} has no names: it was made with --disable-dns")
-        for server in drop:
-            if server not in config.dns:
-                raise UserError(f"network {config.name} has no name server {server}")
-        kept = [server for server in config.dns if server not in drop]
-        servers = tuple(dict.fromkeys([*kept, *add]))
-        config = msgspec.structs.replace(config, dns=servers)
-        event = NetworkUpdated(config=msgspec.to_builtins(config))
         await engine.journal().write(f"network/{config.id}", event)
         return config
 

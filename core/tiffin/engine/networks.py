@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -50,6 +52,22 @@ async def users(engine: Engine, network: NetworkConfig) -> list[queries.Row]:
 def lock(engine: Engine) -> str:
     """Held alone by who defines or removes a network, shared by who makes a container on one."""
     return f"{engine.layout.run}/locks/networks"
+
+
+@asynccontextmanager
+async def in_use(engine: Engine) -> AsyncIterator[None]:
+    """While a container is made on networks: `network rm`, which takes the lock alone, waits."""
+    async with engine.locks.named(lock(engine), shared=True):
+        yield
+
+
+async def canonical(engine: Engine, given: str) -> str:
+    """The words of --network with each network by its name. Errors: NotFound, UserError."""
+    words = []
+    for name in network_modes.names(given):
+        known = name in network_modes.NO_NETWORK
+        words.append(name if known else (await find(engine, name)).name)
+    return ",".join(words)
 
 
 def is_private(engine: Engine) -> bool:

@@ -17,14 +17,6 @@ class NetworkCreated(Event, frozen=True, kw_only=True):
     """`tiffin.hooks.NetworkConfig` as plain data."""
 
 
-class NetworkUpdated(Event, frozen=True, kw_only=True):
-    """A network is defined anew (`network update`): other name servers."""
-
-    TYPE: ClassVar[str] = "network.updated"
-
-    config: Mapping[str, Any]
-
-
 class NetworkRemovalPlanned(Event, frozen=True, kw_only=True):
     """A network is no longer defined, and what its driver made for it is about to go."""
 

@@ -306,11 +306,6 @@ def _network_created(fact: Fact) -> Statements:
     return [("INSERT INTO networks VALUES (?,?,?,?,?)", row)]
 
 
-def _network_updated(fact: Fact) -> Statements:
-    config = _text(fact.data["config"])
-    return [("UPDATE networks SET config=? WHERE id=?", (config, fact.key))]
-
-
 def _network_removal_planned(fact: Fact) -> Statements:
     return [("DELETE FROM networks WHERE id=?", (fact.key,)), _opens(fact, "remove")]
 
@@ -368,7 +363,6 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "layer.unpack_failed": _closing("unpack"),
     "layer.removed": _layer_removed,
     "network.created": _network_created,
-    "network.updated": _network_updated,
     "network.removal_planned": _network_removal_planned,
     "network.removed": _network_removed,
     "system.driver_chosen": _driver_chosen,

@@ -109,14 +109,22 @@ def new_address(index: int, address: str, prefix: int) -> Any:
     return message
 
 
-def new_default_route(index: int, gateway: str) -> Any:
+def new_route(index: int, gateway: str, destination: str = "", metric: int = 0) -> Any:
+    """By a gateway; without a destination the default route."""
     message = _message("rtmsg", RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE)
     message["family"] = socket.AF_INET6 if ":" in gateway else socket.AF_INET
     message["table"] = RT_TABLE_MAIN
     message["proto"] = RTPROT_BOOT
     message["scope"] = RT_SCOPE_UNIVERSE
     message["type"] = RTN_UNICAST
-    message["attrs"] = [("RTA_GATEWAY", gateway), ("RTA_OIF", index)]
+    attributes: Attributes = [("RTA_GATEWAY", gateway), ("RTA_OIF", index)]
+    if destination:
+        address, _, prefix = destination.partition("/")
+        message["dst_len"] = int(prefix)
+        attributes.append(("RTA_DST", address))
+    if metric:
+        attributes.append(("RTA_PRIORITY", metric))
+    message["attrs"] = attributes
     return message
 
 

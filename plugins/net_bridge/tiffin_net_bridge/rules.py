@@ -20,6 +20,9 @@ add set {TABLE} bridges {{ type ifname; }}
 add set {TABLE} subnets4 {{ type ipv4_addr; flags interval; }}
 add set {TABLE} subnets6 {{ type ipv6_addr; flags interval; }}
 add set {TABLE} internal {{ type ifname; }}
+add set {TABLE} isolated {{ type ifname; }}
+add set {TABLE} strict {{ type ifname; }}
+add set {TABLE} same {{ type ifname . ifname; }}
 add map {TABLE} ports4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
 add map {TABLE} ports6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
 add map {TABLE} bound4 {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
@@ -43,12 +46,18 @@ add rule {TABLE} postrouting ip saddr 127.0.0.0/8 oifname @bridges masquerade
 add chain {TABLE} guard {{ type filter hook prerouting priority raw; policy accept; }}
 add rule {TABLE} guard iifname @bridges ip daddr 127.0.0.0/8 drop
 add chain {TABLE} forward {{ type filter hook forward priority filter; policy accept; }}
-add rule {TABLE} forward iifname @internal oifname != @internal drop
-add rule {TABLE} forward oifname @internal iifname != @internal drop
+add rule {TABLE} forward iifname . oifname @same accept
+add rule {TABLE} forward iifname @internal drop
+add rule {TABLE} forward oifname @internal drop
+add rule {TABLE} forward iifname @isolated oifname @isolated drop
+add rule {TABLE} forward iifname @strict oifname @bridges drop
+add rule {TABLE} forward iifname @bridges oifname @strict drop
 """
 """`guard` because published ports on 127.0.0.1 need route_localnet, which alone would let a
 container reach the host's loopback (CVE-2020-8558). IPv6 has no such switch: a connection to ::1 is
-refused at once, rather than lost, and who asked for `localhost` goes on to 127.0.0.1."""
+refused at once, rather than lost, and who asked for `localhost` goes on to 127.0.0.1.
+
+With br_netfilter, packets between two ports of one bridge are forwarded ones too: hence `same`."""
 
 Element = tuple[str, str, str]
 """(set or map, key, value or "")."""
@@ -61,8 +70,15 @@ def network_elements(network: dict[str, Any]) -> list[Element]:
     for subnet in network["subnets"]:
         family = "6" if ":" in subnet["subnet"] else "4"
         elements.append((f"subnets{family}", subnet["subnet"], ""))
-    if network.get("internal"):
-        elements.append(("internal", f'"{name}"', ""))
+    elements.append(("same", f'"{name}" . "{name}"', ""))
+    isolate = network.get("options", {}).get("isolate", "false")
+    for rule, holds in (
+        ("internal", network.get("internal")),
+        ("isolated", isolate == "true"),
+        ("strict", isolate == "strict"),
+    ):
+        if holds:
+            elements.append((rule, f'"{name}"', ""))
     return elements
 
 

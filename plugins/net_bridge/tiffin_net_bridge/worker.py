@@ -204,7 +204,13 @@ class Worker:
             if attachment["default_route"] and not attachment["network"].get("internal"):
                 for subnet in attachment["network"]["subnets"]:
                     if subnet["gateway"]:
-                        batch.append(links.new_default_route(link.number, subnet["gateway"]))
+                        batch.append(links.new_route(link.number, subnet["gateway"]))
+            for route in attachment["network"].get("routes", ()):
+                batch.append(
+                    links.new_route(
+                        link.number, route["gateway"], route["destination"], route.get("metric", 0)
+                    )
+                )
             netlink.do(*batch)
 
     def _delete(self, names: list[str]) -> None:
