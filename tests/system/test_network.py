@@ -69,6 +69,7 @@ def test_lists_are_filtered_and_formatted(box: Tiffin) -> None:
     assert names("--filter", f"id={identifier[:10]}") == ["lunch"]
     shown = box("network", "ls", "--format", "{{.Name}} {{.Internal}}").lines
     assert {"dinner true", "lunch false"} <= set(shown)
+    assert box("network", "inspect", "-f", "{{len .Containers}}", "lunch").word == "1"
     (guest,) = network(box, "lunch")["containers"].values()  # type: ignore[attr-defined]
     assert guest["name"] == "guest"
     assert guest["interfaces"]["eth0"]["mac_address"].startswith("02:74:")

@@ -215,7 +215,9 @@ def _inspect(call: Call) -> int:
         from . import gotemplate
 
         for row in found:
-            sys.stdout.write(gotemplate.render(template, fields(row, False)) + "\n")
+            record = fields(row, False)
+            record["Containers"] = plain(row, used.get(row["name"], []))["containers"]
+            sys.stdout.write(gotemplate.render(template, record) + "\n")
         return failed
     documents = [plain(row, used.get(row["name"], [])) for row in found]
     sys.stdout.write(table.json_text(documents, 5))
