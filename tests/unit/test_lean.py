@@ -106,3 +106,26 @@ trio.run(trio.sleep, 0)
 def test_an_engine_inside_another_program_gets_the_whole_of_trio() -> None:
     code = "import tiffin.engine.base, trio; print(trio.SSLStream.__module__)"
     assert python(code) == "trio"
+
+
+def test_waiting_for_all_others_to_wait_works_in_order() -> None:
+    code = """
+import sys
+from tiffin import lean
+lean.prepare()
+lean.load_trio()
+import trio
+print("sortedcontainers" in sys.modules)
+from trio.testing import wait_all_tasks_blocked
+order = []
+async def waits(cushion):
+    await wait_all_tasks_blocked(cushion)
+    order.append(cushion)
+async def main():
+    async with trio.open_nursery() as nursery:
+        for cushion in (0.03, 0.0, 0.01):
+            nursery.start_soon(waits, cushion)
+    print(order)
+trio.run(main)
+"""
+    assert python(code).splitlines() == ["False", "[0.0, 0.01, 0.03]"]

@@ -61,12 +61,13 @@ def load_msgspec() -> None:
 def load_trio() -> None:
     """Import trio, if it is not there yet."""
     from .attrs import stand_in
-    from .stand_ins import ctypes_util, inspect, logging
+    from .stand_ins import ctypes_util, inspect, logging, sortedcontainers
 
     if "trio" in sys.modules:
         return
     if _prepared:
-        _load("trio", ("trio", "outcome"), TRIO, (ctypes_util, logging, inspect, stand_in))
+        stand_ins = (ctypes_util, logging, inspect, sortedcontainers, stand_in)
+        _load("trio", ("trio", "outcome"), TRIO, stand_ins)
     else:
         with ctypes_util():
             __import__("trio")

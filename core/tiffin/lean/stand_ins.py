@@ -78,6 +78,45 @@ def _state(coro: CoroutineType[Any, Any, Any]) -> str:
     return "CORO_CLOSED" if coro.cr_frame is None else "CORO_CREATED"
 
 
+def sortedcontainers() -> Any:
+    """For trio, which keeps those who wait for all others to wait (in tests) in a SortedDict."""
+    return instead(StandIn("sortedcontainers", SortedDict=Sorted))
+
+
+class Sorted:
+    """A SortedDict that is imported with its first item. Until then it is only asked if it is
+    empty."""
+
+    def __init__(self) -> None:
+        self._real: Any = None
+
+    def __len__(self) -> int:
+        return 0 if self._real is None else len(self._real)
+
+    def _made(self) -> Any:
+        if self._real is None:
+            self._real = __import__("sortedcontainers").SortedDict()
+        return self._real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made(), name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._made()[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._made()[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._made()[key]
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._made()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._made())
+
+
 def logging() -> Any:
     """For trio, which makes two loggers that it uses when something is wrong."""
     return instead(StandIn("logging", getLogger=Logger))
