@@ -233,7 +233,7 @@ class ContentStore:
                 pass
             except BlockingIOError:
                 time.sleep(WAIT)
-            except BaseException:
+            except BaseException:  # a cancellation as well; raised again
                 os.close(fd)
                 raise
             os.close(fd)

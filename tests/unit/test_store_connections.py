@@ -122,6 +122,12 @@ async def test_an_append_waits_for_another_process_without_stopping_the_others(
     other.close()
 
 
+async def test_an_append_leaves_reads_their_patience(tmp_path: Path) -> None:
+    async with threads.open_store(str(tmp_path / "db")) as store:
+        await store.append([network(1, "a")], command="c", actor="{}")
+        assert await store.rows("PRAGMA busy_timeout") == [{"timeout": 60_000}]
+
+
 def test_what_a_command_left_open_is_there_for_the_next(tmp_path: Path) -> None:
     path = str(tmp_path / "db")
     code = """

@@ -57,7 +57,7 @@ class _Node:
     __slots__ = ()
 
     def render(self, run: _Run, scope: Scope) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of node has its own; an abc would cost an import
 
 
 class _Break(Exception):

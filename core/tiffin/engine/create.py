@@ -62,7 +62,7 @@ async def creating(
                 await images.need(engine, image.id)
                 network = await networks.canonical(engine, options.network)
                 await _plan(engine, journal, cid, options, image, driver, runtime, ports, network)
-        except BaseException:
+        except BaseException:  # a cancellation as well; raised again
             engine.locks.forget(cid)
             raise
         held = Held(engine, journal, await engine.container_now(cid))

@@ -27,7 +27,7 @@ async def none_left(engine: Engine) -> AsyncIterator[None]:
     then the next that fails, or `system recover`, does it."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
             fd = try_lock(lock(engine))
             if fd is not None:

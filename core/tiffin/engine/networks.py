@@ -130,7 +130,7 @@ async def attach(engine: Engine, attachments: tuple[Attachment, ...]) -> None:
             driver = engine.network(attachment.network.driver)
             made.append((driver, attachment))
             await driver.attach(attachment)
-    except BaseException:
+    except BaseException:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
             for driver, attachment in made:
                 try:

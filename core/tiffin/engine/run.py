@@ -83,7 +83,7 @@ async def start_attached(engine: Engine, given: str, attach: Attach) -> int:
                 await nursery.start(foreground.carry, attach)
                 await begin(held)
                 await held.journal.flush()
-            except BaseException:
+            except BaseException:  # a cancellation as well; raised again
                 foreground.close()
                 raise
         return await foreground.finish()

@@ -227,7 +227,7 @@ class Registry:
                 writer.write(data)
                 tell(len(data))
                 check_cancelled()
-        except BaseException:
+        except BaseException:  # a cancellation as well; raised again
             response.drop()
             raise
         response.done()

@@ -74,7 +74,7 @@ def open_or_create(path: str) -> tuple[Connection, bool]:
         for pragma in schema.CONNECTION:
             connection.execute(pragma)
         return connection, _version(connection) == 0 and _make(connection)
-    except BaseException:
+    except BaseException:  # a cancellation as well; raised again
         connection.close()
         raise
 
@@ -112,7 +112,7 @@ def run(connection: Connection, steps: log.Steps) -> list[int]:
             statement = steps.send(rows)
     except StopIteration as end:
         return list(end.value)
-    except BaseException:
+    except BaseException:  # a cancellation as well; raised again
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
@@ -132,7 +132,7 @@ def rebuild(connection: Connection) -> int:
                 connection.execute(*statement)
             count += 1
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # a cancellation as well; raised again
         connection.execute("ROLLBACK")
         raise
     return count

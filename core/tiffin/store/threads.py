@@ -15,8 +15,8 @@ import trio
 
 from . import log, queries, schema, sync
 
-BUSY = (5, 517)
-"""SQLITE_BUSY, SQLITE_BUSY_SNAPSHOT (sqlite.org/rescode.html)."""
+BUSY = 5
+"""SQLITE_BUSY, the low byte of all its kinds (sqlite.org/rescode.html)."""
 
 _kept: list[sqlite3.Connection] = []
 
@@ -43,14 +43,18 @@ class EventStore:
         def append(patience: float) -> list[int]:
             steps = log.append(records, command=command, actor=actor, expect=expect)
             self._connection.execute(f"PRAGMA busy_timeout={patience * 1000:.0f}")
-            return sync.run(self._connection, steps)
+            try:
+                return sync.run(self._connection, steps)
+            finally:  # reads wait as well, for a recovery of the WAL
+                timeout = schema.BUSY_TIMEOUT * 1000
+                self._connection.execute(f"PRAGMA busy_timeout={timeout:.0f}")
 
         async with self._one_at_a_time:
             with trio.CancelScope(shield=True):
                 try:
                     seqs = append(0)  # a millisecond or two: a thread would cost as much
                 except sqlite3.Error as error:
-                    if getattr(error, "sqlite_errorcode", 0) not in BUSY:
+                    if getattr(error, "sqlite_errorcode", 0) & 0xFF != BUSY:
                         raise sync.translate(error, self.path) from error
                     seqs = await self._patiently(append)
         return seqs

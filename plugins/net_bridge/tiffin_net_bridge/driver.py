@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tiffin import errors
 from tiffin.errors import Conflict, DriverError, TiffinError, UserError
-from tiffin.hooks import Attachment, DriverContext, NetworkConfig
+from tiffin.hooks import Attachment, DriverContext, NetworkConfig, errors
 
 if TYPE_CHECKING:
     from .pipe import Pipe
