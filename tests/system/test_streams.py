@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from support import world
-from support.cli import BUSYBOX, Tiffin, eventually
+from support.cli import BUSYBOX, PATIENCE, Tiffin, eventually
 from support.terminal import terminal
 
 RUN = ("run", "--rm", "--network=none")
@@ -259,6 +261,20 @@ def test_logs_follow_until_the_end(shared: Tiffin) -> None:
         typist.stdin.close()
         assert process.wait(15) == 0
         assert typist.wait(15) == 0
+
+
+def test_logs_follow_until_the_end_beside_others_that_use_the_store(shared: Tiffin) -> None:
+    """The last to close the database deletes its WAL, which is easily noticed; nobody does here."""
+    name = shared.detached(*QUIET, "sh", "-c", "echo there; sleep 1000")
+    with (
+        contextlib.closing(sqlite3.connect(shared.root / "tiffin.db")) as other,
+        shared.start("logs", "-f", name) as process,
+    ):
+        assert other.execute("SELECT count(*) FROM events").fetchone()
+        assert process.stdout is not None and process.stdout.readline() == b"there\n"
+        time.sleep(0.5)  # it waits by now
+        shared("kill", name)
+        assert process.wait(15 * PATIENCE) == 0
 
 
 # --- what run leaves ------------------------------------------------------------------------------
