@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from support.cli import BUSYBOX, Tiffin
 
 
-def test_debug_shows_what_the_line_does_not(shared: Tiffin) -> None:
-    plain = shared.attempt("history", "nosuch")
-    debug = shared.attempt("--debug", "history", "nosuch")
-    assert plain.code == debug.code == 125
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["history", "nosuch"],
+        ["start", "nosuch"],
+        ["rm", "nosuch"],
+        ["rmi", "nosuch"],
+        ["inspect", "nosuch"],
+        ["network", "inspect", "nosuch"],
+    ],
+    ids=" ".join,
+)
+def test_debug_shows_what_the_line_does_not(shared: Tiffin, args: list[str]) -> None:
+    plain = shared.attempt(*args)
+    debug = shared.attempt("--debug", *args)
+    assert plain.code == debug.code > 0
     assert "Traceback" not in plain.err
     assert "Traceback" in debug.err
     assert plain.err.splitlines()[-1] == debug.err.splitlines()[-1]

@@ -421,7 +421,7 @@ def _run(call: Call, kind: str) -> int:
         except TiffinError as error:
             if len(names) == 1 and options["format"]:
                 raise
-            sys.stderr.write(f"Error: {printable.line(str(error))}\n")
+            printable.failure(printable.line(str(error)), error, call.debug)
             failed = error.exit_code
     if options["format"] and options["format"] != "json":
         from . import gotemplate

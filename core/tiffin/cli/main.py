@@ -241,13 +241,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
         code = dispatch(argv)
     except BaseException as error:
         debug = _debug_asked(argv)
-        if debug and not isinstance(error, (BrokenPipeError, SystemExit)):
-            import traceback
-
-            sys.stderr.write(printable.block("".join(traceback.format_exception(error))))
-        line, code = explain(error, debug)
-        if line:
-            sys.stderr.write(f"Error: {line}\n")
+        text, code = explain(error, debug)
+        expected = isinstance(error, (BrokenPipeError, SystemExit))
+        printable.failure(text, error, debug and not expected)
     _finish(code)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -14,8 +13,8 @@ from ..engine.run import Attach
 from ..errors import Conflict, NotFound, TiffinError
 from ..plugins import Plugins
 from ..store import queries
+from . import printable
 from .flags import Call
-from .printable import printable
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ def each(
                 said = await work(engine, name)
             except* TiffinError as group:
                 error = _first(group)
-                print(f"Error: {printable(str(error))}", file=sys.stderr)
+                printable.failure(printable.line(str(error)), group, call.debug)
                 code = codes(error)
             else:
                 if said is not None:
