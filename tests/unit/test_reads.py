@@ -224,6 +224,53 @@ def test_inspect_of_an_image(store: Layout, capsys: Capture) -> None:
     assert tiffin(capsys, "image", "inspect", "-f", "{{.Architecture}}", CONFIG[:8]) == "amd64\n"
 
 
+@pytest.mark.parametrize(
+    ("args", "field"),
+    [
+        ("inspect web", ".Nonsense"),
+        ("inspect web", ".State.Nonsense"),
+        ("inspect web", ".HostConfig.LogConfig.Nonsense"),
+        ("inspect web", ".NetworkSettings.Networks.bridge.Nonsense"),
+        ("image inspect bb", ".RootFS.Nonsense"),
+    ],
+)
+def test_inspect_knows_no_field_of_that_name(args: str, field: str, store: Layout) -> None:
+    with pytest.raises(UserError, match="there is no field Nonsense"):
+        main.dispatch([*args.split(), "--format", f"{{{{{field}}}}}"])
+
+
+@pytest.mark.parametrize(
+    ("args", "template", "said"),
+    [
+        ("inspect web", "{{.Config.Labels.none}}", "<no value>"),
+        ("inspect web", "{{.NetworkSettings.Networks.none}}", "<no value>"),
+        ("inspect web", '{{index .Config.Labels "t"}} {{.Config.Labels.t}}', "w w"),
+        ("image inspect bb", "{{.Config.Entrypoint}}{{.Config.User}}", "[]"),
+        ("image inspect bb", "{{len .Config.Labels}} {{.Config.WorkingDir}}", "0 /srv"),
+    ],
+)
+def test_inspect_maps_and_what_an_image_leaves_out(
+    args: str, template: str, said: str, store: Layout, capsys: Capture
+) -> None:
+    assert tiffin(capsys, *args.split(), "--format", template) == f"{said}\n"
+
+
+def test_inspect_shows_limits_as_they_are_set(
+    layout: Layout, tmp_path: Path, capsys: Capture
+) -> None:
+    sync.create(layout.database)
+    asked = {"resources": {"memory": 10 << 20, "cpus": 0.5}, "cap_add": ["net_admin", "ALL"]}
+    made = creation("web", tmp_path, options=asked)
+    add(layout, (f"container/{WEB}", "container.creation_planned", made))
+    limits = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} "
+    limits += "{{.HostConfig.CpuQuota}} {{.HostConfig.CpuPeriod}}"
+    out = tiffin(capsys, "inspect", "-f", limits, "web")
+    assert out == f"{10 << 20} {20 << 20} 500000000 50000 100000\n"
+    assert tiffin(capsys, "inspect", "-f", "{{.HostConfig.CapAdd}}", "web") == (
+        "[CAP_NET_ADMIN ALL]\n"
+    )
+
+
 def test_inspect_goes_on_after_a_name_that_is_not_there(store: Layout, capsys: Capture) -> None:
     assert main.dispatch(["inspect", "gone", "web"]) == 125
     out, err = capsys.readouterr()
