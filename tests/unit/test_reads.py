@@ -164,6 +164,12 @@ def test_ps_shows_what_runs_and_with_all_everything(store: Layout, capsys: Captu
         ("-a --filter since=web", "job"),
         ("-a --filter before=job", "web"),
         ("-a --filter network=bridge --filter name=job", "job"),
+        ("-a --filter volume=/d", "web"),
+        ("-a --filter volume=/s/", "web"),
+        ("-a --filter volume=/x", ""),
+        (f"-a --filter until={NOW // SECOND - 25}", "web"),
+        ("-a --filter until=1h", ""),
+        ("--filter status=created --filter status=stopped", "job"),
         ("-l", "job"),
         ("-n 2", "web job"),
         ("-a --sort names", "job web"),
@@ -172,6 +178,11 @@ def test_ps_shows_what_runs_and_with_all_everything(store: Layout, capsys: Captu
 def test_ps_chooses(words: str, names: str, store: Layout, capsys: Capture) -> None:
     out = tiffin(capsys, "ps", *words.split(), "--format", "{{.Names}}")
     assert sorted(out.split()) == sorted(names.split())
+
+
+def test_ps_knows_no_such_state(store: Layout) -> None:
+    with pytest.raises(UserError, match=r"status=hungry: .*running"):
+        main.dispatch(["ps", "--filter", "status=hungry"])
 
 
 def test_ps_ids_json_and_templates(store: Layout, capsys: Capture) -> None:
