@@ -330,6 +330,12 @@ def test_events_as_text_json_and_templates(store: Layout, capsys: Capture) -> No
     assert out == "10:container.created\n11:container.exited\n"
 
 
+def test_events_know_no_such_field(store: Layout, capsys: Capture) -> None:
+    with pytest.raises(UserError, match="there is no field Typ; did you mean Type"):
+        main.dispatch(["events", "--format", "{{.Typ}}"])
+    assert "<no value>" in tiffin(capsys, "events", "--format", "{{.data.name}}")
+
+
 @pytest.mark.parametrize(
     ("words", "seqs"),
     [
@@ -338,7 +344,12 @@ def test_events_as_text_json_and_templates(store: Layout, capsys: Capture) -> No
         ("--filter container=web --filter event=started", "8"),
         ("--filter type=image", "1 2 3"),
         ("--filter type=container.exited", "11"),
-        ("--filter label=t=w", "4"),
+        ("--filter label=t=w", "4 5 6 7 8"),
+        ("--filter label=t --after 6", "7 8"),
+        ("--filter label=t=x", ""),
+        ("--filter image=bb", "2 4 9"),
+        ("--filter image=localhost/bb:latest", "2 4 9"),
+        ("--filter image=b", ""),
         ("--filter command=c2", ""),
         ("--filter network=bridge", "4 9"),
         (f"--since {NOW // SECOND - 25}", "2 3 9 10 11"),
