@@ -99,7 +99,8 @@ def attacher(
     *,
     terminal: bool,
     stdin: bool,
-    output: bool = True,
+    stdout: bool = True,
+    stderr: bool = True,
     detach: str | None = None,
     proxy: bool = True,
 ) -> Attach:
@@ -117,7 +118,8 @@ def attacher(
             directory=row["directory"],
             terminal=terminal,
             stdin=stdin,
-            output=output,
+            stdout=stdout,
+            stderr=stderr,
             detach=keys,
         )
 
