@@ -29,6 +29,33 @@ def test_debug_shows_what_the_line_does_not(shared: Tiffin, args: list[str]) -> 
     assert plain.err.splitlines()[-1] == debug.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--log-level=info", r'time="20\d\d-[^"]+Z" level=info msg="(\d+) ([a-z._]+) [a-z]+/?\S*"'),
+        ("--log-level=debug", r'time="20\d\d-[^"]+Z" level=debug msg="(\d+) ([a-z._]+) .*"'),
+        ("--debug", r'time="20\d\d-[^"]+Z" level=debug msg="(\d+) ([a-z._]+) .*"'),
+    ],
+)
+def test_a_lower_log_level_tells_each_event_as_it_is_recorded(
+    shared: Tiffin, flag: str, told: str
+) -> None:
+    last = shared.events()[-1]["seq"]
+    done = shared.using(flag)("run", "--rm", "--network=none", BUSYBOX, "echo", "hi")
+    assert done.out == "hi\n"
+    found = [re.fullmatch(told, line) for line in done.err.splitlines()]
+    assert all(found), done.err
+    own = [e for e in shared.events("--after", str(last)) if e["actor"]["front_end"] == "cli"]
+    assert [(int(m[1]), m[2]) for m in found if m] == [(e["seq"], e["type"]) for e in own]
+    assert ("sleep" in done.err or "echo" in done.err) == (flag != "--log-level=info")
+
+
+@pytest.mark.parametrize("level", ["warn", "error", "fatal"])
+def test_a_higher_log_level_tells_nothing(shared: Tiffin, level: str) -> None:
+    done = shared.using(f"--log-level={level}")("create", BUSYBOX)
+    assert done.err == ""
+
+
 def test_hostname_timestamps_and_the_latest(shared: Tiffin) -> None:
     shared("run", "--network=none", "--name=first", BUSYBOX, "true")
     shared("run", "--network=none", "--name=second", "--hostname=kitchen", BUSYBOX, "hostname")
