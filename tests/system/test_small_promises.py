@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from support.cli import BUSYBOX, Tiffin
@@ -48,6 +49,20 @@ def test_a_lower_log_level_tells_each_event_as_it_is_recorded(
     own = [e for e in shared.events("--after", str(last)) if e["actor"]["front_end"] == "cli"]
     assert [(int(m[1]), m[2]) for m in found if m] == [(e["seq"], e["type"]) for e in own]
     assert ("sleep" in done.err or "echo" in done.err) == (flag != "--log-level=info")
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+@pytest.mark.parametrize("path", ["", ":/no/such/directory"])
+def test_programs_are_found_where_they_are_whatever_PATH_says(
+    shared: Tiffin, runtime: str, path: str, tmp_path: Path
+) -> None:
+    """And never in the current directory, which may be anybody's."""
+    for name in ("conmon", "crun", "runc", "nft", "ip", "unshare", "umount"):
+        (tmp_path / name).write_text("#!/bin/sh\necho mine >&2\nexit 99\n")
+        (tmp_path / name).chmod(0o755)
+    chosen = shared.using(f"--runtime={runtime}")
+    done = chosen("run", "--rm", BUSYBOX, "echo", "hi", env={"PATH": path}, cwd=tmp_path)
+    assert (done.out, done.err) == ("hi\n", "")
 
 
 @pytest.mark.parametrize("level", ["warn", "error", "fatal"])
