@@ -330,6 +330,18 @@ def test_events_as_text_json_and_templates(store: Layout, capsys: Capture) -> No
     assert out == "10:container.created\n11:container.exited\n"
 
 
+@pytest.mark.parametrize("words", ["container=web", "label=t=w"])
+def test_events_of_a_container_are_those_of_its_execs_too(
+    words: str, store: Layout, capsys: Capture
+) -> None:
+    planned = {"container": WEB, "command": ["true"], "directory": "/e"}
+    add(store, ("exec/e1", "exec.planned", planned), ("exec/e1", "exec.started", {"pid": 9}))
+    out = tiffin(capsys, "events", "--filter", words, "--after=8", "--format={{.type}}")
+    assert out.split() == ["exec.planned", "exec.started"]
+    out = tiffin(capsys, "events", "--filter", words, "--after=12", "--format={{.type}}")
+    assert out.split() == ["exec.started"]
+
+
 def test_events_know_no_such_field(store: Layout, capsys: Capture) -> None:
     with pytest.raises(UserError, match="there is no field Typ; did you mean Type"):
         main.dispatch(["events", "--format", "{{.Typ}}"])

@@ -66,11 +66,20 @@ def selector(
     labels: dict[str, dict[str, str]] = {}  # of a stream, as its first event has them
     seen: dict[str, set[str]] = {name: {cid} if cid else set() for name, cid in containers}
 
+    executed: dict[str, str] = {}  # the container of an exec, which its first event names
+
+    def container_of(event: dict[str, Any]) -> str:
+        stream: str = event["stream"]
+        if stream not in executed:
+            data = event["data"] if "container" in event["data"] else _first(connection, stream)
+            executed[stream] = data.get("container", "")
+        return executed[stream]
+
     def of_container(event: dict[str, Any]) -> bool:
         kind, _, key = event["stream"].partition("/")
         data = event["data"]
         if kind == "exec":
-            key = data.get("container", "")
+            key = container_of(event)
         elif kind != "container":
             return False
         passed = False
@@ -109,19 +118,20 @@ def selector(
             return False
         if "label" not in given:
             return True
-        stream = f"container/{data.get('container', '')}" if kind == "exec" else event["stream"]
+        stream = f"container/{container_of(event)}" if kind == "exec" else event["stream"]
         if stream not in labels:
-            labels[stream] = data.get("labels") or _first_labels(connection, stream)
+            labels[stream] = data.get("labels") or _first(connection, stream).get("labels", {})
         return table.has_labels(labels[stream], given["label"])
 
     return passes
 
 
-def _first_labels(connection: sqlite3.Connection | None, stream: str) -> dict[str, str]:
+def _first(connection: sqlite3.Connection | None, stream: str) -> dict[str, Any]:
+    """What the first event of a stream says: the container's labels, the exec's container."""
     first = "SELECT data FROM events WHERE stream=? ORDER BY version LIMIT 1"
     found = connection.execute(first, (stream,)).fetchone() if connection else None
-    labels: dict[str, str] = json.loads(found[0]).get("labels", {}) if found else {}
-    return labels
+    data: dict[str, Any] = json.loads(found[0]) if found else {}
+    return data
 
 
 def _image_names(given: str) -> set[str]:
