@@ -39,6 +39,23 @@ def test_stdout_and_stderr_stay_apart(shared: Tiffin) -> None:
     assert (done.out, done.err) == ("out\n", "err\n")
 
 
+@pytest.mark.parametrize(
+    ("streams", "shown"),
+    [
+        (["stdout"], ("out\n", "")),
+        (["stderr"], ("", "err\n")),
+        (["stdout", "stderr"], ("out\n", "err\n")),
+        (["stdin"], ("", "")),
+    ],
+)
+def test_only_the_streams_that_are_attached_are_shown(
+    shared: Tiffin, streams: list[str], shown: tuple[str, str]
+) -> None:
+    flags = [f"--attach={stream}" for stream in streams]
+    done = shared(*RUN, *flags, BUSYBOX, "sh", "-c", "echo out; echo err >&2")
+    assert (done.out, done.err) == shown
+
+
 def test_without_i_stdin_is_empty(shared: Tiffin) -> None:
     assert shared(*RUN, BUSYBOX, "cat", input="not for you").out == ""
 

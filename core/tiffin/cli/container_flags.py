@@ -112,6 +112,8 @@ def options_from(
             raise UserError(
                 f"--attach {stream!r} is not a stream", hint=f"allowed: {', '.join(STREAMS)}"
             )
+    if options["replace"] and not options["name"]:
+        raise UserError("--replace needs --name", hint="the name of the container to replace")
     lean.load_msgspec()
     from ..options import ContainerOptions
 

@@ -209,7 +209,7 @@ def _inspect(call: Call) -> int:
         except TiffinError as error:
             if len(call.arguments) == 1:
                 raise
-            sys.stderr.write(f"Error: {printable.line(str(error))}\n")
+            printable.failure(printable.line(str(error)), error, call.debug)
             failed = error.exit_code
     if template and template != "json":
         from . import gotemplate

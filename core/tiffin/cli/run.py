@@ -97,7 +97,8 @@ def _run(call: Call) -> int:
                 engine,
                 terminal=options.tty,
                 stdin=options.interactive and "stdin" in streams,
-                output="stdout" in streams or "stderr" in streams,
+                stdout="stdout" in streams,
+                stderr="stderr" in streams,
                 detach=call.options["detach_keys"] or None,
                 proxy=bool(call.options["sig_proxy"]) and not options.tty,
             )

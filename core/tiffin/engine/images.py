@@ -11,7 +11,7 @@ import trio
 from msgspec import Struct
 
 from ..content import ContentStore
-from ..errors import Conflict, NotFound, UserError
+from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.image import (
     ImageAdded,
     ImageRemovalPlanned,
@@ -113,15 +113,19 @@ async def obtain(engine: Engine, given: str, *, driver: str, pull: Pull) -> Usab
     """
     if pull.policy not in ("always", "missing", "newer", "never"):
         raise UserError(f"--pull {pull.policy!r}", hint="always, missing, newer or never")
-    row = None
-    if pull.policy in ("missing", "never") or given.startswith(EMBEDDED):
-        row = await find(engine, given)
+    local = pull.policy in ("missing", "never") or given.startswith(EMBEDDED)
+    here = await find(engine, given) if local or pull.policy == "newer" else None
+    row = here if local else None
     if row is None:
         if pull.policy == "never":
             raise NotFound(f"no such image: {given}", hint="and --pull=never forbids to fetch it")
-        if queries.is_hex(given.removeprefix("sha256:")) and len(given) >= 12:
+        by_id = queries.is_hex(given.removeprefix("sha256:")) and len(given) >= 12
+        if by_id and here is None:
             raise NotFound(f"no such image: {given}")
-        image_id = await fetch(engine, given, driver=driver, pull=pull)
+        if here is None:
+            image_id = await fetch(engine, given, driver=driver, pull=pull)
+        else:
+            image_id = await _newer(engine, given, here["id"], driver=driver, pull=pull)
         row = (await engine.store.rows("SELECT * FROM images WHERE id=?", (image_id,)))[0]
     described = tuple(msgspec.convert(layer, Layer) for layer in row["layers"])
     await unpacked.ensure(engine, engine.journal(), driver, described)
@@ -136,6 +140,16 @@ async def obtain(engine: Engine, given: str, *, driver: str, pull: Pull) -> Usab
         config=dict(config.config),
         layers=tuple(layer.chain_id for layer in described),
     )
+
+
+async def _newer(engine: Engine, given: str, here: str, *, driver: str, pull: Pull) -> str:
+    """The image that the registry has, or the one that is here when that cannot be had."""
+    image_id = here
+    try:
+        image_id = await fetch(engine, given, driver=driver, pull=pull)
+    except* TiffinError:  # perhaps in a group; the log of events has it
+        pass
+    return image_id
 
 
 async def fetch(engine: Engine, given: str, *, driver: str, pull: Pull) -> str:
