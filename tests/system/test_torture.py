@@ -12,7 +12,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class Scene(NamedTuple):
     """A command, what goes before it, and what it gives when it is done a second time."""
 
     args: list[str]
-    before: list[list[str]] = []
+    before: Sequence[list[str]] = ()
     again: tuple[int, ...] = (0,)
     """Exit codes of the same command when the first had got to its end."""
 
@@ -70,19 +70,22 @@ SCENES = {
 
 
 class Total:
-    points = 0
-    commands: set[str] = set()
-    drivers: set[tuple[str, str]] = set()
+    def __init__(self) -> None:
+        self.points = 0
+        self.commands: set[str] = set()
+        self.drivers: set[tuple[str, str]] = set()
+        self.leaks = 0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def totals(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
+@pytest.fixture(scope="module")
+def total(request: pytest.FixtureRequest) -> Iterator[Total]:
+    total = Total()
+    yield total
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print(
-            f"\ntorture: {Total.points} points killed, {len(Total.commands)} commands, "
-            f"{len(Total.drivers)} pairs of drivers, leaks found: 0 (each is a failure)"
+            f"\ntorture: {total.points} points killed, {len(total.commands)} commands, "
+            f"{len(total.drivers)} pairs of drivers, leaks found: {total.leaks}"
         )
 
 
@@ -131,7 +134,9 @@ def prepare(tiffin: Tiffin, scene: Scene) -> None:
 
 @pytest.mark.parametrize("name", SCENES)
 @pytest.mark.parametrize("drivers", DRIVERS if WHOLE else DRIVERS[:1], ids="-".join)
-def test_killed_at_each_point(tiffin: Tiffin, drivers: tuple[str, str], name: str) -> None:
+def test_killed_at_each_point(
+    tiffin: Tiffin, total: Total, drivers: tuple[str, str], name: str
+) -> None:
     storage, runtime = drivers
     tiffin = tiffin.using(f"--storage-driver={storage}", f"--runtime={runtime}")
     scene = SCENES[name]
@@ -142,18 +147,19 @@ def test_killed_at_each_point(tiffin: Tiffin, drivers: tuple[str, str], name: st
     assert code == 0
     sweep(tiffin)
 
-    Total.commands.add(name)
-    Total.drivers.add(drivers)
+    total.commands.add(name)
+    total.drivers.add(drivers)
     for number in chosen(name, min(len(points), POINTS_MAX)):
         prepare(tiffin, scene)
         code, passed = run_until(tiffin, number, scene.args)
         where = f"killed at {number}: {passed[-1]}"
         killed = code == -signal.SIGKILL
-        Total.points += killed
+        total.points += killed
         try:
             check(tiffin, scene, recover_first=number % 2 == 0)
             sweep(tiffin)
         except (AssertionError, subprocess.SubprocessError) as error:
+            total.leaks += 1
             raise AssertionError(f"{where}\n{error}") from error
     eventually(lambda: world.links() == links, lambda: f"{world.links() - links}")
     tiffin("events", "verify")
