@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 from support import invariants, world
-from support.cli import BUSYBOX, PATIENCE, Tiffin, eventually
+from support.cli import BUSYBOX, PATIENCE, PROGRESS, Tiffin, eventually
 
 KILLER = Path(__file__).parent / "support/killer.py"
 WHOLE = os.environ.get("TIFFIN_TORTURE", "") == "all"
@@ -74,6 +74,7 @@ class Total:
         self.points = 0
         self.commands: set[str] = set()
         self.drivers: set[tuple[str, str]] = set()
+        self.errors = 0
         self.leaks = 0
 
 
@@ -84,20 +85,24 @@ def total(request: pytest.FixtureRequest) -> Iterator[Total]:
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print(
-            f"\ntorture: {total.points} points killed, {len(total.commands)} commands, "
+            f"\ntorture: {total.points} points killed, {total.errors} errors met, {len(total.commands)} commands, "
             f"{len(total.drivers)} pairs of drivers, leaks found: {total.leaks}"
         )
 
 
-def run_until(tiffin: Tiffin, number: int, args: list[str]) -> tuple[int, list[str]]:
-    """Run a command that kills itself at its point `number`; (exit code, the points it passed)."""
+def run_until(
+    tiffin: Tiffin, number: int, args: list[str], error: str = ""
+) -> tuple[int, list[str], str]:
+    """Run a command that kills itself at its point `number`, or meets an error there: its exit
+    code, the points it passed, and its stderr."""
     trace = tiffin.base / "trace"
     trace.unlink(missing_ok=True)
-    argv = [sys.executable, str(KILLER), str(number), str(trace), *tiffin.argv(*args)[1:]]
+    argv = [sys.executable, str(KILLER), f"{number}:{error}", str(trace), *tiffin.argv(*args)[1:]]
     done = subprocess.run(
         argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=120 * PATIENCE, check=False
     )
-    return done.returncode, trace.read_text().splitlines()
+    points = trace.read_text().splitlines() if trace.exists() else []
+    return done.returncode, points, done.stderr.decode(errors="replace")
 
 
 def settle(tiffin: Tiffin) -> None:
@@ -143,7 +148,7 @@ def test_killed_at_each_point(
     links = world.links()
 
     prepare(tiffin, scene)
-    code, points = run_until(tiffin, 0, scene.args)
+    code, points, _ = run_until(tiffin, 0, scene.args)
     assert code == 0
     sweep(tiffin)
 
@@ -151,7 +156,7 @@ def test_killed_at_each_point(
     total.drivers.add(drivers)
     for number in chosen(name, min(len(points), POINTS_MAX)):
         prepare(tiffin, scene)
-        code, passed = run_until(tiffin, number, scene.args)
+        code, passed, _ = run_until(tiffin, number, scene.args)
         where = f"killed at {number}: {passed[-1]}"
         killed = code == -signal.SIGKILL
         total.points += killed
@@ -162,6 +167,37 @@ def test_killed_at_each_point(
             total.leaks += 1
             raise AssertionError(f"{where}\n{error}") from error
     eventually(lambda: world.links() == links, lambda: f"{world.links() - links}")
+    tiffin("events", "verify")
+
+
+@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("drivers", DRIVERS if WHOLE else DRIVERS[:1], ids="-".join)
+def test_an_error_at_each_write(
+    tiffin: Tiffin, total: Total, drivers: tuple[str, str], error: str, name: str
+) -> None:
+    """The command fails with one line, or does without; the next one works."""
+    storage, runtime = drivers
+    tiffin = tiffin.using(f"--storage-driver={storage}", f"--runtime={runtime}")
+    scene = SCENES[name]
+    prepare(tiffin, scene)
+    code, points, _ = run_until(tiffin, 0, scene.args, error)
+    assert code == 0
+    sweep(tiffin)
+    for number in chosen(f"{name} {error}", min(len(points), POINTS_MAX)):
+        prepare(tiffin, scene)
+        code, passed, told = run_until(tiffin, number, scene.args, error)
+        where = f"{error} at {number}: {passed[-1]}; exit code {code}; {told}"
+        total.errors += 1
+        try:
+            errors = [line for line in told.splitlines() if not PROGRESS.match(line)]
+            assert code == 0 or len(errors) == 1, "not one line"
+            assert "internal error" not in told
+            check(tiffin, scene, recover_first=number % 2 == 0)
+            sweep(tiffin)
+        except (AssertionError, subprocess.SubprocessError) as failure:
+            total.leaks += 1
+            raise AssertionError(f"{where}\n{failure}") from failure
     tiffin("events", "verify")
 
 
