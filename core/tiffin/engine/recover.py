@@ -6,6 +6,7 @@ the log calls running may have ended with nobody recording it (conmon killed, a 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from .. import processes
@@ -57,6 +58,13 @@ async def resolve(engine: Engine, journal: Journal, row: queries.Row) -> bool:
     row = await engine.container_now(row["id"])
     if row["state"] in LIVE:
         changed = await _notice_end(engine, journal, row) or changed
+        row = await engine.container_now(row["id"])
+    if row["state"] == "exited" and os.path.isdir(engine.layout.container_run(row["id"])):
+        # conmon's exit command recorded the end, and its clean-up waits for the lock that we have.
+        await journal.write(stream, CleanupPlanned())
+        await teardown.run_state(engine, row)
+        await journal.write(stream, CleanedUp())
+        changed = True
     return changed
 
 
