@@ -13,7 +13,7 @@ from ..events.network import NetworkCreated, NetworkRemovalPlanned, NetworkRemov
 from ..hooks import NetworkConfig
 from ..network_modes import DEFAULT
 from ..network_specs import NetworkRequest
-from . import networks, remove
+from . import networks, remove, shared
 from .base import Engine, Journal
 
 
@@ -49,7 +49,7 @@ async def remove_network(
         raise UserError(f"{DEFAULT} is the default network, which cannot be removed")
     journal = engine.journal()
     if force:
-        for row in await networks.users(engine, config):
+        for row in await shared.with_dependents(engine, await networks.users(engine, config)):
             await remove.remove(
                 engine, row["id"], force=True, timeout=timeout, ignore_missing=True, journal=journal
             )
