@@ -302,6 +302,11 @@ class NetworkDriver(Protocol):
     async def attach(self, attachment: Attachment) -> None:
         """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
 
+    async def reload(self, attachment: Attachment) -> None:
+        """Make again what others took away from a container that runs: interface, addresses,
+        routes, rules. What is there stays, and so do connections. Errors: as `attach`; nothing is
+        undone then."""
+
     async def detach(self, attachment: Attachment) -> None:
         """Remove interface and rules; the namespace itself may already be gone."""
 
@@ -380,6 +385,14 @@ def sys_tools() -> Any:
     from importlib import import_module
 
     return import_module("tiffin.syscalls")
+
+
+def link_tools() -> Any:
+    """The module `tiffin.rtnetlink`: links, addresses and routes by rtnetlink(7), in batches, in
+    any network namespace."""
+    from importlib import import_module
+
+    return import_module("tiffin.rtnetlink")
 
 
 def runtime_tools() -> Any:

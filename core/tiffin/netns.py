@@ -45,6 +45,18 @@ def create(path: str) -> None:
         raise DriverError(f"cannot make a network namespace: {failure[0]}")
 
 
+def pin(path: str, namespace: str) -> None:
+    """Pin one that exists (`/proc/PID/ns/net`), if nothing is pinned there. Error: DriverError."""
+    if exists(path):
+        return
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400))
+        syscalls.mount(namespace, path, None, syscalls.MS_BIND)
+    except OSError as error:
+        raise DriverError(f"cannot pin {namespace}: {error}") from None
+
+
 def loopback_up() -> None:
     """`ip link set lo up` in the calling thread's namespace (netdevice(7))."""
     import fcntl

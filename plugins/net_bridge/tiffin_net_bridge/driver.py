@@ -86,6 +86,9 @@ class BridgeDriver:
     async def attach(self, attachment: Attachment) -> None:
         await self._ask("attach", attachment)
 
+    async def reload(self, attachment: Attachment) -> None:
+        await self._ask("reload", attachment)
+
     async def detach(self, attachment: Attachment) -> None:
         await self._ask("detach", attachment)
 
