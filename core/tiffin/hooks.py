@@ -287,14 +287,22 @@ class NetworkDriver(Protocol):
     """Puts a network namespace on a network. Addresses are chosen by the engine."""
 
     name: str
+    owns_subnets: bool
+    """True when a subnet is the network's own: a free one is chosen, and none that the host has a
+    route to. False when it is that of a network outside, and must be given."""
+    publishes: bool
+    """False when `Attachment.ports` mean nothing to it; then there are none."""
+    has_mac: bool
+    """False when its interfaces have no MAC of their own; then `Attachment.mac` is empty."""
 
     def warm_up(self) -> None:
         """Called as soon as a command knows that it will attach or detach: start loading what is
         slow to load, beside the engine's other work. Must not block and must not fail."""
 
-    async def create(self, network: NetworkConfig) -> None:
-        """The network is about to be defined. Nothing is made yet: `attach` makes what the network
-        needs (a bridge) for its first container, and whenever that is gone.
+    async def create(self, network: NetworkConfig) -> NetworkConfig:
+        """The network is about to be defined, as what is returned (`network` itself, or with what
+        was left open filled in). Nothing is made yet: `attach` makes what the network needs (a
+        bridge) for its first container, and whenever that is gone.
         Errors: UserError for an option that is not known, Conflict for an interface in use."""
 
     async def remove(self, network: NetworkConfig) -> None: ...

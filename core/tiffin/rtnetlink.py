@@ -7,15 +7,21 @@ the classes are the same in pyroute2 0.7 and 0.9. A batch is one system call.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tiffin.errors import DriverError
+from . import syscalls
+from .errors import DriverError
+
+if TYPE_CHECKING:
+    from .hooks import Attachment
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE = 20, 22, 24
@@ -132,6 +138,20 @@ def new_route(index: int, gateway: str, destination: str = "", metric: int = 0) 
     return message
 
 
+def configured(index: int, attachment: Attachment) -> list[Any]:
+    """What makes a link in a container what its attachment says: addresses, up, routes."""
+    network = attachment.network
+    batch = []
+    for address in attachment.addresses:
+        plain, _, prefix = address.partition("/")
+        batch.append(new_address(index, plain, int(prefix)))
+    batch.append(new_link([], index=index, up=True))
+    if attachment.default_route and not network.internal:
+        batch += [new_route(index, subnet.gateway) for subnet in network.subnets if subnet.gateway]
+    batch += [new_route(index, r.gateway, r.destination, r.metric) for r in network.routes]
+    return batch
+
+
 def _message(kind: str, number: int, flags: int = 0) -> Any:
     message = getattr(sys.modules[f"pyroute2.netlink.rtnl.{kind}"], kind)()
     message["header"]["type"] = number
@@ -153,6 +173,12 @@ class Netlink:
 
     def close(self) -> None:
         self._socket.close()
+
+    def __enter__(self) -> Netlink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def do(self, *messages: Any) -> None:
         """Send all in one system call; the kernel carries them out in turn.
@@ -238,6 +264,37 @@ class Netlink:
             length, kind, flags, sequence, _ = HEADER.unpack_from(data, position)
             yield kind, flags, sequence, data[position + HEADER.size : position + length]
             position += (length + 3) & ~3
+
+
+def inside(path: str) -> Netlink:
+    """A socket of the network namespace at this path. Error: OSError."""
+    made: list[Netlink] = []
+    failure: list[OSError] = []
+
+    def enter() -> None:
+        try:
+            with opened(path) as fd:
+                syscalls.setns(fd, syscalls.CLONE_NEWNET)
+            made.append(Netlink())
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=enter, name="inside")  # ends, and never leaves that namespace
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return made[0]
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int]:
+    """A file descriptor of a namespace, while it is needed."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _link(body: bytes) -> Link:

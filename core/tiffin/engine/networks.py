@@ -83,6 +83,11 @@ async def canonical(engine: Engine, options: ContainerOptions) -> tuple[str, Con
         wish = wishes.get(name)
         if wish is not None:
             leases.check(network, wish)
+            if wish.mac and not engine.network(network.driver).has_mac:
+                raise UserError(
+                    f"network {network.name}: its containers have the MAC address of "
+                    f"{network.interface} ({network.driver})"
+                )
             joins.append(msgspec.structs.replace(wish, network=network.name))
     interfaces = [join.interface for join in joins if join.interface]
     if len(set(interfaces)) < len(interfaces):
@@ -98,6 +103,12 @@ async def _mode(engine: Engine, word: str) -> str:
     from . import shared
 
     return await shared.canonical(engine, word)
+
+
+async def publish(engine: Engine, network: str) -> bool:
+    """True when the first of these networks, which gets the published ports, can have some."""
+    first = await find(engine, network_modes.names(network)[0])
+    return bool(engine.network(first.driver).publishes)
 
 
 def is_private(engine: Engine) -> bool:
@@ -156,6 +167,7 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
             for r in await engine.store.rows(LEASES, (network.id,))
         ]
         addresses = leases.addresses(network, wish, row["id"], holders, known)
+        mac = leases.mac(network, wish, row["id"], addresses, holders, known)
         ports = tuple(msgspec.convert(p, PortMapping) for p in row["ports"])
         attachments.append(
             Attachment(
@@ -164,7 +176,7 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
                 netns=netns_path,
                 interface=interfaces[position],
                 host_interface=ipam.host_interface(row["id"], network.id),
-                mac=leases.mac(network, wish, row["id"], addresses, holders, known),
+                mac=mac if engine.network(network.driver).has_mac else "",
                 addresses=addresses,
                 ports=ports if position == 0 else (),
                 default_route=position == 0,
