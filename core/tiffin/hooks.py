@@ -287,20 +287,33 @@ class NetworkDriver(Protocol):
     """Puts a network namespace on a network. Addresses are chosen by the engine."""
 
     name: str
+    owns_subnets: bool
+    """True when a subnet is the network's own: a free one is chosen, and none that the host has a
+    route to. False when it is that of a network outside, and must be given."""
+    publishes: bool
+    """False when `Attachment.ports` mean nothing to it; then there are none."""
+    has_mac: bool
+    """False when its interfaces have no MAC of their own; then `Attachment.mac` is empty."""
 
     def warm_up(self) -> None:
         """Called as soon as a command knows that it will attach or detach: start loading what is
         slow to load, beside the engine's other work. Must not block and must not fail."""
 
-    async def create(self, network: NetworkConfig) -> None:
-        """The network is about to be defined. Nothing is made yet: `attach` makes what the network
-        needs (a bridge) for its first container, and whenever that is gone.
+    async def create(self, network: NetworkConfig) -> NetworkConfig:
+        """The network is about to be defined, as what is returned (`network` itself, or with what
+        was left open filled in). Nothing is made yet: `attach` makes what the network needs (a
+        bridge) for its first container, and whenever that is gone.
         Errors: UserError for an option that is not known, Conflict for an interface in use."""
 
     async def remove(self, network: NetworkConfig) -> None: ...
 
     async def attach(self, attachment: Attachment) -> None:
         """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
+
+    async def reload(self, attachment: Attachment) -> None:
+        """Make again what others took away from a container that runs: interface, addresses,
+        routes, rules. What is there stays, and so do connections. Errors: as `attach`; nothing is
+        undone then."""
 
     async def detach(self, attachment: Attachment) -> None:
         """Remove interface and rules; the namespace itself may already be gone."""
@@ -380,6 +393,14 @@ def sys_tools() -> Any:
     from importlib import import_module
 
     return import_module("tiffin.syscalls")
+
+
+def link_tools() -> Any:
+    """The module `tiffin.rtnetlink`: links, addresses and routes by rtnetlink(7), in batches, in
+    any network namespace."""
+    from importlib import import_module
+
+    return import_module("tiffin.rtnetlink")
 
 
 def runtime_tools() -> Any:

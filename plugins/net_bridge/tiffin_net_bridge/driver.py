@@ -47,6 +47,9 @@ class BridgeDriver:
     """One for each engine; starts its worker when it is first needed."""
 
     name = "bridge"
+    owns_subnets = True
+    publishes = True
+    has_mac = True
 
     def __init__(self, context: DriverContext) -> None:
         self.run = context.run
@@ -67,7 +70,7 @@ class BridgeDriver:
             process_group=0,  # a Ctrl-C is for the engine, which then undoes what was begun
         )
 
-    async def create(self, network: NetworkConfig) -> None:
+    async def create(self, network: NetworkConfig) -> NetworkConfig:
         """The bridge is made for the first container, and goes with the last."""
         for key, value in network.options.items():
             if key not in OPTIONS:
@@ -79,12 +82,16 @@ class BridgeDriver:
                 f"interface {network.interface} exists and is not tiffin's",
                 hint="choose another --interface-name",
             )
+        return network
 
     async def remove(self, network: NetworkConfig) -> None:
         await self._ask("remove", network)
 
     async def attach(self, attachment: Attachment) -> None:
         await self._ask("attach", attachment)
+
+    async def reload(self, attachment: Attachment) -> None:
+        await self._ask("reload", attachment)
 
     async def detach(self, attachment: Attachment) -> None:
         await self._ask("detach", attachment)

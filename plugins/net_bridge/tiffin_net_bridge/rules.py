@@ -59,6 +59,18 @@ refused at once, rather than lost, and who asked for `localhost` goes on to 127.
 
 With br_netfilter, packets between two ports of one bridge are forwarded ones too: hence `same`."""
 
+
+def _mend() -> str:
+    lines = SETUP.strip().replace("create table", "add table").splitlines()
+    made = [line for line in lines if not line.startswith("add rule")]
+    flushed = [f"flush chain {TABLE} {line.split()[4]}" for line in made if " chain " in line]
+    return "\n".join([*made, *flushed, *(line for line in lines if line not in made)]) + "\n"
+
+
+MEND = _mend()
+"""The same for a table that may be there and have lost some of it. One transaction, so that no
+packet passes between the rules before and those after; the elements stay."""
+
 Element = tuple[str, str, str]
 """(set or map, key, value or "")."""
 

@@ -20,11 +20,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tiffin import rtnetlink as links
 from tiffin.errors import Conflict, DriverError, TiffinError
+from tiffin.rtnetlink import Netlink, Refused
 
-from . import links, ports, rules
+from . import ports, rules
 from .firewall import Firewall
-from .links import Netlink, Refused
 
 CLONE_NEWNET = 0x40000000
 LOCK = "/run/tiffin-network.lock"
@@ -45,20 +46,30 @@ class Worker:
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def attach(self, attachment: dict[str, Any]) -> None:
+    def attach(self, attachment: dict[str, Any], *, mend: bool = False) -> None:
+        """With `mend` what is there already may be damaged, and is in use."""
         network, published = attachment["network"], attachment["ports"]
         ports.probe(published, attachment["addresses"])
         elements = rules.network_elements(network) + rules.port_elements(attachment)
         with self.locked():
             if published:
                 self._check_published(attachment)
+            intact = mend and self._intact(attachment)
             try:
-                self._veth(attachment, self._bridge(network))
+                bridge = self._bridge(network)
+                if intact:
+                    self._join(attachment, bridge)
+                else:
+                    self._veth(attachment, bridge)
                 self._inside(attachment)
-                self._add_rules(elements)
+                self._add_rules(elements, mend=mend)
             except BaseException:
-                self._take_away(attachment)
+                if not mend:
+                    self._take_away(attachment)
                 raise
+
+    def reload(self, attachment: dict[str, Any]) -> None:
+        self.attach(attachment, mend=True)
 
     def detach(self, attachment: dict[str, Any]) -> None:
         with self.locked():
@@ -158,6 +169,24 @@ class Worker:
                             f"interface {name} already",
                             hint="remove one of the two",
                         )
+
+    def _intact(self, attachment: dict[str, Any]) -> bool:
+        """True when the pair is there already, as it should be: its connections then live on."""
+        veth = self.links.link(attachment["host_interface"])
+        if veth is None or veth.kind != "veth" or not os.path.exists(attachment["netns"]):
+            return False
+        with self.inside(attachment["netns"]) as netlink:
+            peer = netlink.link(attachment["interface"])
+        return peer is not None and peer.lower == veth.number and peer.mac == attachment["mac"]
+
+    def _join(self, attachment: dict[str, Any], bridge: int) -> None:
+        """Put an existing pair on the bridge, which may be a new one."""
+        name = attachment["host_interface"]
+        hairpin = linkinfo("INFO_SLAVE", "bridge", [("IFLA_BRPORT_MODE", 1)])
+        attributes = [("IFLA_IFNAME", name), ("IFLA_MASTER", bridge)]
+        self.links.do(
+            links.new_link(attributes, up=True), links.new_link([("IFLA_IFNAME", name), hairpin])
+        )
 
     def _veth(self, attachment: dict[str, Any], bridge: int) -> None:
         """The pair, in one message: its far end is born in the container's namespace."""
@@ -261,9 +290,9 @@ class Worker:
                 hint="publish another one",
             )
 
-    def _add_rules(self, elements: list[rules.Element]) -> None:
+    def _add_rules(self, elements: list[rules.Element], *, mend: bool) -> None:
         """The table may be missing: no network is up, or an administrator flushed it."""
-        failed = self.firewall.run(rules.add(elements))
+        failed = self.firewall.run((rules.MEND if mend else "") + rules.add(elements))
         if "No such file or directory" in failed:
             failed = self.firewall.run(rules.SETUP + rules.add(elements))
         if failed:
@@ -391,6 +420,7 @@ def write_sysctl(name: str, value: str) -> None:
 def answer(worker: Worker, line: bytes) -> dict[str, str] | None:
     operations: dict[str, Callable[[dict[str, Any]], None]] = {
         "attach": worker.attach,
+        "reload": worker.reload,
         "detach": worker.detach,
         "remove": worker.remove,
     }
