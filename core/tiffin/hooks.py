@@ -150,6 +150,10 @@ class NetworkConfig(Struct, frozen=True):
     options: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
     routes: tuple[StaticRoute, ...] = ()
+    dns_enabled: bool = False
+    """Containers on it find each other by name, at the subnets' gateways."""
+    dns: tuple[str, ...] = ()
+    """Name servers that are asked for all other names; empty: the host's."""
 
 
 class Attachment(Struct, frozen=True):
@@ -169,6 +173,10 @@ class Attachment(Struct, frozen=True):
     ports: tuple[PortMapping, ...] = ()
     """Published ports; only the first attachment of a container carries them."""
     default_route: bool = True
+    names: tuple[str, ...] = ()
+    """What the container is called on the network, if its `dns_enabled` is set."""
+    dns: tuple[str, ...] = ()
+    """Name servers of the container's own, asked for names that are not on its networks."""
 
 
 class Origin(Struct, frozen=True):
@@ -287,6 +295,9 @@ class NetworkDriver(Protocol):
     """Puts a network namespace on a network. Addresses are chosen by the engine."""
 
     name: str
+    serves_names: bool
+    """True when it answers for `Attachment.names`, on port 53 of a network's gateways, as long as
+    the container is attached. May be missing: then networks of its have no names."""
 
     def warm_up(self) -> None:
         """Called as soon as a command knows that it will attach or detach: start loading what is

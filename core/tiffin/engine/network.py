@@ -30,7 +30,8 @@ async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = Fals
                 if network.name == request.name:
                     return network
         private = networks.is_private(engine)
-        config = network_specs.define(request, there, private=private)
+        names = bool(getattr(driver, "serves_names", False))
+        config = network_specs.define(request, there, private=private, names=names)
         await driver.create(config)
         event = NetworkCreated(config=msgspec.to_builtins(config))
         await engine.journal().write(f"network/{config.id}", event)

@@ -47,6 +47,7 @@ class BridgeDriver:
     """One for each engine; starts its worker when it is first needed."""
 
     name = "bridge"
+    serves_names = True
 
     def __init__(self, context: DriverContext) -> None:
         self.run = context.run

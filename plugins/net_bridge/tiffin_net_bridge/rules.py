@@ -122,6 +122,64 @@ def _lines(elements: Sequence[Element]) -> list[str]:
     return [f"element {TABLE} {name} {{ {', '.join(items)} }}\n" for name, items in grouped.items()]
 
 
+# --- names ----------------------------------------------------------------------------------------
+
+NAMES_SETUP = f"""
+add map {TABLE} names4 {{ type ifname . ipv4_addr : inet_service; }}
+add map {TABLE} names6 {{ type ifname . ipv6_addr : inet_service; }}
+add set {TABLE} asked4 {{ type ifname . ipv4_addr; }}
+add set {TABLE} asked6 {{ type ifname . ipv6_addr; }}
+add set {TABLE} answers4 {{ type ipv4_addr . inet_service; }}
+add set {TABLE} answers6 {{ type ipv6_addr . inet_service; }}
+add chain {TABLE} ask {{ type filter hook input priority security + 10; policy accept; }}
+add rule {TABLE} ask udp dport 53 udp dport set iifname . ip daddr map @names4
+add rule {TABLE} ask udp dport 53 udp dport set iifname . ip6 daddr map @names6
+add chain {TABLE} answer {{ type filter hook output priority raw; policy accept; }}
+add rule {TABLE} answer ip saddr . udp sport @answers4 udp sport set 53
+add rule {TABLE} answer ip6 saddr . udp sport @answers6 udp sport set 53
+add chain {TABLE} named
+add rule {TABLE} named udp dport 53 iifname . ip daddr @asked4 accept
+add rule {TABLE} named udp dport 53 iifname . ip6 daddr @asked6 accept
+add rule {TABLE} named tcp dport 53 redirect to : iifname . ip daddr map @names4
+add rule {TABLE} named tcp dport 53 redirect to : iifname . ip6 daddr map @names6
+insert rule {TABLE} prerouting jump named
+"""
+"""A query to a gateway's port 53 is handed to the port of the server that knows the names now, and
+its answer goes back from port 53. Not by NAT: each packet goes to the present server, whatever the
+one before it did. So a new server takes over without a query lost, and port 53 of the host stays
+free for others. `ask` comes after everybody's filters and `answer` before them: those see port 53.
+`named` keeps a container that publishes port 53 from getting the queries. (aardvark-dns 1.4.0 does
+not listen on TCP, later versions do.)"""
+
+NAMES = ("names4", "names6")
+
+
+def served_elements(name: str, address: str, ports: Sequence[int]) -> list[Element]:
+    """What a gateway adds that answers for names; the servers take turns on the ports."""
+    family = "6" if ":" in address else "4"
+    found: list[Element] = [
+        (f"asked{family}", f'"{interface}" . {address}', "") for interface in (name, "lo")
+    ]
+    return found + [(f"answers{family}", f"{address} . {port}", "") for port in ports]
+
+
+def asked_elements(name: str, address: str, port: int) -> list[Element]:
+    """Which port the queries to a gateway go to, by containers and by the host itself."""
+    family = "6" if ":" in address else "4"
+    return [
+        (f"names{family}", f'"{interface}" . {address}', str(port)) for interface in (name, "lo")
+    ]
+
+
+def served(name: str, listed: dict[str, Any]) -> list[Element]:
+    """The elements of a map of names, as libnftables-json(5) lists it."""
+    found: list[Element] = []
+    for key, port in listed.get("elem", ()):
+        interface, address = key["concat"]
+        found.append((name, f'"{interface}" . {address}', str(port)))
+    return found
+
+
 BRIDGES = f"set {TABLE} bridges"
 
 

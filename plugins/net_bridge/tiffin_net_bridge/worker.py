@@ -41,6 +41,7 @@ class Worker:
         links.load()
         self.links = Netlink()
         self.firewall = Firewall()
+        self._resolver: Any = None
         self.host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     # --- requests ---------------------------------------------------------------------------------
@@ -56,6 +57,8 @@ class Worker:
                 self._veth(attachment, self._bridge(network))
                 self._inside(attachment)
                 self._add_rules(elements)
+                if is_named(attachment):
+                    self.resolver().enter(attachment)
             except BaseException:
                 self._take_away(attachment)
                 raise
@@ -76,6 +79,8 @@ class Worker:
     def _take_away(self, attachment: dict[str, Any]) -> str:
         """Rules, veth, and with the last container bridge and table. Returns what nft said."""
         network = attachment["network"]
+        if is_named(attachment):
+            self.resolver().leave(attachment)
         veth = self.links.link(attachment["host_interface"])
         bridge = self.links.link(network["interface"])
         ours = bridge is not None and bridge.alias == alias(network)
@@ -290,6 +295,14 @@ class Worker:
         reasons = [self.firewall.run(rules.delete([element])) for element in elements]
         return next((r for r in reasons if r and "File exists" not in r), "")
 
+    def resolver(self) -> Any:
+        """Loaded for networks with names only."""
+        if self._resolver is None:
+            from .resolver import Resolver
+
+            self._resolver = Resolver(self.run, self.firewall)
+        return self._resolver
+
     # --- one at a time, and where -----------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -319,6 +332,11 @@ class Worker:
             yield netlink
         finally:
             netlink.close()
+
+
+def is_named(attachment: dict[str, Any]) -> bool:
+    """True when names are served on its network, and the container has some."""
+    return bool(attachment["network"].get("dns_enabled") and attachment.get("names"))
 
 
 def alias(network: dict[str, Any]) -> str:
