@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from ..options import ContainerOptions, Device, Mount, Port, Resources, Ulimit
+    from ..options import ContainerOptions, Device, Mount, NetworkOptions, Port, Resources, Ulimit
 
 MAX_FILE = 16 << 20
 """Bytes of an --env-file or --label-file."""
@@ -34,8 +34,14 @@ FLAGS = (
     Flag("user", "u", "str", "USER[:GROUP]", "User (name or number) of the process"),
     Flag("entrypoint", "", "list", "COMMAND", "Entrypoint: a word or a JSON array; '' clears it"),
     Flag("hostname", "h", "str", "NAME", "Host name of the container (default: its short id)"),
-    Flag("network", "", "list", "NETWORK", "none, host, bridge or a network's name"),
+    Flag(
+        *("network", "", "list", "NETWORK"),
+        "none, host, container:ID, ns:PATH, or a network: NAME[:ip=,ip6=,mac=,interface_name=]",
+    ),
     Flag("net", "", "list", "NETWORK", "The same as --network"),
+    Flag("ip", "", "str", "ADDRESS", "IPv4 address on the container's network"),
+    Flag("ip6", "", "str", "ADDRESS", "IPv6 address on the container's network"),
+    Flag("mac-address", "", "str", "ADDRESS", "MAC address on the container's network"),
     Flag("publish", "p", "list", "[[IP:]HOST:]PORT[/PROTO]", "Publish ports or ranges of ports"),
     Flag("publish-all", "P", help="Publish all ports that the image exposes"),
     Flag("cap-add", "", "list", "CAPABILITY", "Add a capability, or ALL"),
@@ -115,6 +121,7 @@ def options_from(
     lean.load_msgspec()
     from ..options import ContainerOptions
 
+    network, joins = _network(options, network_default)
     return ContainerOptions(
         image=arguments[0],
         command=tuple(arguments[1:]),
@@ -129,7 +136,8 @@ def options_from(
         detach=options["detach"],
         remove=options["rm"],
         mounts=_mounts(options),
-        network=_network([*options["net"], *options["network"]], network_default),
+        network=network,
+        joins=joins,
         ports=_ports(options["publish"]),
         publish_all=options["publish_all"],
         add_hosts=tuple(_add_host(item) for item in options["add_host"]),
@@ -309,16 +317,23 @@ def _mounts(options: Mapping[str, Any]) -> tuple[Mount, ...]:
     return tuple(mounts)
 
 
-def _network(values: list[str], default: str) -> str:
-    names = _by_comma(values)
-    for name in names:
-        if name.partition(":")[0] in ("container", "ns", "pasta", "slirp4netns", "private"):
+def _network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[NetworkOptions, ...]]:
+    """Words of --network, and how the container joins the networks among them."""
+    values = [*options["net"], *options["network"]]
+    for name in _by_comma(values):
+        if name.partition(":")[0] in ("pasta", "slirp4netns", "private"):
             raise UserError(
                 f"--network {name!r} is not there yet", hint="none, host, bridge or a network"
             )
+    wishes = options["ip"], options["ip6"], options["mac_address"]
+    if any(wishes) or any(":" in value for value in values):
+        from . import joins  # rarely
+
+        return joins.parse(values, default, *wishes)
+    names = _by_comma(values)
     if values and not names:
         raise UserError("--network is empty", hint="none, host, bridge or a network's name")
-    return ",".join(dict.fromkeys(names)) or default
+    return ",".join(dict.fromkeys(names)) or default, ()
 
 
 def _ports(items: Iterable[str]) -> tuple[Port, ...]:

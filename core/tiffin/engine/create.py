@@ -60,7 +60,7 @@ async def creating(
         try:
             async with images.in_use(engine), networks.in_use(engine):
                 await images.need(engine, image.id)
-                network = await networks.canonical(engine, options.network)
+                network, options = await networks.canonical(engine, options)
                 await _plan(engine, journal, cid, options, image, driver, runtime, ports, network)
         except BaseException:  # a cancellation as well; raised again
             engine.locks.forget(cid)

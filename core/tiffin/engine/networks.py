@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import trio
 
-from .. import ids, ipam, network_modes
-from ..errors import Conflict, DriverError, NotFound
+from .. import ids, ipam, leases, network_modes
+from ..errors import Conflict, DriverError, NotFound, UserError
 from ..events.network import NetworkCreated
 from ..hooks import Attachment, NetworkConfig, PortMapping
+from ..leases import Lease
 from ..network_modes import DEFAULT
+from ..options import ContainerOptions, NetworkOptions
 from ..store import queries
 from .base import Engine
 
-USED = "SELECT address FROM addresses WHERE network=?"
+HOLDERS = "SELECT address, container FROM addresses WHERE network=?"
+LEASES = "SELECT container, mac, addresses FROM leases WHERE network=?"
 BY_NAME = "SELECT * FROM networks WHERE name=? OR id=?"
 BY_PREFIX = "SELECT * FROM networks WHERE id>=? AND id<? ORDER BY id LIMIT 2"
 USERS = "SELECT * FROM containers WHERE instr(','||network||',', ','||?||',') ORDER BY created"
@@ -61,13 +65,30 @@ async def in_use(engine: Engine) -> AsyncIterator[None]:
         yield
 
 
-async def canonical(engine: Engine, given: str) -> str:
-    """The words of --network with each network by its name. Errors: NotFound, UserError."""
-    words = []
-    for name in network_modes.names(given):
-        known = name in network_modes.NO_NETWORK
-        words.append(name if known else (await find(engine, name)).name)
-    return ",".join(words)
+async def canonical(engine: Engine, options: ContainerOptions) -> tuple[str, ContainerOptions]:
+    """(the words of --network, the options), both with each network by its name, and the wishes
+    checked as far as they do not depend on others. Errors: NotFound, UserError."""
+    words: dict[str, None] = {}
+    wishes = {wish.network: wish for wish in options.joins}
+    joins = []
+    for name in network_modes.names(options.network):
+        if name in network_modes.NO_NETWORK:
+            words[name] = None
+            continue
+        network = await find(engine, name)
+        if network.name in words:
+            raise UserError(f"--network {options.network}: {network.name} is named twice")
+        words[network.name] = None
+        wish = wishes.get(name)
+        if wish is not None:
+            leases.check(network, wish)
+            joins.append(msgspec.structs.replace(wish, network=network.name))
+    interfaces = [join.interface for join in joins if join.interface]
+    if len(set(interfaces)) < len(interfaces):
+        raise UserError(f"interface_name={interfaces[0]} is given for two networks")
+    if tuple(joins) != options.joins:
+        options = msgspec.structs.replace(options, joins=tuple(joins))
+    return ",".join(words), options
 
 
 def is_private(engine: Engine) -> bool:
@@ -100,26 +121,43 @@ async def plan(
         return "", ()
     if names == ["none"]:
         return "", ()
+    wishes = {
+        join["network"]: msgspec.convert(join, NetworkOptions)
+        for join in row["options"].get("joins", ())
+    }
+    interfaces = _interfaces([wishes[name].interface if name in wishes else "" for name in names])
     attachments = []
     for position, name in enumerate(names):
         network = await find(engine, name)
-        used = {r["address"] for r in await engine.store.rows(USED, (network.id,))}
-        addresses = tuple(ipam.choose(network, used))
+        wish = wishes.get(name)
+        held = await engine.store.rows(HOLDERS, (network.id,))
+        holders = {r["address"]: r["container"] for r in held}
+        known = [
+            Lease(r["container"], r["mac"], tuple(r["addresses"].split()))
+            for r in await engine.store.rows(LEASES, (network.id,))
+        ]
+        addresses = leases.addresses(network, wish, row["id"], holders, known)
         ports = tuple(msgspec.convert(p, PortMapping) for p in row["ports"])
         attachments.append(
             Attachment(
                 container=row["id"],
                 network=network,
                 netns=netns_path,
-                interface=f"eth{position}",
+                interface=interfaces[position],
                 host_interface=ipam.host_interface(row["id"], network.id),
-                mac=ipam.mac_address(addresses),
+                mac=leases.mac(network, wish, row["id"], addresses, holders, known),
                 addresses=addresses,
                 ports=ports if position == 0 else (),
                 default_route=position == 0,
             )
         )
     return netns_path, tuple(attachments)
+
+
+def _interfaces(wished: Sequence[str]) -> list[str]:
+    """Names inside the container: those asked for, and eth0, eth1, ... for the others."""
+    free = (name for number in itertools.count() if (name := f"eth{number}") not in wished)
+    return [wish or next(free) for wish in wished]
 
 
 async def attach(engine: Engine, attachments: tuple[Attachment, ...]) -> None:

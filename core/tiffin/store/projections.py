@@ -96,7 +96,14 @@ def _creation_planned(fact: Fact) -> Statements:
     }
     marks = ",".join("?" * len(columns))
     insert = f"INSERT INTO containers ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
-    return [(insert, tuple(columns.values())), _opens(fact, "create")]
+    wishes: Statements = [
+        (
+            "INSERT INTO leases SELECT id,?,?,? FROM networks WHERE name=?",
+            (fact.key, join.get("mac", ""), " ".join(join.get("addresses", ())), join["network"]),
+        )
+        for join in d["options"].get("joins", ())
+    ]
+    return [(insert, tuple(columns.values())), *wishes, _opens(fact, "create")]
 
 
 def _created(fact: Fact) -> Statements:
@@ -133,13 +140,14 @@ def _init_planned(fact: Fact) -> Statements:
         _opens(fact, "init"),
     ]
     for attachment in attachments:
-        for address in attachment["addresses"]:
+        network = attachment["network"]["id"]
+        plain = [address.partition("/")[0] for address in attachment["addresses"]]
+        for address in plain:
             statements.append(
-                (
-                    "INSERT INTO addresses VALUES (?,?,?)",
-                    (attachment["network"]["id"], address.partition("/")[0], fact.key),
-                )
+                ("INSERT INTO addresses VALUES (?,?,?)", (network, address, fact.key))
             )
+        lease = (network, fact.key, attachment["mac"], " ".join(plain))
+        statements.append(("INSERT OR REPLACE INTO leases VALUES (?,?,?,?)", lease))
     return statements
 
 
@@ -206,6 +214,7 @@ def _removed(fact: Fact) -> Statements:
     return [
         ("DELETE FROM containers WHERE id=?", (fact.key,)),
         ("DELETE FROM addresses WHERE container=?", (fact.key,)),
+        ("DELETE FROM leases WHERE container=?", (fact.key,)),
         ("DELETE FROM execs WHERE container=?", (fact.key,)),
         ("DELETE FROM intents WHERE stream=?", (fact.stream,)),
     ]

@@ -4,7 +4,7 @@ Durability: WAL with synchronous=FULL. A committed event has been fsynced (sqlit
 synchronous), so an acknowledged command survives a power cut.
 """
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 CONNECTION = ("PRAGMA synchronous=FULL", "PRAGMA wal_autocheckpoint=500")
 """What every connection that writes is told first. (That the log is a WAL is kept in the file.)
@@ -85,6 +85,14 @@ CREATE TABLE IF NOT EXISTS addresses (
     PRIMARY KEY (network, address)
 );
 CREATE INDEX IF NOT EXISTS addresses_container ON addresses (container);
+CREATE TABLE IF NOT EXISTS leases (
+    network TEXT NOT NULL,
+    container TEXT NOT NULL,
+    mac TEXT NOT NULL,
+    addresses TEXT NOT NULL,
+    PRIMARY KEY (network, container)
+);
+CREATE INDEX IF NOT EXISTS leases_container ON leases (container);
 CREATE TABLE IF NOT EXISTS networks (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -138,6 +146,7 @@ TABLES = (
     "containers",
     "intents",
     "addresses",
+    "leases",
     "networks",
     "images",
     "tags",
