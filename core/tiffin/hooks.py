@@ -173,10 +173,15 @@ class Attachment(Struct, frozen=True):
     ports: tuple[PortMapping, ...] = ()
     """Published ports; only the first attachment of a container carries them."""
     default_route: bool = True
+    spare_route: int = 0
+    """Metric of one more default route, for when the container leaves the network that has the
+    first; 0: none."""
     names: tuple[str, ...] = ()
     """What the container is called on the network, if its `dns_enabled` is set."""
     dns: tuple[str, ...] = ()
     """Name servers of the container's own, asked for names that are not on its networks."""
+    outward: bool = True
+    """False when all networks of the container are internal: then nobody is asked for them."""
 
 
 class Origin(Struct, frozen=True):
@@ -312,6 +317,10 @@ class NetworkDriver(Protocol):
 
     async def attach(self, attachment: Attachment) -> None:
         """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
+
+    async def publish(self, attachment: Attachment) -> None:
+        """Only ports, names or `outward` of an attached container have changed: ports are added
+        (those that it no longer has were taken away by `detach`). Errors: as for `attach`."""
 
     async def detach(self, attachment: Attachment) -> None:
         """Remove interface and rules; the namespace itself may already be gone."""

@@ -149,11 +149,11 @@ def define(
     *,
     private: bool,
     routes: Sequence[str] | None = None,
-    names: bool = True,
+    serves_names: bool = True,
 ) -> NetworkConfig:
     """The network that is asked for, beside those that there are. `private`: of a store that is
-    not the machine's; `routes`: subnets that the host routes without a gateway; `names`: whether
-    its driver can serve names.
+    not the machine's; `routes`: subnets that the host routes without a gateway; `serves_names`:
+    whether its driver does that.
 
     Errors: UserError; Conflict for a name or a subnet that is taken.
     """
@@ -186,11 +186,11 @@ def define(
     for network in networks:
         if request.interface and network.interface == request.interface:
             raise Conflict(f"interface {request.interface} is that of network {network.name}")
-    serves = names and not request.disable_dns
+    serves = serves_names and not request.disable_dns
     if request.dns and not serves:
         raise UserError(
             f"--dns {request.dns[0]} is for networks with names",
-            hint="leave out --disable-dns" if names else f"driver {request.driver} has none",
+            hint="leave out --disable-dns" if serves_names else f"driver {request.driver} has none",
         )
     return NetworkConfig(
         id=identifier,

@@ -173,9 +173,14 @@ def _write_files(
         resolver = ""
     contents = {
         "hosts": files.hosts(addresses, (name, held.row["name"]), options.add_hosts, gateway),
-        "resolv.conf": files.resolv_conf(resolver, options.dns, own_network=not shared),
         "hostname": f"{name}\n",
     }
+    if options.dns != ("none",):
+        wanted = files.resolving(
+            *(attachments, options.dns, options.dns_search, options.dns_options),
+            own_network=not shared,
+        )
+        contents["resolv.conf"] = files.resolv_conf(resolver, wanted)
     for file_name, text in contents.items():
         path = f"{directory}/{file_name}"
         _write(path, text.encode("utf-8", "surrogateescape"), 0o644)

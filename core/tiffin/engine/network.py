@@ -31,7 +31,7 @@ async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = Fals
                     return network
         private = networks.is_private(engine)
         names = bool(getattr(driver, "serves_names", False))
-        config = network_specs.define(request, there, private=private, names=names)
+        config = network_specs.define(request, there, private=private, serves_names=names)
         await driver.create(config)
         event = NetworkCreated(config=msgspec.to_builtins(config))
         await engine.journal().write(f"network/{config.id}", event)

@@ -87,6 +87,9 @@ class BridgeDriver:
     async def attach(self, attachment: Attachment) -> None:
         await self._ask("attach", attachment)
 
+    async def publish(self, attachment: Attachment) -> None:
+        await self._ask("publish", attachment)
+
     async def detach(self, attachment: Attachment) -> None:
         await self._ask("detach", attachment)
 

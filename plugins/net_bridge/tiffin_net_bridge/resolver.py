@@ -35,7 +35,7 @@ START = 2.0
 LAST_ANSWERS = 0.02
 """Seconds in which a server mostly has answered what it was asked before the change."""
 TOO_OLD = 10.0
-"""Seconds after which nobody waits for an answer any more (resolv.conf(5), timeout and attempts)."""
+"""Seconds after which nobody waits for an answer any more (resolv.conf(5), timeout, attempts)."""
 
 
 class Socket(NamedTuple):

@@ -63,6 +63,15 @@ class Worker:
                 self._take_away(attachment)
                 raise
 
+    def publish(self, attachment: dict[str, Any]) -> None:
+        ports.probe(attachment["ports"], attachment["addresses"])
+        with self.locked():
+            if attachment["ports"]:
+                self._check_published(attachment)
+            self._add_rules(rules.port_elements(attachment))
+            if is_named(attachment):
+                self.resolver().enter(attachment)
+
     def detach(self, attachment: dict[str, Any]) -> None:
         with self.locked():
             failed = self._take_away(attachment)
@@ -206,10 +215,12 @@ class Worker:
                 plain, _, prefix = address.partition("/")
                 batch.append(links.new_address(link.number, plain, int(prefix)))
             batch.append(links.new_link([], index=link.number, up=True))
-            if attachment["default_route"] and not attachment["network"].get("internal"):
+            default, spare = attachment["default_route"], attachment.get("spare_route", 0)
+            if (default or spare) and not attachment["network"].get("internal"):
+                metric = 0 if default else spare
                 for subnet in attachment["network"]["subnets"]:
                     if subnet["gateway"]:
-                        batch.append(links.new_route(link.number, subnet["gateway"]))
+                        batch.append(links.new_route(link.number, subnet["gateway"], metric=metric))
             for route in attachment["network"].get("routes", ()):
                 batch.append(
                     links.new_route(
@@ -409,6 +420,7 @@ def write_sysctl(name: str, value: str) -> None:
 def answer(worker: Worker, line: bytes) -> dict[str, str] | None:
     operations: dict[str, Callable[[dict[str, Any]], None]] = {
         "attach": worker.attach,
+        "publish": worker.publish,
         "detach": worker.detach,
         "remove": worker.remove,
     }

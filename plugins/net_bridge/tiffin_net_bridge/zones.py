@@ -13,11 +13,14 @@ from typing import Any
 
 from tiffin.errors import UserError
 
+DOMAIN = "dns.podman"
+"""aardvark-dns answers for it without being told (and forwards nothing in it), but 1.4.0 only with
+the names of the network at whose gateway it is asked: so all names are there in both forms."""
 INTERNAL = "%int"
-"""Ends the name of an internal network's file: aardvark-dns 1.11 and later forward nothing there."""
+"""Ends the name of an internal network's file, where aardvark-dns since 1.11 forwards nothing."""
 NOWHERE = "127.255.255.255"
-"""The name server of internal networks, for the versions before: a broadcast address, to which the
-kernel lets nobody send who did not ask for it."""
+"""The name server of containers that are on internal networks only, for the versions before: a
+broadcast address, to which the kernel lets nobody send who did not ask for it."""
 NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,254})\Z")
 
 Zone = dict[str, str]
@@ -55,10 +58,11 @@ def put(zones: Zones, attachment: dict[str, Any]) -> None:
     if name not in zones:
         zones[name] = {"": _head(network)}
     four, six = _families([a.partition("/")[0] for a in attachment["addresses"]])
-    names = ",".join(dict.fromkeys(_name(text) for text in attachment["names"]))
+    called = dict.fromkeys(_name(text) for text in attachment["names"])
+    names = ",".join(form for text in called for form in (text, f"{text}.{DOMAIN}"))
     line = f"{_name(attachment['container'])} {four} {six} {names}"
-    servers = attachment.get("dns", ())
-    if servers and not network.get("internal"):
+    servers = attachment.get("dns", ()) if attachment.get("outward", True) else (NOWHERE,)
+    if servers:
         line += f" {_addresses(servers)}"
     zones[name][attachment["container"]] = line
 
@@ -81,7 +85,8 @@ def update(zones: Zones, network: dict[str, Any]) -> str:
 
 
 def _file_name(network: dict[str, Any]) -> str:
-    return network["interface"] + (INTERNAL if network.get("internal") else "")
+    interface: str = network["interface"]
+    return interface + (INTERNAL if network.get("internal") else "")
 
 
 def _head(network: dict[str, Any]) -> str:
@@ -91,8 +96,7 @@ def _head(network: dict[str, Any]) -> str:
             f"network {network['name']} has no gateway at which names could be asked for",
             hint="make it with --gateway or --disable-dns",
         )
-    servers = (NOWHERE,) if network.get("internal") else network.get("dns", ())
-    return " ".join(filter(None, (_addresses(gateways), _addresses(servers))))
+    return " ".join(filter(None, (_addresses(gateways), _addresses(network.get("dns", ())))))
 
 
 def _name(text: str) -> str:
