@@ -322,6 +322,11 @@ class NetworkDriver(Protocol):
         """Only ports, names or `outward` of an attached container have changed: ports are added
         (those that it no longer has were taken away by `detach`). Errors: as for `attach`."""
 
+    async def reload(self, attachment: Attachment) -> None:
+        """Make again what others took away from a container that runs: interface, addresses,
+        routes, rules. What is there stays, and so do connections. Errors: as `attach`; nothing is
+        undone then."""
+
     async def detach(self, attachment: Attachment) -> None:
         """Remove interface and rules; the namespace itself may already be gone."""
 
@@ -400,6 +405,14 @@ def sys_tools() -> Any:
     from importlib import import_module
 
     return import_module("tiffin.syscalls")
+
+
+def link_tools() -> Any:
+    """The module `tiffin.rtnetlink`: links, addresses and routes by rtnetlink(7), in batches, in
+    any network namespace."""
+    from importlib import import_module
+
+    return import_module("tiffin.rtnetlink")
 
 
 def runtime_tools() -> Any:

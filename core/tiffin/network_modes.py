@@ -40,6 +40,11 @@ def on(network: str) -> list[str]:
     return [name for name in names(network) if name not in NO_NETWORK and not joins(name)]
 
 
+def without_ports(network: str) -> bool:
+    """True where published ports are left out, as podman and docker do."""
+    return network in NO_NETWORK or joins(network)
+
+
 def warm_up(plugins: Plugins, network: str) -> None:
     """Let the drivers of these networks start loading, if the networks need one."""
     if on(network):

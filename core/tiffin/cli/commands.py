@@ -88,6 +88,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "network inspect": ("networks:INSPECT", ENGINE, "Show all that is known of networks"),
     "network ls": ("networks:LS", ENGINE, "List networks"),
     "network prune": ("network:PRUNE", ENGINE, "Remove networks that no container is on"),
+    "network reload": ("network:RELOAD", ENGINE, "Mend what others did to containers' networks"),
     "network rm": ("network:RM", ENGINE, "Remove networks"),
     "plugin ls": ("system:PLUGIN_LS", ENGINE, "List the installed plugins"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),

@@ -334,7 +334,9 @@ def _network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[Netwo
     if any(wishes) or any(":" in value for value in values):
         from . import joins  # rarely
 
-        return joins.parse(values, default, *wishes)
+        network, found = joins.parse(values, default, *wishes)
+        joins.refuse(network, options)
+        return network, found
     names = _by_comma(values)
     if values and not names:
         raise UserError("--network is empty", hint="none, host, bridge or a network's name")

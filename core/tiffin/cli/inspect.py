@@ -182,7 +182,7 @@ def _network(row: Row) -> dict[str, Any]:
     networks = {
         name: {"NetworkID": name, "EndpointID": "", **_addresses(NO_ATTACHMENT)}
         for name in row["network"].split(",")
-        if name not in ("none", "host", "")
+        if name not in ("none", "host", "") and ":" not in name
     }
     for attachment in attachments:
         network = attachment["network"]
@@ -387,7 +387,9 @@ def find(
     """A container of that name or id, else an image. Errors: NotFound, Conflict, Corrupt."""
     if kind != "image":
         try:
-            return container(layout, reads.container(connection, name), past=past)
+            row = reads.container(connection, name)
+            reads.lend(connection, [row])
+            return container(layout, row, past=past)
         except NotFound:
             if kind == "container":
                 raise

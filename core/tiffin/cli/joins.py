@@ -14,7 +14,8 @@ from ..options import NetworkOptions
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 INTERFACE = re.compile(r"[^\s/:]{1,15}\Z", re.ASCII)
 """What the kernel takes as a link's name (dev_valid_name), where it is used for nothing else."""
@@ -100,12 +101,24 @@ def alias(flag: str, text: str) -> str:
     return text
 
 
+def refuse(network: str, options: Mapping[str, Any]) -> None:
+    """What a container cannot have that uses another's network, as in podman. Error: UserError."""
+    if network.startswith(network_modes.CONTAINER):
+        for key in ("dns", "add_host"):
+            if options[key]:
+                raise UserError(
+                    f"--{key.replace('_', '-')} and --network {network} exclude each other",
+                    hint="the other container's files are used",
+                )
+
+
 def _joined(value: str) -> str:
     kind, _, rest = value.partition(":")
     if not rest or "\0" in rest:
         raise UserError(f"--network {value} names no {'container' if kind != 'ns' else 'file'}")
-    if kind == "ns" and not rest.startswith("/"):
-        raise UserError(f"--network {value}: not an absolute path", hint="ns:/run/netns/NAME")
+    if kind == "ns" and (not rest.startswith("/") or "," in rest):
+        why = "a comma cannot be in it" if "," in rest else "not an absolute path"
+        raise UserError(f"--network {value}: {why}", hint="ns:/run/netns/NAME")
     return value
 
 

@@ -23,7 +23,14 @@ def _names(call: Call) -> None:
         raise UserError("no container is named", hint="a name or an id is wanted")
 
 
-def _many(call: Call, work: object, *, states: tuple[str, ...] = (), codes: object = None) -> int:
+def _many(
+    call: Call,
+    work: object,
+    *,
+    states: tuple[str, ...] = (),
+    codes: object = None,
+    last_first: bool = False,
+) -> int:
     """The same for each of the containers that are meant."""
     from .session import chosen, drive, each
 
@@ -35,6 +42,8 @@ def _many(call: Call, work: object, *, states: tuple[str, ...] = (), codes: obje
             return await chosen(engine, call, states=states)
 
         names = drive(call, find)
+        if last_first:  # who uses another's network was made after it
+            names.reverse()
     if codes is None:
         return each(call, names, work)  # type: ignore[arg-type]
     return each(call, names, work, codes)  # type: ignore[arg-type]
@@ -184,7 +193,7 @@ def _rm(call: Call) -> int:
         )
         return name if removed else None
 
-    return _many(call, work, codes=removal_codes)
+    return _many(call, work, codes=removal_codes, last_first=True)
 
 
 RM = Command(

@@ -126,6 +126,27 @@ RM = Command(
 )
 
 
+def _reload(call: Call) -> int:
+    from ..engine import network
+    from .session import drive, each
+
+    names = list(call.arguments)
+    if bool(names) == bool(call.options["all"]):
+        raise UserError("network reload: name containers, or give --all and name none")
+    return each(call, names or drive(call, network.reloadable), network.reload)
+
+
+RELOAD = Command(
+    name="network reload",
+    usage="[CONTAINER...]",
+    summary="Make again what is missing of running containers' interfaces, routes and rules",
+    flags=(Flag("all", "a", help="all containers that are on networks"),),
+    arguments=(0, None),
+    examples=("tiffin network reload web", "tiffin network reload --all"),
+    run=_reload,
+)
+
+
 def _prune(call: Call) -> int:
     from . import networks, reads, table
 

@@ -38,7 +38,7 @@ def users(connection: sqlite3.Connection | None) -> dict[str, list[Row]]:
     """The containers of each network, by its name."""
     found: dict[str, list[Row]] = {}
     for row in reads.rows(connection, queries.CONTAINERS):
-        for name in row["network"].split(","):
+        for name in () if ":" in row["network"] else row["network"].split(","):
             found.setdefault(name, []).append(row)
     return found
 

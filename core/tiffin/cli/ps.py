@@ -159,7 +159,9 @@ def plain(row: Row, now: int) -> dict[str, Any]:
 
 
 def network_names(row: Row) -> list[str]:
-    return [name for name in row["network"].split(",") if name not in ("none", "host")]
+    """Those it is on, not one that it shares."""
+    words = row["network"].split(",")
+    return [name for name in words if name not in ("none", "host") and ":" not in name]
 
 
 def choose(
@@ -239,6 +241,7 @@ def run(call: Call) -> int:
     found = choose(connection, found, given)
     if last is not None and last >= 0:
         found = found[max(0, len(found) - last) :]
+    reads.lend(connection, found)
     if options["sort"]:
         found = order(found, options["sort"])
     sys.stdout.write(show(found, options, now))

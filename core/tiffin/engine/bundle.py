@@ -16,6 +16,7 @@ from .. import conmon, programs
 from ..errors import DriverError, RuntimeFailed, UserError
 from ..hooks import Amendment, Attachment
 from ..images import digest
+from ..network_modes import CONTAINER
 from ..options import ContainerOptions, Device
 from ..spec import amend, build, facts, files, resources, rlimits, seccomp, users
 from ..spec.build import HostDevice, Spec, SpecRequest
@@ -79,6 +80,10 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname)
+    if row["network"].startswith(CONTAINER):
+        from . import shared
+
+        placed = await shared.files(held, dict(placed))
     request = SpecRequest(
         id=held.id,
         name=row["name"],

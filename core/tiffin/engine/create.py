@@ -176,8 +176,8 @@ def choose_ports(options: ContainerOptions, image_config: dict[str, Any]) -> lis
             number, _, protocol = exposed.partition("/")
             if number.isdecimal() and 0 < int(number) < 65536:
                 ports.append(Port(container_port=int(number), protocol=protocol or "tcp"))
-    if options.network in network_modes.NO_NETWORK:
-        return []  # podman and docker both ignore -p there
+    if network_modes.without_ports(options.network):
+        return []
     seen = set()
     chosen = []
     for port in ports:

@@ -6,15 +6,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import trio
 
-from .. import network_specs
+from .. import netns, network_specs
 from ..errors import Conflict, NotFound, TiffinError, UserError
+from ..events.container import Failed, NetworkReloaded, NetworkReloadPlanned
 from ..events.network import NetworkCreated, NetworkRemovalPlanned, NetworkRemoved
-from ..hooks import NetworkConfig
+from ..hooks import Attachment, NetworkConfig
 from ..network_modes import DEFAULT
 from ..network_specs import NetworkRequest
-from . import networks, remove
+from . import networks, remove, shared
 from .base import Engine, Journal
+from .hold import hold
+from .recover import LIVE
 
 
 async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = False) -> NetworkConfig:
@@ -50,7 +54,7 @@ async def remove_network(
         raise UserError(f"{DEFAULT} is the default network, which cannot be removed")
     journal = engine.journal()
     if force:
-        for row in await networks.users(engine, config):
+        for row in await shared.with_dependents(engine, await networks.users(engine, config)):
             await remove.remove(
                 engine, row["id"], force=True, timeout=timeout, ignore_missing=True, journal=journal
             )
@@ -84,6 +88,42 @@ async def prune(engine: Engine, unused: Sequence[str]) -> list[str]:
         except (NotFound, Conflict):
             continue  # gone, or in use by now
     return gone
+
+
+RELOADABLE = "SELECT id FROM containers WHERE attachments<>'[]' ORDER BY created"
+
+
+async def reload(engine: Engine, given: str) -> str:
+    """Make again what is missing of a container's interfaces, addresses, routes and rules; what is
+    there stays, connections too. Returns its id.
+
+    Errors: NotFound; Conflict when it does not run, or has no network of its own.
+    """
+    async with hold(engine, given) as held:
+        row = held.row
+        held.need("reload the network of", *LIVE)
+        if not row["attachments"]:
+            raise Conflict(
+                f"container {row['name']} is on no network", hint=f"--network {row['network']}"
+            )
+        await held.journal.write(held.stream, NetworkReloadPlanned())
+        try:
+            netns.pin(row["netns"], f"/proc/{row['pid']}/ns/net")
+            for plain in row["attachments"]:
+                attachment = msgspec.convert(plain, Attachment)
+                await engine.network(attachment.network.driver).reload(attachment)
+        except BaseException as error:  # a cancellation as well; raised again
+            event = Failed(operation="reload", error=str(error), state=held.state)
+            with trio.CancelScope(shield=True):
+                await held.journal.write(held.stream, event)
+            raise
+        await held.journal.write(held.stream, NetworkReloaded())
+        return held.id
+
+
+async def reloadable(engine: Engine) -> list[str]:
+    """The containers that have interfaces now, and so can be reloaded."""
+    return [row["id"] for row in await engine.store.rows(RELOADABLE)]
 
 
 async def recover(engine: Engine) -> list[str]:

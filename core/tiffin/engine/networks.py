@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import trio
+from msgspec import Struct
 
 from .. import ids, ipam, leases, network_modes
 from ..errors import Conflict, DriverError, NotFound, UserError
@@ -72,8 +73,8 @@ async def canonical(engine: Engine, options: ContainerOptions) -> tuple[str, Con
     wishes = {wish.network: wish for wish in options.joins}
     joins = []
     for name in network_modes.names(options.network):
-        if name in network_modes.NO_NETWORK:
-            words[name] = None
+        if name in network_modes.NO_NETWORK or network_modes.joins(name):
+            words[await _mode(engine, name)] = None
             continue
         network = await find(engine, name)
         if network.name in words:
@@ -89,6 +90,14 @@ async def canonical(engine: Engine, options: ContainerOptions) -> tuple[str, Con
     if tuple(joins) != options.joins:
         options = msgspec.structs.replace(options, joins=tuple(joins))
     return ",".join(words), options
+
+
+async def _mode(engine: Engine, word: str) -> str:
+    if word in network_modes.NO_NETWORK:
+        return word
+    from . import shared
+
+    return await shared.canonical(engine, word)
 
 
 def is_private(engine: Engine) -> bool:
@@ -109,18 +118,28 @@ async def _define_default(engine: Engine) -> None:
             raise
 
 
-async def plan(
-    engine: Engine, row: queries.Row, netns_path: str
-) -> tuple[str, tuple[Attachment, ...]]:
-    """(path of the network namespace or "" for the host's, attachments) of a container.
+class NetworkPlan(Struct, frozen=True):
+    """What a container's network will be."""
 
-    Addresses are free as far as we can see; the intent that names them reserves them, or fails.
+    netns: str = ""
+    """Path of a namespace of its own, to be made; empty: the runtime makes one, or none."""
+    joined: str = ""
+    """Path of one that is there already, and not ours to remove."""
+    attachments: tuple[Attachment, ...] = ()
+
+
+async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan:
+    """Addresses are free as far as we can see; the intent that names them reserves them, or fails.
+
+    Errors: Conflict (no address, or the other container of `container:ID` does not run), UserError.
     """
     names = network_modes.names(row["network"])
-    if names == ["host"]:
-        return "", ()
-    if names == ["none"]:
-        return "", ()
+    if row["network"] in network_modes.NO_NETWORK:
+        return NetworkPlan()
+    if network_modes.joins(row["network"]):
+        from . import shared
+
+        return NetworkPlan(joined=await shared.namespace(engine, row))
     wishes = {
         join["network"]: msgspec.convert(join, NetworkOptions)
         for join in row["options"].get("joins", ())
@@ -132,7 +151,7 @@ async def plan(
         await attachment(engine, row, network, wish, netns_path, interface)
         for network, wish, interface in zip(configs, wished, interfaces, strict=True)
     ]
-    return netns_path, roles(found, row["ports"])
+    return NetworkPlan(netns=netns_path, attachments=roles(found, row["ports"]))
 
 
 async def attachment(

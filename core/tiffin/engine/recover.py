@@ -137,12 +137,18 @@ async def _remove(engine: Engine, row: queries.Row) -> Outcome:
     return Removed(), "finished", "removed"
 
 
+async def _reload(engine: Engine, row: queries.Row) -> Outcome:
+    """What was made again stays, whatever it was; the next reload makes the rest."""
+    return None, "undone", row["state"]
+
+
 RESOLVERS = {
     "create": _create,
     "mount": _mount,
     "unmount": _unmount,
     "init": _init,
     "start": _start,
+    "reload": _reload,
     "cleanup": _cleanup,
     "remove": _remove,
 }

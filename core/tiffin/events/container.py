@@ -156,6 +156,21 @@ class Exited(Event, frozen=True, kw_only=True):
     """Empty, or how it was noticed when nobody recorded it: `lost`, `reboot`."""
 
 
+class NetworkReloadPlanned(Event, frozen=True, kw_only=True):
+    """The container's interfaces, addresses, routes and rules are about to be made again where they
+    are missing: those that `container.init_planned` named."""
+
+    TYPE: ClassVar[str] = "container.network_reload_planned"
+    OPENS: ClassVar[str] = "reload"
+
+
+class NetworkReloaded(Event, frozen=True, kw_only=True):
+    """Interfaces, addresses, routes and rules are what they should be."""
+
+    TYPE: ClassVar[str] = "container.network_reloaded"
+    CLOSES: ClassVar[str] = "reload"
+
+
 class CleanupPlanned(Event, frozen=True, kw_only=True):
     """Mount, network attachments and the runtime's state of an ended container are about to go."""
 

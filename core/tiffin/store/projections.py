@@ -349,6 +349,8 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.start_planned": _opening("start"),
     "container.started": _started,
     "container.exited": _exited,
+    "container.network_reload_planned": _opening("reload"),
+    "container.network_reloaded": _closing("reload"),
     "container.cleanup_planned": _opening("cleanup"),
     "container.cleaned_up": _cleaned_up,
     "container.removal_planned": _removal_planned,

@@ -235,6 +235,18 @@ class NetworkConformance:
                 assert shown(one.netns, one.interface) == (one.mac, set(one.addresses))
             await driver.detach(one)
 
+    async def test_reload_makes_again_what_was_taken_away(
+        self, driver: NetworkDriver, attach: Attach
+    ) -> None:
+        with attach(5) as one:
+            await driver.attach(one)
+            for damage in ("link del eth0", "addr flush dev eth0", "link set eth0 down", "link"):
+                inside(one.netns, "ip", *damage.split())
+                await driver.reload(one)
+                assert shown(one.netns, one.interface) == (one.mac, set(one.addresses)), damage
+                assert "default via" in inside(one.netns, "ip", "route"), damage
+            await driver.detach(one)
+
     async def test_detach_of_what_is_gone_is_success(
         self, driver: NetworkDriver, attach: Attach
     ) -> None:

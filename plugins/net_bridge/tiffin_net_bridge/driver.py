@@ -90,6 +90,9 @@ class BridgeDriver:
     async def publish(self, attachment: Attachment) -> None:
         await self._ask("publish", attachment)
 
+    async def reload(self, attachment: Attachment) -> None:
+        await self._ask("reload", attachment)
+
     async def detach(self, attachment: Attachment) -> None:
         await self._ask("detach", attachment)
 

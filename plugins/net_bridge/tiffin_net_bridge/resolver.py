@@ -53,8 +53,11 @@ class Resolver:
         self.firewall = firewall
         self.first_port = 20000 + zlib.crc32(run.encode()) % 2900 * TURNS
 
-    def enter(self, attachment: dict[str, Any]) -> None:
-        """Serve a container's names on its network. Errors: DriverError, UserError."""
+    def enter(self, attachment: dict[str, Any], *, mend: bool = False) -> None:
+        """Serve a container's names on its network; with `mend` the rules may be damaged.
+        Errors: DriverError, UserError."""
+        if mend:
+            self.firewall.run(rules.NAMES_SETUP)
         self._change(lambda there: zones.put(there, attachment))
 
     def update(self, network: dict[str, Any]) -> None:

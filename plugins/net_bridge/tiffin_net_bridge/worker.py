@@ -20,11 +20,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tiffin import rtnetlink as links
 from tiffin.errors import Conflict, DriverError, TiffinError
+from tiffin.rtnetlink import Netlink, Refused
 
-from . import links, ports, rules
+from . import ports, rules
 from .firewall import Firewall
-from .links import Netlink, Refused
 
 CLONE_NEWNET = 0x40000000
 LOCK = "/run/tiffin-network.lock"
@@ -46,31 +47,54 @@ class Worker:
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def attach(self, attachment: dict[str, Any]) -> None:
+    def attach(self, attachment: dict[str, Any], *, mend: bool = False) -> None:
+        """With `mend` what is there already may be damaged, and is in use."""
         network, published = attachment["network"], attachment["ports"]
         ports.probe(published, attachment["addresses"])
         elements = rules.network_elements(network) + rules.port_elements(attachment)
         with self.locked():
             if published:
                 self._check_published(attachment)
+            intact = mend and self._intact(attachment)
             try:
-                self._veth(attachment, self._bridge(network))
+                bridge = self._bridge(network)
+                if intact:
+                    self._join(attachment, bridge)
+                else:
+                    self._veth(attachment, bridge)
                 self._inside(attachment)
-                self._add_rules(elements)
+                self._add_rules(elements, mend=mend)
                 if is_named(attachment):
-                    self.resolver().enter(attachment)
+                    self.resolver().enter(attachment, mend=mend)
             except BaseException:
-                self._take_away(attachment)
+                if not mend:
+                    self._take_away(attachment)
                 raise
 
     def publish(self, attachment: dict[str, Any]) -> None:
+        wanted = rules.port_elements(attachment)
         ports.probe(attachment["ports"], attachment["addresses"])
         with self.locked():
-            if attachment["ports"]:
+            self._unpublish(attachment, wanted)
+            if wanted:
                 self._check_published(attachment)
-            self._add_rules(rules.port_elements(attachment))
+                self._add_rules(wanted, mend=False)
             if is_named(attachment):
                 self.resolver().enter(attachment)
+
+    def _unpublish(self, attachment: dict[str, Any], wanted: list[rules.Element]) -> None:
+        """Delete the container's ports that it is not to have on this network any more."""
+        stale = []
+        for listed in rules.port_maps(attachment):
+            there = self.firewall.list(listed) or {}
+            stale += rules.aimed(listed.split()[-1], there, attachment)
+        stale = [element for element in stale if element not in wanted]
+        failed = self.firewall.run(rules.delete(stale)) if stale else ""
+        if failed:
+            raise DriverError(f"nftables: {failed}")
+
+    def reload(self, attachment: dict[str, Any]) -> None:
+        self.attach(attachment, mend=True)
 
     def detach(self, attachment: dict[str, Any]) -> None:
         with self.locked():
@@ -172,6 +196,24 @@ class Worker:
                             f"interface {name} already",
                             hint="remove one of the two",
                         )
+
+    def _intact(self, attachment: dict[str, Any]) -> bool:
+        """True when the pair is there already, as it should be: its connections then live on."""
+        veth = self.links.link(attachment["host_interface"])
+        if veth is None or veth.kind != "veth" or not os.path.exists(attachment["netns"]):
+            return False
+        with self.inside(attachment["netns"]) as netlink:
+            peer = netlink.link(attachment["interface"])
+        return peer is not None and peer.lower == veth.number and peer.mac == attachment["mac"]
+
+    def _join(self, attachment: dict[str, Any], bridge: int) -> None:
+        """Put an existing pair on the bridge, which may be a new one."""
+        name = attachment["host_interface"]
+        hairpin = linkinfo("INFO_SLAVE", "bridge", [("IFLA_BRPORT_MODE", 1)])
+        attributes = [("IFLA_IFNAME", name), ("IFLA_MASTER", bridge)]
+        self.links.do(
+            links.new_link(attributes, up=True), links.new_link([("IFLA_IFNAME", name), hairpin])
+        )
 
     def _veth(self, attachment: dict[str, Any], bridge: int) -> None:
         """The pair, in one message: its far end is born in the container's namespace."""
@@ -277,9 +319,9 @@ class Worker:
                 hint="publish another one",
             )
 
-    def _add_rules(self, elements: list[rules.Element]) -> None:
+    def _add_rules(self, elements: list[rules.Element], *, mend: bool) -> None:
         """The table may be missing: no network is up, or an administrator flushed it."""
-        failed = self.firewall.run(rules.add(elements))
+        failed = self.firewall.run((rules.MEND if mend else "") + rules.add(elements))
         if "No such file or directory" in failed:
             failed = self.firewall.run(rules.SETUP + rules.add(elements))
         if failed:
@@ -421,6 +463,7 @@ def answer(worker: Worker, line: bytes) -> dict[str, str] | None:
     operations: dict[str, Callable[[dict[str, Any]], None]] = {
         "attach": worker.attach,
         "publish": worker.publish,
+        "reload": worker.reload,
         "detach": worker.detach,
         "remove": worker.remove,
     }

@@ -24,7 +24,8 @@ NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_DUMP = 0x100, 0x200, 0x400, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_DUMP_INTR = 0x10
 IFF_UP = 0x1
-IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 3, 10, 18, 20
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER = 1, 3, 5, 10
+IFLA_LINKINFO, IFLA_IFALIAS = 18, 20
 IFLA_INFO_KIND = 1
 IFA_ADDRESS = 1
 IFA_F_NODAD = 0x2
@@ -53,6 +54,9 @@ class Link(NamedTuple):
     kind: str
     alias: str
     master: int
+    lower: int
+    """Index of the link it is on (macvlan) or paired with (veth), maybe of another namespace."""
+    mac: str
 
 
 def load() -> None:
@@ -245,6 +249,8 @@ def _link(body: bytes) -> Link:
         info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(),
         found.get(IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
         int.from_bytes(found.get(IFLA_MASTER, b""), sys.byteorder),
+        int.from_bytes(found.get(IFLA_LINK, b""), sys.byteorder),
+        found.get(IFLA_ADDRESS, b"").hex(":"),
     )
 
 
