@@ -184,6 +184,8 @@ def _network(row: Row) -> dict[str, Any]:
         for name in row["network"].split(",")
         if name not in ("none", "host", "") and ":" not in name
     }
+    joins = row["options"].get("joins", ())
+    aliases = {join["network"]: join.get("aliases", ()) for join in joins}
     for attachment in attachments:
         network = attachment["network"]
         networks[network["name"]] = {
@@ -192,6 +194,8 @@ def _network(row: Row) -> dict[str, Any]:
             "Interface": attachment.get("interface", ""),
             **_addresses(attachment),
         }
+    for name, shown in networks.items():
+        shown["Aliases"] = [*aliases.get(name, ()), row["id"][: reads.SHORT]]
     first = _addresses(attachments[0] if attachments else NO_ATTACHMENT)
     return {
         "EndpointID": "",
@@ -270,7 +274,7 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
             "Tag": "",
             "Size": "0B",
         },
-        "NetworkMode": row["network"],
+        "NetworkMode": row["network"] or "bridge",
         "PortBindings": _ports(row),
         "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
         "AutoRemove": bool(row["remove"]),

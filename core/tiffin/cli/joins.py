@@ -79,6 +79,16 @@ def parse(
     return network, tuple(wish for wish in wishes.values() if wish != NetworkOptions(wish.network))
 
 
+def wish(ip: str, ip6: str, mac: str, aliases: Sequence[str]) -> NetworkOptions:
+    """How a container joins a network that is named elsewhere (`network connect`)."""
+    return NetworkOptions(
+        network="",
+        addresses=(*([_four(ip)] if ip else ()), *([_six("--ip6", ip6)] if ip6 else ())),
+        mac=_mac("--mac-address", mac) if mac else "",
+        aliases=tuple(dict.fromkeys(alias("--alias", text) for text in aliases)),
+    )
+
+
 def _alias_all(network: str, aliases: Sequence[str], wishes: dict[str, NetworkOptions]) -> None:
     """--network-alias is for all networks that the container is on."""
     on = network_modes.on(network)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -133,6 +133,8 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
 
     Errors: Conflict (no address, or the other container of `container:ID` does not run), UserError.
     """
+    if not row["network"]:
+        return NetworkPlan(netns=netns_path)  # taken off all networks, but it may join others
     names = network_modes.names(row["network"])
     if row["network"] in network_modes.NO_NETWORK:
         return NetworkPlan()
@@ -217,6 +219,11 @@ def roles(attachments: Sequence[Attachment], ports: Sequence[Any]) -> tuple[Atta
             )
         )
     return tuple(found)
+
+
+def free_interface(taken: Collection[str]) -> str:
+    """The first of eth0, eth1, ... that a container does not have."""
+    return next(name for number in itertools.count() if (name := f"eth{number}") not in taken)
 
 
 def called(row: queries.Row, wish: NetworkOptions) -> tuple[str, ...]:

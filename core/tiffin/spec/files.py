@@ -42,6 +42,14 @@ def hosts(
     return "\n".join(lines) + "\n"
 
 
+def merged(now: str, old: str, new: str) -> str:
+    """A file that we wrote as `old`, with what should be `new` in it: the lines that somebody else
+    wrote there stay, at its end."""
+    ours = set(old.splitlines())
+    others = [line for line in now.splitlines() if line not in ours]
+    return "\n".join([*new.splitlines(), *others]) + "\n"
+
+
 class Resolving(Struct, frozen=True):
     """What a container's /etc/resolv.conf is to say."""
 

@@ -161,12 +161,12 @@ add rule {TABLE} named udp dport 53 iifname . ip6 daddr @asked6 accept
 add rule {TABLE} named tcp dport 53 redirect to : iifname . ip daddr map @names4
 add rule {TABLE} named tcp dport 53 redirect to : iifname . ip6 daddr map @names6
 """
-"""May be run again. A query to a gateway's port 53 is handed to the port of the server that knows the names now, and
-its answer goes back from port 53. Not by NAT: each packet goes to the present server, whatever the
-one before it did. So a new server takes over without a query lost, and port 53 of the host stays
-free for others. `ask` comes after everybody's filters and `answer` before them: those see port 53.
-`named` keeps a container that publishes port 53 from getting the queries. (aardvark-dns 1.4.0 does
-not listen on TCP, later versions do.)"""
+"""May be run again. A query to a gateway's port 53 is handed to the port of the server that knows
+the names now, and its answer goes back from port 53. Not by NAT: each packet goes to the present
+server, whatever the one before it did. So a new server takes over without a query lost, and port
+53 of the host stays free for others. `ask` comes after everybody's filters and `answer` before
+them: those see port 53. `named` keeps a container that publishes port 53 from getting the
+queries. (aardvark-dns 1.4.0 does not listen on TCP, later versions do.)"""
 
 NAMES = ("names4", "names6")
 
