@@ -150,6 +150,10 @@ class NetworkConfig(Struct, frozen=True):
     options: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
     routes: tuple[StaticRoute, ...] = ()
+    dns_enabled: bool = False
+    """Containers on it find each other by name, at the subnets' gateways."""
+    dns: tuple[str, ...] = ()
+    """Name servers that are asked for all other names; empty: the host's."""
 
 
 class Attachment(Struct, frozen=True):
@@ -169,6 +173,15 @@ class Attachment(Struct, frozen=True):
     ports: tuple[PortMapping, ...] = ()
     """Published ports; only the first attachment of a container carries them."""
     default_route: bool = True
+    spare_route: int = 0
+    """Metric of one more default route, for when the container leaves the network that has the
+    first; 0: none."""
+    names: tuple[str, ...] = ()
+    """What the container is called on the network, if its `dns_enabled` is set."""
+    dns: tuple[str, ...] = ()
+    """Name servers of the container's own, asked for names that are not on its networks."""
+    outward: bool = True
+    """False when all networks of the container are internal: then nobody is asked for them."""
 
 
 class Origin(Struct, frozen=True):
@@ -294,6 +307,9 @@ class NetworkDriver(Protocol):
     """False when `Attachment.ports` mean nothing to it; then there are none."""
     has_mac: bool
     """False when its interfaces have no MAC of their own; then `Attachment.mac` is empty."""
+    serves_names: bool
+    """True when it answers for `Attachment.names`, on port 53 of a network's gateways, as long as
+    the container is attached."""
 
     def warm_up(self) -> None:
         """Called as soon as a command knows that it will attach or detach: start loading what is
@@ -309,6 +325,10 @@ class NetworkDriver(Protocol):
 
     async def attach(self, attachment: Attachment) -> None:
         """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
+
+    async def publish(self, attachment: Attachment) -> None:
+        """Only ports, names or `outward` of an attached container have changed: ports are added
+        (those that it no longer has were taken away by `detach`). Errors: as for `attach`."""
 
     async def reload(self, attachment: Attachment) -> None:
         """Make again what others took away from a container that runs: interface, addresses,

@@ -185,8 +185,8 @@ def read(
     `tail`: only the last lines, found from the end of the file. `since` and `until` are in
     nanoseconds since 1970. With `follow`, wait for more without using the CPU, until `until` has
     passed or `stop` says so: the path of the exit file that conmon leaves, or a function; a
-    function is asked whenever the log, or a file in the directory `wake`, has changed. When it is so, all
-    that is in the log has been given. A log that does not exist is empty.
+    function is asked whenever the log, or a file in the directory `wake`, has changed. When it is
+    so, all that is in the log has been given. A log that does not exist is empty.
     Errors: DriverError.
     """
     log = _Log(path, tail)

@@ -37,6 +37,9 @@ class NetworkRequest(Struct, frozen=True):
     interface: str = ""
     options: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
+    disable_dns: bool = False
+    dns: tuple[str, ...] = ()
+    """Name servers for names outside of the network."""
 
 
 def check_name(name: str) -> str:
@@ -93,6 +96,13 @@ def address(text: str, flag: str) -> int:
         raise UserError(f"{flag} {text!r} is not an IP address") from None
 
 
+def name_servers(texts: Sequence[str], flag: str) -> tuple[str, ...]:
+    """Addresses, each once. Error: UserError."""
+    for text in texts:
+        address(text, flag)
+    return tuple(dict.fromkeys(texts))
+
+
 def _inside(text: str, subnet: str) -> bool:
     base, prefix, bits = ipam.parse_cidr(subnet)
     if (":" in text) != (bits == 128):
@@ -140,10 +150,11 @@ def define(
     private: bool,
     routes: Sequence[str] | None = None,
     own_subnets: bool = True,
+    serves_names: bool = True,
 ) -> NetworkConfig:
     """The network that is asked for, beside those that there are. `private`: of a store that is
-    not the machine's; `routes`: subnets that the host routes without a gateway; `own_subnets`:
-    see `hooks.NetworkDriver`.
+    not the machine's; `routes`: subnets that the host routes without a gateway; `own_subnets`,
+    `serves_names`: see `hooks.NetworkDriver`.
 
     Errors: UserError; Conflict for a name or a subnet that is taken.
     """
@@ -185,6 +196,12 @@ def define(
     for network in networks:
         if own_subnets and request.interface and network.interface == request.interface:
             raise Conflict(f"interface {request.interface} is that of network {network.name}")
+    serves = serves_names and not request.disable_dns
+    if request.dns and not serves:
+        raise UserError(
+            f"--dns {request.dns[0]} is for networks with names",
+            hint="leave out --disable-dns" if serves_names else f"driver {request.driver} has none",
+        )
     return NetworkConfig(
         id=identifier,
         name=name,
@@ -196,6 +213,8 @@ def define(
         options=dict(request.options),
         labels=dict(request.labels),
         routes=tuple(route(text) for text in request.routes),
+        dns_enabled=serves,
+        dns=name_servers(request.dns, "--dns"),
     )
 
 

@@ -69,6 +69,8 @@ class NetworkOptions(Struct, frozen=True, omit_defaults=True):
     """Lower case, with colons."""
     interface: str = ""
     """Name inside the container."""
+    aliases: tuple[str, ...] = ()
+    """More names of the container on this network."""
 
 
 class Health(Struct, frozen=True, omit_defaults=True):
@@ -108,6 +110,10 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     add_hosts: tuple[tuple[str, str], ...] = ()
     """(name, address) pairs."""
     dns: tuple[str, ...] = ()
+    """Addresses; `none` alone: /etc/resolv.conf is the image's."""
+    dns_search: tuple[str, ...] = ()
+    """`.` alone: no domains are searched."""
+    dns_options: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     privileged: bool = False

@@ -85,7 +85,8 @@ def total(request: pytest.FixtureRequest) -> Iterator[Total]:
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         print(
-            f"\ntorture: {total.points} points killed, {total.errors} errors met, {len(total.commands)} commands, "
+            f"\ntorture: {total.points} points killed, {total.errors} errors met, "
+            f"{len(total.commands)} commands, "
             f"{len(total.drivers)} pairs of drivers, leaks found: {total.leaks}"
         )
 

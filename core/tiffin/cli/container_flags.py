@@ -36,12 +36,13 @@ FLAGS = (
     Flag("hostname", "h", "str", "NAME", "Host name of the container (default: its short id)"),
     Flag(
         *("network", "", "list", "NETWORK"),
-        "none, host, container:ID, ns:PATH, or a network: NAME[:ip=,ip6=,mac=,interface_name=]",
+        "none, host, container:ID, ns:PATH, or networks: NAME[:alias=,ip=,ip6=,mac=,...]",
     ),
     Flag("net", "", "list", "NETWORK", "The same as --network"),
     Flag("ip", "", "str", "ADDRESS", "IPv4 address on the container's network"),
     Flag("ip6", "", "str", "ADDRESS", "IPv6 address on the container's network"),
     Flag("mac-address", "", "str", "ADDRESS", "MAC address on the container's network"),
+    Flag("network-alias", "", "list", "NAME", "One more name on the container's networks"),
     Flag("publish", "p", "list", "[[IP:]HOST:]PORT[/PROTO]", "Publish ports or ranges of ports"),
     Flag("publish-all", "P", help="Publish all ports that the image exposes"),
     Flag("cap-add", "", "list", "CAPABILITY", "Add a capability, or ALL"),
@@ -71,7 +72,9 @@ FLAGS = (
     Flag("pull", "", "str", "WHEN", "always, missing, never or newer", "missing"),
     Flag("platform", "", "str", "OS/ARCH[/VARIANT]", "Which of an image's platforms to take"),
     Flag("add-host", "", "list", "NAME:ADDRESS", "Line of /etc/hosts"),
-    Flag("dns", "", "list", "ADDRESS", "Name server of the container"),
+    Flag("dns", "", "list", "ADDRESS", "Name server, or none: the image's /etc/resolv.conf"),
+    Flag("dns-search", "", "list", "DOMAIN", "Domain in which names are looked for; .: in none"),
+    Flag("dns-option", "", "list", "OPTION", "Option of the resolver: ndots:2, ..."),
     Flag("sysctl", "", "list", "NAME=VALUE", "Kernel setting of the container's namespaces"),
     Flag("shm-size", "", "str", "SIZE", "Size of /dev/shm (engine: 64m)"),
     Flag("group-add", "", "list", "GROUP", "More groups of the process"),
@@ -143,7 +146,9 @@ def options_from(
         ports=_ports(options["publish"]),
         publish_all=options["publish_all"],
         add_hosts=tuple(_add_host(item) for item in options["add_host"]),
-        dns=tuple(_address("--dns", item) for item in _by_comma(options["dns"])),
+        dns=_name_servers(options),
+        dns_search=_domains(options["dns_search"]),
+        dns_options=tuple(_word("--dns-option", item) for item in options["dns_option"]),
         cap_add=_by_comma(options["cap_add"]),
         cap_drop=_by_comma(options["cap_drop"]),
         privileged=options["privileged"],
@@ -327,7 +332,7 @@ def _network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[Netwo
             raise UserError(
                 f"--network {name!r} is not there yet", hint="none, host, bridge or a network"
             )
-    wishes = options["ip"], options["ip6"], options["mac_address"]
+    wishes = options["ip"], options["ip6"], options["mac_address"], options["network_alias"]
     if any(wishes) or any(":" in value for value in values):
         from . import joins  # rarely
 
@@ -352,6 +357,29 @@ def _address(flag: str, text: str) -> str:
         socket.inet_pton(family, text)
     except (OSError, ValueError):
         raise UserError(f"{flag} {text!r} is not an IP address") from None
+    return text
+
+
+def _name_servers(options: Mapping[str, Any]) -> tuple[str, ...]:
+    servers = _by_comma(options["dns"])
+    if servers == ("none",):
+        if options["dns_search"] or options["dns_option"]:
+            raise UserError("--dns none leaves /etc/resolv.conf to the image, others change it")
+        return servers
+    return tuple(_address("--dns", item) for item in servers)
+
+
+def _domains(values: list[str]) -> tuple[str, ...]:
+    domains = tuple(_word("--dns-search", item) for item in _by_comma(values))
+    if "." in domains and len(domains) > 1:
+        raise UserError("--dns-search . means no domain, and cannot be combined with others")
+    return domains
+
+
+def _word(flag: str, text: str) -> str:
+    """What becomes a word of /etc/resolv.conf."""
+    if not (text.isascii() and text.isprintable()) or not text or " " in text:
+        raise UserError(f"{flag} {text!r} is not a word")
     return text
 
 

@@ -211,6 +211,8 @@ def _network(row: Row) -> dict[str, Any]:
         for name in row["network"].split(",")
         if name not in ("none", "host", "") and ":" not in name
     }
+    joins = row["options"].get("joins", ())
+    aliases = {join["network"]: join.get("aliases", ()) for join in joins}
     for attachment in attachments:
         network = attachment["network"]
         networks[network["name"]] = {
@@ -219,6 +221,8 @@ def _network(row: Row) -> dict[str, Any]:
             "Interface": attachment.get("interface", ""),
             **_addresses(attachment),
         }
+    for name, shown in networks.items():
+        shown["Aliases"] = [*aliases.get(name, ()), row["id"][: reads.SHORT]]
     first = _addresses(attachments[0] if attachments else NO_ATTACHMENT)
     return {
         "EndpointID": "",
@@ -303,15 +307,15 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
             "Tag": "",
             "Size": "0B",
         },
-        "NetworkMode": row["network"],
+        "NetworkMode": row["network"] or "bridge",
         "PortBindings": _ports(row),
         "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
         "AutoRemove": bool(row["remove"]),
         "CapAdd": [_capability(name) for name in options.get("cap_add", ())],
         "CapDrop": [_capability(name) for name in options.get("cap_drop", ())],
         "Dns": list(options.get("dns", ())),
-        "DnsOptions": [],
-        "DnsSearch": [],
+        "DnsOptions": list(options.get("dns_options", ())),
+        "DnsSearch": list(options.get("dns_search", ())),
         "ExtraHosts": [f"{name}:{address}" for name, address in options.get("add_hosts", ())],
         "GroupAdd": list(options.get("group_add", ())),
         "Init": options.get("init", False),

@@ -1,10 +1,12 @@
-"""`--network NAME:KEY=VALUE,...`, `--ip`, `--ip6` and `--mac-address`: how a container joins its
-networks. Imported only when one of them is there."""
+"""`--network NAME:KEY=VALUE,...`, `--ip`, `--ip6`, `--mac-address` and `--network-alias`: how a
+container joins its networks. Imported only when one of them is there."""
 
 from __future__ import annotations
 
 import re
 import socket
+
+import msgspec
 
 from .. import network_modes
 from ..errors import UserError
@@ -17,11 +19,19 @@ if TYPE_CHECKING:
 
 INTERFACE = re.compile(r"[^\s/:]{1,15}\Z", re.ASCII)
 """What the kernel takes as a link's name (dev_valid_name), where it is used for nothing else."""
-KEYS = "ip, ip6, mac, interface_name"
+LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+"""Letters, digits and hyphens (RFC 1035, 2.3.1), and `_`, which people use."""
+ALIAS = re.compile(rf"{LABEL}(\.{LABEL})*\Z")
+KEYS = "alias, ip, ip6, mac, interface_name"
 
 
 def parse(
-    values: Sequence[str], default: str, ip: str = "", ip6: str = "", mac: str = ""
+    values: Sequence[str],
+    default: str,
+    ip: str = "",
+    ip6: str = "",
+    mac: str = "",
+    aliases: Sequence[str] = (),
 ) -> tuple[str, tuple[NetworkOptions, ...]]:
     """(words of --network, wishes). `default` counts without --network. Error: UserError."""
     names: list[str] = []
@@ -36,6 +46,11 @@ def parse(
             continue
         if not name or name in network_modes.NO_NETWORK or name in ("pasta", "slirp4netns"):
             raise UserError(f"--network {value}: only a network takes options")
+        if "," in name:
+            raise UserError(
+                f"--network {value}: one network at a time takes options",
+                hint="repeat --network for each",
+            )
         if name in wishes:
             raise UserError(f"--network {name} is given twice, with options")
         names.append(name)
@@ -56,9 +71,44 @@ def parse(
             addresses=(*wish.addresses, *found),
             mac=_mac("--mac-address", mac) if mac else wish.mac,
             interface=wish.interface,
+            aliases=wish.aliases,
         )
+    if aliases:
+        _alias_all(network, aliases, wishes)
     network_modes.names(network)
     return network, tuple(wish for wish in wishes.values() if wish != NetworkOptions(wish.network))
+
+
+def wish(ip: str, ip6: str, mac: str, aliases: Sequence[str]) -> NetworkOptions:
+    """How a container joins a network that is named elsewhere (`network connect`)."""
+    return NetworkOptions(
+        network="",
+        addresses=(*([_four(ip)] if ip else ()), *([_six("--ip6", ip6)] if ip6 else ())),
+        mac=_mac("--mac-address", mac) if mac else "",
+        aliases=tuple(dict.fromkeys(alias("--alias", text) for text in aliases)),
+    )
+
+
+def _alias_all(network: str, aliases: Sequence[str], wishes: dict[str, NetworkOptions]) -> None:
+    """--network-alias is for all networks that the container is on."""
+    on = network_modes.on(network)
+    if not on:
+        raise UserError(f"--network-alias {aliases[0]} is for networks, not --network {network}")
+    found = [alias("--network-alias", text) for text in aliases]
+    for name in on:
+        wish = wishes.get(name, NetworkOptions(name))
+        both = tuple(dict.fromkeys((*wish.aliases, *found)))
+        wishes[name] = msgspec.structs.replace(wish, aliases=both)
+
+
+def alias(flag: str, text: str) -> str:
+    """A name on a network. Error: UserError."""
+    if not ALIAS.match(text) or len(text) > 253:
+        raise UserError(
+            f"{flag} {text!r} cannot be a name on a network",
+            hint="letters, digits, '-', '_' and '.'",
+        )
+    return text
 
 
 def refuse(network: str, options: Mapping[str, Any]) -> None:
@@ -96,6 +146,7 @@ def _single(network: str, flag: str, wishes: dict[str, NetworkOptions]) -> Netwo
 
 def _options(value: str, name: str, text: str) -> NetworkOptions:
     addresses: list[str] = []
+    aliases: list[str] = []
     mac = interface = ""
     for item in text.split(",") if text else ():
         key, equals, given = item.partition("=")
@@ -108,11 +159,13 @@ def _options(value: str, name: str, text: str) -> NetworkOptions:
             addresses.append(_six(where, given))
         elif key == "mac":
             mac = _mac(where, given)
+        elif key == "alias":
+            aliases.append(alias(where, given))
         elif key == "interface_name":
             interface = _interface(where, given)
         else:
             raise UserError(f"--network {name}: unknown option {key}", hint=f"known: {KEYS}")
-    return NetworkOptions(name, tuple(addresses), mac, interface)
+    return NetworkOptions(name, tuple(addresses), mac, interface, tuple(aliases))
 
 
 def address(flag: str, text: str) -> str:

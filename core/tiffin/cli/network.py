@@ -50,6 +50,8 @@ def request(call: Call) -> NetworkRequest:
         interface=options["interface_name"],
         options=drivers,
         labels=_pairs("--label", options["label"]),
+        disable_dns=options["disable_dns"],
+        dns=_by_comma(options["dns"]),
     )
 
 
@@ -78,7 +80,8 @@ CREATE = Command(
         Flag("ipam-driver", "", "str", "NAME", "Who chooses addresses: host-local"),
         Flag("ipv6", help="With a subnet of IPv6 as well"),
         Flag("internal", help="No way out of it, and none in"),
-        Flag("disable-dns", help="Without names; taken for podman's sake: none are served yet"),
+        Flag("disable-dns", help="Containers on it do not find each other by name"),
+        Flag("dns", "", "list", "ADDRESS", "Name server for other names (default: the host's)"),
         Flag("route", "", "list", "CIDR,GATEWAY[,METRIC]", "A route of every container on it"),
         Flag("interface-name", "", "str", "NAME", "Name of the host's interface"),
         Flag("opt", "o", "list", "KEY=VALUE", "Option of the driver: mtu, isolate, parent, mode"),

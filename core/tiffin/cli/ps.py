@@ -165,7 +165,7 @@ def plain(row: Row, now: int) -> dict[str, Any]:
 def network_names(row: Row) -> list[str]:
     """Those it is on, not one that it shares."""
     words = row["network"].split(",")
-    return [name for name in words if name not in ("none", "host") and ":" not in name]
+    return [name for name in words if name not in ("none", "host", "") and ":" not in name]
 
 
 def choose(

@@ -34,8 +34,13 @@ async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = Fals
                 if network.name == request.name:
                     return network
         private = networks.is_private(engine)
-        own = driver.owns_subnets
-        config = network_specs.define(request, there, private=private, own_subnets=own)
+        config = network_specs.define(
+            request,
+            there,
+            private=private,
+            own_subnets=driver.owns_subnets,
+            serves_names=driver.serves_names,
+        )
         config = msgspec.convert(await driver.create(config), NetworkConfig)
         event = NetworkCreated(config=msgspec.to_builtins(config))
         await engine.journal().write(f"network/{config.id}", event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -144,6 +144,8 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
 
     Errors: Conflict (no address, or the other container of `container:ID` does not run), UserError.
     """
+    if not row["network"]:
+        return NetworkPlan(netns=netns_path)  # taken off all networks, but it may join others
     names = network_modes.names(row["network"])
     if row["network"] in network_modes.NO_NETWORK:
         return NetworkPlan()
@@ -155,34 +157,96 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
         join["network"]: msgspec.convert(join, NetworkOptions)
         for join in row["options"].get("joins", ())
     }
-    interfaces = _interfaces([wishes[name].interface if name in wishes else "" for name in names])
-    attachments = []
-    for position, name in enumerate(names):
-        network = await find(engine, name)
-        wish = wishes.get(name)
-        held = await engine.store.rows(HOLDERS, (network.id,))
-        holders = {r["address"]: r["container"] for r in held}
-        known = [
-            Lease(r["container"], r["mac"], tuple(r["addresses"].split()))
-            for r in await engine.store.rows(LEASES, (network.id,))
-        ]
-        addresses = leases.addresses(network, wish, row["id"], holders, known)
-        mac = leases.mac(network, wish, row["id"], addresses, holders, known)
-        ports = tuple(msgspec.convert(p, PortMapping) for p in row["ports"])
-        attachments.append(
-            Attachment(
-                container=row["id"],
-                network=network,
-                netns=netns_path,
-                interface=interfaces[position],
-                host_interface=ipam.host_interface(row["id"], network.id),
-                mac=mac if engine.network(network.driver).has_mac else "",
-                addresses=addresses,
-                ports=ports if position == 0 else (),
-                default_route=position == 0,
+    configs = [await find(engine, name) for name in names]
+    wished = [wishes.get(name, NetworkOptions(name)) for name in names]
+    interfaces = _interfaces([wish.interface for wish in wished])
+    found = [
+        await attachment(engine, row, network, wish, netns_path, interface)
+        for network, wish, interface in zip(configs, wished, interfaces, strict=True)
+    ]
+    return NetworkPlan(netns=netns_path, attachments=roles(found, row["ports"]))
+
+
+async def attachment(
+    engine: Engine,
+    row: queries.Row,
+    network: NetworkConfig,
+    wish: NetworkOptions,
+    netns_path: str,
+    interface: str,
+) -> Attachment:
+    """A container on one of its networks; `roles` says what it is to that container."""
+    held = await engine.store.rows(HOLDERS, (network.id,))
+    holders = {r["address"]: r["container"] for r in held}
+    known = [
+        Lease(r["container"], r["mac"], tuple(r["addresses"].split()))
+        for r in await engine.store.rows(LEASES, (network.id,))
+    ]
+    addresses = leases.addresses(network, wish, row["id"], holders, known)
+    mac = leases.mac(network, wish, row["id"], addresses, holders, known)
+    return Attachment(
+        container=row["id"],
+        network=network,
+        netns=netns_path,
+        interface=interface,
+        host_interface=ipam.host_interface(row["id"], network.id),
+        mac=mac if engine.network(network.driver).has_mac else "",
+        addresses=addresses,
+        default_route=False,
+        names=called(row, wish) if network.dns_enabled else (),
+        dns=upstream(row) if network.dns_enabled else (),
+    )
+
+
+SPARE = 2000
+"""Metrics of spare routes begin above it: the kernel's default is 0 (IPv4) or 1024 (IPv6)."""
+
+
+def roles(attachments: Sequence[Attachment], ports: Sequence[Any]) -> tuple[Attachment, ...]:
+    """Published ports and the default route go to the first network that is not internal; the
+    others like it get spare routes. Those that there are stay: they are in use."""
+    outward = [at for at in attachments if not at.network.internal]
+    carrier = next((at for at in outward if at.ports), None)
+    carrier = carrier or next((at for at in attachments if at.ports and not outward), None)
+    carrier = carrier or next(iter(outward or attachments), None)
+    routed = any(at.default_route or at.spare_route for at in attachments)
+    spare = max([SPARE, *(at.spare_route for at in attachments)])
+    published = tuple(msgspec.convert(port, PortMapping) for port in ports)
+    found = []
+    for at in attachments:
+        default = at.default_route
+        metric = at.spare_route
+        if not at.network.internal and not default and not metric:
+            default, routed = not routed, True
+            if not default:
+                spare += 1
+                metric = spare
+        found.append(
+            msgspec.structs.replace(
+                at,
+                ports=published if at is carrier else (),
+                default_route=default,
+                spare_route=metric,
+                outward=bool(outward),
             )
         )
-    return NetworkPlan(netns=netns_path, attachments=tuple(attachments))
+    return tuple(found)
+
+
+def free_interface(taken: Collection[str]) -> str:
+    """The first of eth0, eth1, ... that a container does not have."""
+    return next(name for number in itertools.count() if (name := f"eth{number}") not in taken)
+
+
+def called(row: queries.Row, wish: NetworkOptions) -> tuple[str, ...]:
+    """What a container is called on a network."""
+    return (row["name"], ids.short(row["id"]), *wish.aliases)
+
+
+def upstream(row: queries.Row) -> tuple[str, ...]:
+    """The name servers that a container asks for names outside of its networks (--dns)."""
+    servers = tuple(row["options"].get("dns", ()))
+    return () if servers == ("none",) else servers
 
 
 def _interfaces(wished: Sequence[str]) -> list[str]:

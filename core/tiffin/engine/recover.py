@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import msgspec
+
 from .. import processes
 from ..errors import TiffinError
 from ..events.base import Event
 from ..events.container import (
     CleanedUp,
     CleanupPlanned,
+    ConnectFailed,
+    Disconnected,
     Exited,
     Failed,
     Mounted,
@@ -23,6 +27,7 @@ from ..events.container import (
     Started,
     Unmounted,
 )
+from ..hooks import Attachment
 from ..store import log, queries
 from . import teardown
 from .base import Engine, Journal
@@ -145,6 +150,44 @@ async def _remove(engine: Engine, row: queries.Row) -> Outcome:
     return Removed(), "finished", "removed"
 
 
+async def _connect(engine: Engine, row: queries.Row) -> Outcome:
+    from . import connections
+
+    data = (await _intent(engine, row, "connect"))["data"]
+    added = msgspec.convert(data["attachment"], Attachment)
+    before = [msgspec.convert(plain, Attachment) for plain in data["before"]]
+    await connections.take_back(engine, added, before)
+    outcome = ConnectFailed(
+        network=added.network.name,
+        network_id=added.network.id,
+        before=tuple(data["before"]),
+        error="the command was killed",
+    )
+    return outcome, "undone", row["state"]
+
+
+async def _disconnect(engine: Engine, row: queries.Row) -> Outcome:
+    from . import connections
+
+    data = (await _intent(engine, row, "disconnect"))["data"]
+    gone = msgspec.convert(data["attachment"], Attachment)
+    left = [msgspec.convert(plain, Attachment) for plain in data["attachments"]]
+    await connections.carry_off(engine, row, gone, left)
+    outcome = Disconnected(
+        network=data["network"],
+        network_id=gone.network.id,
+        networks=data["networks"],
+        joins=tuple(data["joins"]),
+        attachments=tuple(data["attachments"]),
+    )
+    return outcome, "finished", row["state"]
+
+
+async def _intent(engine: Engine, row: queries.Row, operation: str) -> queries.Row:
+    found = await engine.store.rows(INTENTS, (f"container/{row['id']}",))
+    return next(intent for intent in found if intent["operation"] == operation)
+
+
 async def _reload(engine: Engine, row: queries.Row) -> Outcome:
     """What was made again stays, whatever it was; the next reload makes the rest."""
     return None, "undone", row["state"]
@@ -157,6 +200,8 @@ RESOLVERS = {
     "init": _init,
     "start": _start,
     "reload": _reload,
+    "connect": _connect,
+    "disconnect": _disconnect,
     "cleanup": _cleanup,
     "remove": _remove,
 }

@@ -73,6 +73,8 @@ async def files(held: Held, own: dict[str, str]) -> tuple[tuple[str, str], ...]:
         if line not in file.readlines():
             file.write(line)
     own = {**own, "/etc/hosts": path, "/etc/resolv.conf": f"{row['directory']}/resolv.conf"}
+    if not os.path.exists(own["/etc/resolv.conf"]):  # --dns none
+        del own["/etc/resolv.conf"]
     return tuple(own.items())
 
 

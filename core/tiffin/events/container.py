@@ -171,6 +171,73 @@ class NetworkReloaded(Event, frozen=True, kw_only=True):
     CLOSES: ClassVar[str] = "reload"
 
 
+class ConnectPlanned(Event, frozen=True, kw_only=True):
+    """A container that runs is about to be put on one more network."""
+
+    TYPE: ClassVar[str] = "container.connect_planned"
+    OPENS: ClassVar[str] = "connect"
+
+    network: str
+    attachment: Mapping[str, Any]
+    before: tuple[Mapping[str, Any], ...] = ()
+    """`tiffin.hooks.Attachment` of each network that it was on, as plain data."""
+    attachments: tuple[Mapping[str, Any], ...] = ()
+    """The same afterwards: ports and routes of the others may change as well."""
+
+
+class Connected(Event, frozen=True, kw_only=True):
+    """The container is on one more network, now if it runs, or from its next start on."""
+
+    TYPE: ClassVar[str] = "container.connected"
+    CLOSES: ClassVar[str] = "connect"
+
+    network: str
+    network_id: str
+    networks: str
+    """Names of all that it is on, comma-separated."""
+    joins: tuple[Mapping[str, Any], ...] = ()
+    """`tiffin.options.NetworkOptions` for those that have some, as plain data."""
+
+
+class ConnectFailed(Event, frozen=True, kw_only=True):
+    """The container is on the networks that it was on."""
+
+    TYPE: ClassVar[str] = "container.connect_failed"
+    CLOSES: ClassVar[str] = "connect"
+
+    network: str
+    network_id: str
+    before: tuple[Mapping[str, Any], ...] = ()
+    error: str
+
+
+class DisconnectPlanned(Event, frozen=True, kw_only=True):
+    """A container that runs is about to be taken off a network."""
+
+    TYPE: ClassVar[str] = "container.disconnect_planned"
+    OPENS: ClassVar[str] = "disconnect"
+
+    network: str
+    networks: str
+    joins: tuple[Mapping[str, Any], ...] = ()
+    attachment: Mapping[str, Any]
+    attachments: tuple[Mapping[str, Any], ...] = ()
+    """Those that it keeps, as they will be."""
+
+
+class Disconnected(Event, frozen=True, kw_only=True):
+    """The container is no longer on a network."""
+
+    TYPE: ClassVar[str] = "container.disconnected"
+    CLOSES: ClassVar[str] = "disconnect"
+
+    network: str
+    network_id: str
+    networks: str
+    joins: tuple[Mapping[str, Any], ...] = ()
+    attachments: tuple[Mapping[str, Any], ...] = ()
+
+
 class CleanupPlanned(Event, frozen=True, kw_only=True):
     """Mount, network attachments and the runtime's state of an ended container are about to go."""
 

@@ -140,15 +140,18 @@ def _init_planned(fact: Fact) -> Statements:
         _opens(fact, "init"),
     ]
     for attachment in attachments:
-        network = attachment["network"]["id"]
-        plain = [address.partition("/")[0] for address in attachment["addresses"]]
-        for address in plain:
-            statements.append(
-                ("INSERT INTO addresses VALUES (?,?,?)", (network, address, fact.key))
-            )
-        lease = (network, fact.key, attachment["mac"], " ".join(plain))
-        statements.append(("INSERT OR REPLACE INTO leases VALUES (?,?,?,?)", lease))
+        statements += _addressed(fact, attachment)
     return statements
+
+
+def _addressed(fact: Fact, attachment: dict[str, Any]) -> Statements:
+    network = attachment["network"]["id"]
+    plain = [address.partition("/")[0] for address in attachment["addresses"]]
+    lease = (network, fact.key, attachment["mac"], " ".join(plain))
+    return [
+        *(("INSERT INTO addresses VALUES (?,?,?)", (network, a, fact.key)) for a in plain),
+        ("INSERT OR REPLACE INTO leases VALUES (?,?,?,?)", lease),
+    ]
 
 
 def _initialized(fact: Fact) -> Statements:
@@ -196,6 +199,54 @@ def _network_gone(fact: Fact) -> Statements:
         _set(fact, netns="", attachments="[]", cgroup="", process_label=""),
         ("DELETE FROM addresses WHERE container=?", (fact.key,)),
     ]
+
+
+def _connect_planned(fact: Fact) -> Statements:
+    d = fact.data
+    return [
+        _set(fact, attachments=_text(d["attachments"])),
+        *_addressed(fact, d["attachment"]),
+        _opens(fact, "connect"),
+    ]
+
+
+def _networks(fact: Fact) -> tuple[str, Sequence[Any]]:
+    """Names and wishes of all the networks that a container is on."""
+    d = fact.data
+    return (
+        "UPDATE containers SET network=?, options=json_set(options, '$.joins', json(?)) WHERE id=?",
+        (d["networks"], _text(d.get("joins", [])), fact.key),
+    )
+
+
+def _connected(fact: Fact) -> Statements:
+    wished: Statements = [
+        (
+            "INSERT OR IGNORE INTO leases SELECT id,?,?,? FROM networks WHERE name=?",
+            (fact.key, join.get("mac", ""), " ".join(join.get("addresses", ())), join["network"]),
+        )
+        for join in fact.data.get("joins", ())
+    ]
+    return [_networks(fact), *wished, _closes(fact, "connect")]
+
+
+def _off(fact: Fact, attachments: list[Any]) -> Statements:
+    """Without a network, on others."""
+    place = (fact.key, fact.data["network_id"])
+    return [
+        _set(fact, attachments=_text(attachments)),
+        ("DELETE FROM addresses WHERE container=? AND network=?", place),
+        ("DELETE FROM leases WHERE container=? AND network=?", place),
+    ]
+
+
+def _connect_failed(fact: Fact) -> Statements:
+    return [*_off(fact, fact.data.get("before", [])), _closes(fact, "connect")]
+
+
+def _disconnected(fact: Fact) -> Statements:
+    gone = _off(fact, fact.data.get("attachments", []))
+    return [*gone, _networks(fact), _closes(fact, "disconnect")]
 
 
 def _cleaned_up(fact: Fact) -> Statements:
@@ -351,6 +402,11 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.exited": _exited,
     "container.network_reload_planned": _opening("reload"),
     "container.network_reloaded": _closing("reload"),
+    "container.connect_planned": _connect_planned,
+    "container.connected": _connected,
+    "container.connect_failed": _connect_failed,
+    "container.disconnect_planned": _opening("disconnect"),
+    "container.disconnected": _disconnected,
     "container.cleanup_planned": _opening("cleanup"),
     "container.cleaned_up": _cleaned_up,
     "container.removal_planned": _removal_planned,

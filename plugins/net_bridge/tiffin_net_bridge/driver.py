@@ -50,6 +50,7 @@ class BridgeDriver:
     owns_subnets = True
     publishes = True
     has_mac = True
+    serves_names = True
 
     def __init__(self, context: DriverContext) -> None:
         self.run = context.run
@@ -89,6 +90,9 @@ class BridgeDriver:
 
     async def attach(self, attachment: Attachment) -> None:
         await self._ask("attach", attachment)
+
+    async def publish(self, attachment: Attachment) -> None:
+        await self._ask("publish", attachment)
 
     async def reload(self, attachment: Attachment) -> None:
         await self._ask("reload", attachment)

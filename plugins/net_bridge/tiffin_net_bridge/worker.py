@@ -42,6 +42,7 @@ class Worker:
         links.load()
         self.links = Netlink()
         self.firewall = Firewall()
+        self._resolver: Any = None
         self.host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     # --- requests ---------------------------------------------------------------------------------
@@ -63,10 +64,34 @@ class Worker:
                     self._veth(attachment, bridge)
                 self._inside(attachment)
                 self._add_rules(elements, mend=mend)
+                if is_named(attachment):
+                    self.resolver().enter(attachment, mend=mend)
             except BaseException:
                 if not mend:
                     self._take_away(attachment)
                 raise
+
+    def publish(self, attachment: dict[str, Any]) -> None:
+        wanted = rules.port_elements(attachment)
+        ports.probe(attachment["ports"], attachment["addresses"])
+        with self.locked():
+            self._unpublish(attachment, wanted)
+            if wanted:
+                self._check_published(attachment)
+                self._add_rules(wanted, mend=False)
+            if is_named(attachment):
+                self.resolver().enter(attachment)
+
+    def _unpublish(self, attachment: dict[str, Any], wanted: list[rules.Element]) -> None:
+        """Delete the container's ports that it is not to have on this network any more."""
+        stale = []
+        for listed in rules.port_maps(attachment):
+            there = self.firewall.list(listed) or {}
+            stale += rules.aimed(listed.split()[-1], there, attachment)
+        stale = [element for element in stale if element not in wanted]
+        failed = self.firewall.run(rules.delete(stale)) if stale else ""
+        if failed:
+            raise DriverError(f"nftables: {failed}")
 
     def reload(self, attachment: dict[str, Any]) -> None:
         self.attach(attachment, mend=True)
@@ -87,6 +112,8 @@ class Worker:
     def _take_away(self, attachment: dict[str, Any]) -> str:
         """Rules, veth, and with the last container bridge and table. Returns what nft said."""
         network = attachment["network"]
+        if is_named(attachment):
+            self.resolver().leave(attachment)
         veth = self.links.link(attachment["host_interface"])
         bridge = self.links.link(network["interface"])
         ours = bridge is not None and bridge.alias == alias(network)
@@ -230,10 +257,12 @@ class Worker:
                 plain, _, prefix = address.partition("/")
                 batch.append(links.new_address(link.number, plain, int(prefix)))
             batch.append(links.new_link([], index=link.number, up=True))
-            if attachment["default_route"] and not attachment["network"].get("internal"):
+            default, spare = attachment["default_route"], attachment.get("spare_route", 0)
+            if (default or spare) and not attachment["network"].get("internal"):
+                metric = 0 if default else spare
                 for subnet in attachment["network"]["subnets"]:
                     if subnet["gateway"]:
-                        batch.append(links.new_route(link.number, subnet["gateway"]))
+                        batch.append(links.new_route(link.number, subnet["gateway"], metric=metric))
             for route in attachment["network"].get("routes", ()):
                 batch.append(
                     links.new_route(
@@ -319,6 +348,14 @@ class Worker:
         reasons = [self.firewall.run(rules.delete([element])) for element in elements]
         return next((r for r in reasons if r and "File exists" not in r), "")
 
+    def resolver(self) -> Any:
+        """Loaded for networks with names only."""
+        if self._resolver is None:
+            from .resolver import Resolver
+
+            self._resolver = Resolver(self.run, self.firewall)
+        return self._resolver
+
     # --- one at a time, and where -----------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -348,6 +385,11 @@ class Worker:
             yield netlink
         finally:
             netlink.close()
+
+
+def is_named(attachment: dict[str, Any]) -> bool:
+    """True when names are served on its network, and the container has some."""
+    return bool(attachment["network"].get("dns_enabled") and attachment.get("names"))
 
 
 def alias(network: dict[str, Any]) -> str:
@@ -420,6 +462,7 @@ def write_sysctl(name: str, value: str) -> None:
 def answer(worker: Worker, line: bytes) -> dict[str, str] | None:
     operations: dict[str, Callable[[dict[str, Any]], None]] = {
         "attach": worker.attach,
+        "publish": worker.publish,
         "reload": worker.reload,
         "detach": worker.detach,
         "remove": worker.remove,

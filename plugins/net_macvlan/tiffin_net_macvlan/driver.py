@@ -43,6 +43,7 @@ class LinkDriver:
 
     owns_subnets = False
     publishes = False
+    serves_names = False
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -90,6 +91,9 @@ class LinkDriver:
 
     async def attach(self, attachment: Attachment) -> None:
         await self._run(self._attach, attachment, keep=False)
+
+    async def publish(self, attachment: Attachment) -> None:
+        """There are no ports and no names here."""
 
     async def reload(self, attachment: Attachment) -> None:
         await self._run(self._attach, attachment, keep=True)
