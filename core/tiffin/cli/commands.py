@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "diff-state": ("diff_state:DIFF_STATE", STORY, "Show what changed between two moments"),
     "explain": ("explain:EXPLAIN", STORY, "Tell a container's story, and where its config is from"),
     "events": ("events:EVENTS", STORY, "Print the log of events"),
+    "sql": ("sql:SQL", STORY, "Ask the store with a query in SQL"),
     "info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "version": ("system:VERSION", ENGINE, "Show the versions of tiffin and what it uses"),
     # Subcommands: found before a command of their first word.
