@@ -20,7 +20,10 @@ from msgspec import Struct
 from . import errors as errors
 
 HOOK_VERSION = 1
-"""Raised when a specification changes in a way that breaks plugins."""
+"""Raised when the specifications change. A plugin's module says which version it is made for
+(`TIFFIN_HOOK_VERSION = 1`; without that, the oldest)."""
+OLDEST_HOOK_VERSION = 1
+"""Raised when a change breaks plugins: those that are made for an older version are refused."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

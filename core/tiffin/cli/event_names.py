@@ -53,7 +53,7 @@ class Names:
 
     def name(self, event: dict[str, Any]) -> str:
         """What people call the thing that the event is about; "" when it has no name."""
-        kind = str(event["stream"]).partition("/")[0]
+        kind, _, key = str(event["stream"]).partition("/")
         if kind in ("container", "exec"):
             return str(self.creation(event).get("name", ""))
         if kind == "image":
@@ -63,7 +63,7 @@ class Names:
             return str(self.first(event["stream"]).get("reference", ""))
         if kind == "network":
             return str(self.first(event["stream"]).get("config", {}).get("name", ""))
-        return ""
+        return key if kind == "plugin" else ""
 
 
 def short(key: str) -> str:

@@ -177,6 +177,16 @@ VIEWS: dict[str, tuple[dict[str, str], str]] = {
         "main.networks",
     ),
     "addresses": ({n: n for n in ("network", "address", "container")}, "main.addresses"),
+    "plugins": (
+        {
+            "name": "name",
+            "enabled": "enabled",
+            "package": "nullif(package, '')",
+            "changed": _time("changed"),
+            "changed_ns": "changed",
+        },
+        "main.plugins",
+    ),
     "intents": (
         {
             **{name: name for name in ("seq", "stream", "operation")},

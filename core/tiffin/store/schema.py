@@ -4,7 +4,7 @@ Durability: WAL with synchronous=FULL. A committed event has been fsynced (sqlit
 synchronous), so an acknowledged command survives a power cut.
 """
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 CONNECTION = ("PRAGMA synchronous=FULL", "PRAGMA wal_autocheckpoint=500")
 """What every connection that writes is told first. (That the log is a WAL is kept in the file.)
@@ -132,6 +132,12 @@ CREATE TABLE IF NOT EXISTS execs (
     exit_code INTEGER NOT NULL DEFAULT 0,
     directory TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS plugins (
+    name TEXT PRIMARY KEY,
+    enabled INTEGER NOT NULL,
+    package TEXT NOT NULL,
+    changed INTEGER NOT NULL
+);
 """
 
 TABLES = (
@@ -144,5 +150,6 @@ TABLES = (
     "layers",
     "defaults",
     "execs",
+    "plugins",
 )
 """The projections, in the order of PROJECTIONS."""

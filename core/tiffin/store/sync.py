@@ -73,7 +73,9 @@ def open_or_create(path: str) -> tuple[Connection, bool]:
     try:
         for pragma in schema.CONNECTION:
             connection.execute(pragma)
-        return connection, _version(connection) == 0 and _make(connection)
+        if _version(connection) == schema.SCHEMA_VERSION:
+            return connection, False
+        return connection, _make(connection)
     except BaseException:  # a cancellation as well; raised again
         connection.close()
         raise
@@ -84,16 +86,27 @@ def _version(connection: Connection) -> int:
 
 
 def _make(connection: Connection) -> bool:
-    """False when another process was quicker."""
+    """Make the tables, or those of an older tiffin anew from the log. False when the store was
+    there already."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("BEGIN IMMEDIATE")
-    fresh = _version(connection) == 0
-    if fresh:
+    version = _version(connection)
+    if version > schema.SCHEMA_VERSION:
+        connection.execute("ROLLBACK")
+        raise TiffinError(
+            "the store was written by a newer tiffin", hint="use that one, or another --root"
+        )
+    if version < schema.SCHEMA_VERSION:
+        if version:
+            for table in schema.TABLES:
+                connection.execute(f"DROP TABLE IF EXISTS {table}")
         for statement in (schema.LOG + schema.PROJECTIONS).split(";\n"):
             connection.execute(statement)
+        if version:
+            _fold(connection)
         connection.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
     connection.execute("COMMIT")
-    return fresh
+    return version == 0
 
 
 def create(path: str) -> bool:
@@ -120,21 +133,27 @@ def run(connection: Connection, steps: log.Steps) -> list[int]:
 
 def rebuild(connection: Connection) -> int:
     """Fold the whole log into fresh projections, in one transaction. Returns the events folded."""
-    from .projections import project
-
-    count = 0
     connection.execute("BEGIN IMMEDIATE")
     try:
         for table in schema.TABLES:
             connection.execute(f"DELETE FROM {table}")  # noqa: S608
-        for row in events(connection):
-            for statement in project(*row[:8]):
-                connection.execute(*statement)
-            count += 1
+        count = _fold(connection)
         connection.execute("COMMIT")
     except BaseException:  # a cancellation as well; raised again
         connection.execute("ROLLBACK")
         raise
+    return count
+
+
+def _fold(connection: Connection) -> int:
+    """The whole log into empty projections; within a transaction. Returns the events folded."""
+    from .projections import project
+
+    count = 0
+    for row in events(connection):
+        for statement in project(*row[:8]):
+            connection.execute(*statement)
+        count += 1
     return count
 
 
