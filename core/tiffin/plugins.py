@@ -7,7 +7,7 @@ pluggy's apart).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import plugin_index
@@ -108,11 +108,12 @@ class Plugins:
                 hook = getattr(self.manager.hook, DRIVER_HOOKS[kind])
                 made = hook(name=name, context=self.context(kind, name))
             if made is None:
-                raise self._nobody(kind, name, broken)
+                raise self.nobody(kind, name, broken)
             self._drivers[kind, name] = made
         return made
 
-    def _nobody(self, kind: str, name: str, broken: list[DriverError]) -> Exception:
+    def nobody(self, kind: str, name: str, broken: Sequence[DriverError] = ()) -> Exception:
+        """The error for a name that no plugin answers to."""
         why = self.index.refused.get(f"{kind}.{name}")
         if why:
             return UserError(f"{kind} driver {name!r} is not used", hint=why)

@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "events verify": ("verify:VERIFY", STORY, "Check the chain of hashes over all events"),
     "events consumers": ("consumers:CONSUMERS", STORY, "List the durable consumers of the log"),
     "events ack": ("consumers:ACK", STORY, "Acknowledge events for a durable consumer"),
+    "events export": ("export:EXPORT", STORY, "Carry the log to journald, syslog, a webhook, ..."),
     "events forget": ("consumers:FORGET", STORY, "Forget how far a durable consumer has come"),
     "events schema": ("event_schema:SCHEMA", STORY, "Print the JSON Schema of events"),
     "events seal": ("verify:SEAL", STORY, "Write a signed checkpoint of the log"),
