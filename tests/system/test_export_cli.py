@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import hmac
 import json
+import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -77,6 +79,15 @@ def configured(tiffin: Tiffin, tmp_path: Path) -> Any:
     return write
 
 
+@contextlib.contextmanager
+def exporting(tiffin: Tiffin, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+    with tiffin.start("events", "export", *args) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def seqs(server: Receiver) -> list[int]:
     return [event["seq"] for _, _, body in server.got for event in json.loads(body)]
 
@@ -116,7 +127,7 @@ def test_a_follower_that_is_killed_again_and_again_misses_nothing(
     with receiving() as server:
         configured(f'[consumer.alerts]\nplugin = "webhook"\nurl = "{server.url}"\n')
         for number in range(4):
-            with tiffin.start("events", "export", "--follow", "alerts") as follower:
+            with exporting(tiffin, "--follow", "alerts") as follower:
                 tiffin("run", "--rm", "--network=none", BUSYBOX, "true")
                 if number == 3:
                     log = tiffin.events()
@@ -169,7 +180,7 @@ def test_syslog_and_journal_side_by_side(tiffin: Tiffin, configured: Any, tmp_pa
             f'[consumer.syslog]\naddress = "unix:{tmp_path}/log"\n'
             f'[consumer.journald]\nsocket = "{tmp_path}/journal"\n'
         )
-        with tiffin.start("events", "export", "--all", "--follow") as follower:
+        with exporting(tiffin, "--all", "--follow") as follower:
             expected = tiffin.events()
             texts = [[s.recv(65536).decode() for _ in expected] for s in servers]
             follower.terminate()
@@ -183,12 +194,16 @@ def test_a_follower_at_rest_uses_no_processor(tiffin: Tiffin, configured: Any) -
     tiffin.create("--network=none", BUSYBOX)
     with receiving() as server:
         configured(f'[consumer.webhook]\nurl = "{server.url}"\n')
-        with tiffin.start("events", "export", "--follow", "webhook") as follower:
+        with exporting(tiffin, "--follow", "webhook") as follower:
             eventually(lambda: server.got)
-            time.sleep(9)  # the looks after a write are over
-            before = Path(f"/proc/{follower.pid}/stat").read_text().split()[13:15]
-            time.sleep(1)
-            assert Path(f"/proc/{follower.pid}/stat").read_text().split()[13:15] == before
+            status = Path(f"/proc/{follower.pid}/status")
+
+            def sleeps() -> bool:
+                before = re.findall(r"ctxt_switches:\s(\d+)", status.read_text())
+                time.sleep(2)
+                return re.findall(r"ctxt_switches:\s(\d+)", status.read_text()) == before
+
+            eventually(sleeps, seconds=30)
             follower.terminate()
 
 
