@@ -96,6 +96,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plugin inspect": ("plugins:INSPECT", ENGINE, "Show all that is known of plugins"),
     "plugin ls": ("plugins:LS", ENGINE, "List the installed plugins"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
+    "system compact": ("compact:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
     "system info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "system rebuild": ("system:REBUILD", ENGINE, "Fold the log of events into the tables again"),
     "system recover": ("system:RECOVER", ENGINE, "Finish or undo what dead processes left open"),

@@ -28,6 +28,9 @@ class Names:
         if self._connection is None:
             self._connection = reads.store(self._layout)
         found = reads.rows(self._connection, f"{sql} LIMIT 1", parameters)
+        if not found and sql is FIRST and self._connection is not None:
+            folded = "SELECT data FROM snapshots WHERE stream=?"
+            found = reads.rows(self._connection, folded, parameters)
         data = found[0]["data"] if found else {}
         return data if isinstance(data, dict) else {}
 

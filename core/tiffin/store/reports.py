@@ -108,6 +108,20 @@ VIEWS: dict[str, tuple[dict[str, str], str]] = {
         },
         "main.events AS first WHERE first.type='container.creation_planned'",
     ),
+    "snapshots": (
+        {
+            "stream": "stream",
+            "events": "version",
+            "first_seq": "first",
+            "last_seq": "last",
+            "began": _time("began"),
+            "began_ns": "began",
+            "ended": _time("ended"),
+            "ended_ns": "ended",
+            "data": "data",
+        },
+        "main.snapshots",
+    ),
     "containers": (
         {
             **{
@@ -198,7 +212,7 @@ VIEWS: dict[str, tuple[dict[str, str], str]] = {
 }  # fmt: skip
 """view -> ({column: expression}, what it is selected from)"""
 
-BASE = frozenset((*schema.TABLES, "events"))
+BASE = frozenset((*schema.TABLES, "events", "snapshots", "compacted"))
 """What the views may read, and nobody else."""
 
 

@@ -28,6 +28,21 @@ CREATE TABLE IF NOT EXISTS events (
     UNIQUE (stream, version)
 );
 CREATE INDEX IF NOT EXISTS events_time ON events (time);
+CREATE TABLE IF NOT EXISTS compacted (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL,
+    prev TEXT NOT NULL,
+    hashes BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS snapshots (
+    stream TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    began INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    data TEXT NOT NULL
+);
 """
 
 PROJECTIONS = """
