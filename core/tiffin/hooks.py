@@ -20,7 +20,10 @@ from msgspec import Struct
 from . import errors as errors
 
 HOOK_VERSION = 1
-"""Raised when a specification changes in a way that breaks plugins."""
+"""Raised when the specifications change. A plugin's module says which version it is made for
+(`TIFFIN_HOOK_VERSION = 1`; without that, the oldest)."""
+OLDEST_HOOK_VERSION = 1
+"""Raised when a change breaks plugins: those that are made for an older version are refused."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -358,6 +361,29 @@ class LabelProvider(Protocol):
     async def release(self, process_label: str) -> None: ...
 
 
+class EventConsumer(Protocol):
+    """Takes the log somewhere else, for `tiffin events export`. It is handed events (objects of
+    the published JSON Schema, `tiffin events schema`) in order, in batches, from a durable cursor:
+    each at least once. A seq that comes again is the same event."""
+
+    name: str
+
+    async def deliver(self, events: Sequence[Mapping[str, Any]]) -> int | None:
+        """Take these events. Returns the seq of the first event that is still needed (it comes
+        again after a restart), or None when all are delivered for good: then the cursor moves.
+
+        Errors: UserError when only a person can help (a wrong address, a refused password): the
+        export ends. After any other the same events come again, later and later.
+        """
+
+    async def settle(self, *, last: bool) -> int | None:
+        """There is nothing new for now, or (`last`) the export ends. Returns the same as `deliver`;
+        is called once a second while that is not None."""
+
+    async def close(self) -> None:
+        """The export is over."""
+
+
 # --- hooks ----------------------------------------------------------------------------------------
 
 
@@ -386,9 +412,15 @@ class HookSpecs:
     ) -> Sequence[Amendment] | None:
         """Change config.json before the runtime sees it; recorded under the plugin's name."""
 
+    @hookspec(firstresult=True)
+    def event_consumer(self, name: str, context: DriverContext) -> EventConsumer | None:
+        """Make the consumer of events that is configured as `name`."""
+
     @hookspec
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """An event was committed by this process. Be quick; an error is reported, not fatal."""
+        """The short form of a consumer: an event of the log, in order, whichever process wrote it.
+        Called by `tiffin events export`, never by the command that did it. After an error the same
+        event comes again."""
 
 
 # --- tools that drivers share ---------------------------------------------------------------------
@@ -429,6 +461,26 @@ def runtime_tools() -> Any:
     from importlib import import_module
 
     return import_module("tiffin.oci_runtime")
+
+
+def event_steps() -> Mapping[str, tuple[str, str]]:
+    """What types of events do to operations: {type: (`opens` or `closes`, operation)}. Types that
+    are not in it are facts by themselves; `container.failed` and `container.recovered` close the
+    operation that their data name."""
+    from importlib import import_module
+
+    steps = {}
+    for name, kind in import_module("tiffin.events").registered().items():
+        if kind.OPENS or kind.CLOSES:
+            steps[name] = ("opens", kind.OPENS) if kind.OPENS else ("closes", kind.CLOSES)
+    return steps
+
+
+def post_tools() -> Any:
+    """The module `tiffin.posting`: HTTP POST for consumers of events."""
+    from importlib import import_module
+
+    return import_module("tiffin.posting")
 
 
 async def run_program(

@@ -1,76 +1,26 @@
-"""Finding and loading plugins, each only when a command needs it.
+"""Loading plugins, each only when a command needs it.
 
-Entry points are named `KIND.NAME`. Reading all installed metadata takes tens of milliseconds, so
-an index is kept beside the store, and made anew when a folder of sys.path has changed.
+A plugin that cannot be loaded is named by the command that needs it, and is in nobody else's way.
+Hooks that several plugins answer call them in order of KIND.NAME (`tryfirst` and `trylast` of
+pluggy's apart).
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from . import plugin_index
 from .errors import DriverError, UserError
-from .hooks import DriverContext, HookSpecs
+from .hooks import HOOK_VERSION, OLDEST_HOOK_VERSION, DriverContext, HookSpecs
 from .layout import Layout
+from .plugin_index import DRIVER_HOOKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
     import pluggy
-
-GROUP = "tiffin.plugins"
-
-DRIVER_HOOKS = {
-    "storage": "storage_driver",
-    "runtime": "oci_runtime",
-    "network": "network_driver",
-    "label": "label_provider",
-}
-"""The hook that makes a driver of each kind."""
-
-
-def _fingerprint() -> list[list[Any]]:
-    """What must be unchanged for an index to hold: the interpreter, and the time of each folder
-    that packages are installed in. Not the rest of sys.path: that differs from one way of
-    starting us to another, and holds no metadata."""
-    stamps: list[list[Any]] = [[sys.prefix, sys.version]]
-    extra = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    for path in sys.path:
-        if path and (path in extra or path.endswith(("site-packages", "dist-packages"))):
-            with contextlib.suppress(OSError):
-                stamps.append([path, os.stat(path).st_mtime_ns])
-    return stamps
-
-
-def scan() -> dict[str, str]:
-    """{KIND.NAME: module} of everything installed, the slow way."""
-    from importlib.metadata import entry_points  # 30 ms
-
-    return {point.name: point.value for point in entry_points(group=GROUP)}
-
-
-def index(layout: Layout) -> dict[str, str]:
-    """{KIND.NAME: module}, from the index if it is still true."""
-    stamp = _fingerprint()
-    try:
-        with open(layout.plugin_index, encoding="utf-8") as file:
-            kept = json.load(file)
-        if kept["stamp"] == stamp:
-            return dict(kept["plugins"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # no index yet, or an unreadable one: it is made again below
-    found = scan()
-    temporary = f"{layout.plugin_index}.{os.getpid()}"
-    with contextlib.suppress(OSError):  # a read-only or full disk only costs the time next time
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"stamp": stamp, "plugins": found}, file)
-        os.replace(temporary, layout.plugin_index)
-    return found
 
 
 class Plugins:
@@ -81,7 +31,7 @@ class Plugins:
         self.settings = settings or {}
         self._modules: dict[str, ModuleType] = {}
         self._manager: pluggy.PluginManager | None = None
-        self._index: dict[str, str] | None = None
+        self._index: plugin_index.Index | None = None
         self._drivers: dict[tuple[str, str], Any] = {}
 
     @property
@@ -90,41 +40,52 @@ class Plugins:
         if self._manager is None:
             import pluggy  # 4 ms, and one driver by its name does not need it
 
-            self._manager = pluggy.PluginManager("tiffin")
-            self._manager.add_hookspecs(HookSpecs)
-            for name, module in self._modules.items():
-                self._manager.register(module, name=name)
+            manager = pluggy.PluginManager("tiffin")
+            manager.add_hookspecs(HookSpecs)
+            # pluggy calls the last one first; a module may be there under several names
+            for name in sorted(self._modules, reverse=True):
+                if not manager.is_registered(self._modules[name]):
+                    manager.register(self._modules[name], name=name)
+            self._manager = manager
         return self._manager
 
     @property
-    def installed(self) -> dict[str, str]:
+    def index(self) -> plugin_index.Index:
         if self._index is None:
-            self._index = index(self.layout)
+            self._index = plugin_index.load(self.layout)
         return self._index
 
+    @property
+    def installed(self) -> dict[str, str]:
+        """{KIND.NAME: module} of those that may be used."""
+        return self.index.plugins
+
     def names(self, kind: str) -> list[str]:
-        """Installed plugins of a kind, in order of name."""
+        """Plugins of a kind that may be used, in order of name."""
         prefix = kind + "."
         return sorted(n.removeprefix(prefix) for n in self.installed if n.startswith(prefix))
 
-    def load(self, kind: str, names: Iterable[str] | None = None) -> None:
-        """Import and register plugins of a kind (all, when `names` is None).
-        Error: DriverError that names the plugin which cannot be imported."""
+    def load(self, kind: str, names: Iterable[str] | None = None) -> list[DriverError]:
+        """Import plugins of a kind. Those that are named must load: DriverError says which does
+        not. When `names` is None, all are tried, and the errors are returned."""
+        broken = []
         for name in self.names(kind) if names is None else names:
             full = f"{kind}.{name}"
-            module_name = self.installed.get(full)
-            if module_name is None or full in self._modules:
+            module = self.installed.get(full)
+            if module is None or full in self._modules:
                 continue
             try:
-                module = __import__(module_name, fromlist=["_"])
-                if self._manager is not None:
-                    self._manager.register(module, name=full)
-                self._modules[full] = module
-            except Exception as error:
-                raise DriverError(
-                    f"plugin {full} ({module_name}) cannot be loaded: {error}",
-                    hint="repair or uninstall the package it comes from",
-                ) from error
+                self._modules[full] = load_module(full, module)
+                self._manager = None
+            except DriverError as error:
+                if names is not None:
+                    raise
+                broken.append(error)
+        return broken
+
+    def loaded(self, kind: str) -> list[tuple[str, ModuleType]]:
+        """(KIND.NAME, module) of what was loaded of a kind, in order."""
+        return [(n, m) for n, m in sorted(self._modules.items()) if n.startswith(f"{kind}.")]
 
     def context(self, kind: str, name: str) -> DriverContext:
         directory = self.layout.storage(name) if kind == "storage" else ""
@@ -141,16 +102,25 @@ class Plugins:
         made = self._drivers.get((kind, name))
         if made is None:
             # A path names no plugin: all plugins of that kind are asked whether it is theirs.
-            self.load(kind, None if "/" in name else (name,))
+            broken = self.load(kind, None if "/" in name else (name,))
             made = self._by_name(kind, name)
             if made is None:
                 hook = getattr(self.manager.hook, DRIVER_HOOKS[kind])
                 made = hook(name=name, context=self.context(kind, name))
             if made is None:
-                have = ", ".join(self.names(kind)) or "none"
-                raise UserError(f"no {kind} driver {name!r}", hint=f"installed: {have}")
+                raise self.nobody(kind, name, broken)
             self._drivers[kind, name] = made
         return made
+
+    def nobody(self, kind: str, name: str, broken: Sequence[DriverError] = ()) -> Exception:
+        """The error for a name that no plugin answers to."""
+        why = self.index.refused.get(f"{kind}.{name}")
+        if why:
+            return UserError(f"{kind} driver {name!r} is not used", hint=why)
+        if broken:
+            return broken[0]
+        have = ", ".join(self.names(kind)) or "none"
+        return UserError(f"no {kind} driver {name!r}", hint=f"installed: {have}")
 
     def _by_name(self, kind: str, name: str) -> Any:
         """The driver as its own plugin makes it; None when that takes more than a plain call."""
@@ -167,3 +137,47 @@ class Plugins:
     def made(self, kind: str) -> list[Any]:
         """Drivers of a kind that this engine has made, to be closed at the end."""
         return [driver for (k, _), driver in self._drivers.items() if k == kind]
+
+
+def load_module(full: str, module_name: str) -> ModuleType:
+    """Import a plugin's module and check that it is made for these hooks. Error: DriverError."""
+    try:
+        module: ModuleType = __import__(module_name, fromlist=["_"])
+    except Exception as error:
+        hint = "repair or uninstall the package it comes from"
+        if isinstance(error, ImportError) and str(error.name).startswith("tiffin.hooks"):
+            hint = "it may be made for another version of tiffin"
+        what = f"{type(error).__name__}: {error}" if not isinstance(error, ImportError) else error
+        raise DriverError(
+            f"plugin {full} ({module_name}) cannot be loaded: {what}", hint=hint
+        ) from error
+    version = getattr(module, "TIFFIN_HOOK_VERSION", OLDEST_HOOK_VERSION)
+    if not isinstance(version, int) or not OLDEST_HOOK_VERSION <= version <= HOOK_VERSION:
+        known = f"{OLDEST_HOOK_VERSION} to {HOOK_VERSION}"
+        newer = isinstance(version, int) and version > HOOK_VERSION
+        raise DriverError(
+            f"plugin {full} ({module_name}) is made for version {version!r} of the hooks; this "
+            f"tiffin has {HOOK_VERSION if OLDEST_HOOK_VERSION == HOOK_VERSION else known}",
+            hint=f"install {'an older' if newer else 'another'} version of its package"
+            + (", or a newer tiffin" if newer else ""),
+        )
+    unknown = [name for name in implemented(module) if not hasattr(HookSpecs, name)]
+    if unknown:
+        raise DriverError(
+            f"plugin {full} ({module_name}) implements the hook {unknown[0]!r}, which there is not",
+            hint="see tiffin.hooks.HookSpecs for those there are",
+        )
+    return module
+
+
+def implemented(module: ModuleType) -> list[str]:
+    """The hooks that a module implements, in order of name; those marked optional only when they
+    exist."""
+    found = []
+    for name, value in vars(module).items():
+        options = getattr(value, "tiffin_impl", None)
+        if isinstance(options, dict):
+            hook = options.get("specname") or name
+            if hasattr(HookSpecs, hook) or not options.get("optionalhook"):
+                found.append(hook)
+    return sorted(found)

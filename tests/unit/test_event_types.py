@@ -16,6 +16,7 @@ NO_PROJECTION = {
     "container.committed",
     "system.store_created",
     "system.projections_rebuilt",
+    "system.compacted",
 }
 """Facts that change no table: they are history only."""
 

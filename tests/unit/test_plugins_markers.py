@@ -10,7 +10,7 @@ from typing import Any
 import pluggy
 import pytest
 
-from tiffin import hooks, plugins
+from tiffin import hooks, plugin_index, plugins
 from tiffin.errors import UserError
 from tiffin.layout import Layout
 
@@ -53,10 +53,11 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def install(**modules: ModuleType) -> plugins.Plugins:
         index = {}
-        for name, made in modules.items():
-            monkeypatch.setitem(sys.modules, f"plugin_{name}", made)
+        for name, module in modules.items():
+            monkeypatch.setitem(sys.modules, f"plugin_{name}", module)
             index[name.replace("_", ".", 1)] = f"plugin_{name}"
-        monkeypatch.setattr(plugins, "index", lambda layout: index)
+        made = plugin_index.Index(index, {})
+        monkeypatch.setattr(plugin_index, "load", lambda layout: made)
         return plugins.Plugins(Layout(str(tmp_path), str(tmp_path / "run")))
 
     return install

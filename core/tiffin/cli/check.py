@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..store import log, sync
+from ..store import compaction
 from . import printable, reads
 from .flags import Call, Command
 
@@ -23,7 +23,7 @@ def problems(connection: sqlite3.Connection) -> list[str]:
         found = [str(error)]
     if found != ["ok"]:
         return [f"tiffin.db: {' '.join(text.split())}" for text in found]
-    return [problem for _, problem in log.verify(sync.events(connection))]
+    return compaction.verify(connection)
 
 
 def run(call: Call) -> int:

@@ -28,6 +28,9 @@ class Names:
         if self._connection is None:
             self._connection = reads.store(self._layout)
         found = reads.rows(self._connection, f"{sql} LIMIT 1", parameters)
+        if not found and sql is FIRST and self._connection is not None:
+            folded = "SELECT data FROM snapshots WHERE stream=?"
+            found = reads.rows(self._connection, folded, parameters)
         data = found[0]["data"] if found else {}
         return data if isinstance(data, dict) else {}
 
@@ -53,7 +56,7 @@ class Names:
 
     def name(self, event: dict[str, Any]) -> str:
         """What people call the thing that the event is about; "" when it has no name."""
-        kind = str(event["stream"]).partition("/")[0]
+        kind, _, key = str(event["stream"]).partition("/")
         if kind in ("container", "exec"):
             return str(self.creation(event).get("name", ""))
         if kind == "image":
@@ -63,7 +66,7 @@ class Names:
             return str(self.first(event["stream"]).get("reference", ""))
         if kind == "network":
             return str(self.first(event["stream"]).get("config", {}).get("name", ""))
-        return ""
+        return key if kind == "plugin" else ""
 
 
 def short(key: str) -> str:

@@ -43,6 +43,8 @@ PODMAN = {
     "volume.removed": "remove",
 }
 DOCKER = PODMAN | {
+    "plugin.enabled": "enable",
+    "plugin.disabled": "disable",
     "container.exited": "die",
     "container.removed": "destroy",
     "exec.started": "exec_start",
@@ -54,7 +56,10 @@ DOCKER = PODMAN | {
 for _only_podman in ("mounted", "unmounted", "initialized", "cleaned_up"):
     del DOCKER[f"container.{_only_podman}"]
 
-ACTIONS = {type_: {PODMAN[type_], DOCKER.get(type_, PODMAN[type_])} for type_ in PODMAN}
+ACTIONS = {
+    type_: {shape[type_] for shape in (PODMAN, DOCKER) if type_ in shape}
+    for type_ in PODMAN | DOCKER
+}
 """What `--filter event=` may call a type besides its own name."""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from time import time_ns
 
 from .. import units
-from ..errors import Corrupt, UserError
+from ..errors import UserError
 from ..store import queries
+from ..store.follow import FOREVER, Watch, stored
+from ..store.records import record
 from . import reads, table
 from .event_shapes import ACTIONS
 from .flags import Call, Command, Flag
@@ -23,32 +24,6 @@ if TYPE_CHECKING:
     from .consumers import Acknowledged
 
 FILTERS = ("type", "event", "container", "image", "network", "stream", "command", "label")
-BATCH = 1000
-"""Events of one query."""
-FIRST_LOOK, LAST_LOOK = 0.001, 4.0
-"""Seconds after a write."""
-
-
-def record(row: tuple[Any, ...]) -> dict[str, Any]:
-    """An event as `--format json` prints it: a row of `events` with its JSON decoded."""
-    seq, stream, version, type_, time, command, actor, data, prev, hash_ = row
-    try:
-        actor, data = json.loads(actor), json.loads(data)
-    except (ValueError, RecursionError):
-        raise Corrupt(f"event {seq} cannot be read", hint="see tiffin events verify") from None
-    return {
-        "seq": seq,
-        "stream": stream,
-        "version": version,
-        "type": type_,
-        "time": reads.rfc3339(time),
-        "timeNano": time,
-        "command": command,
-        "actor": actor,
-        "data": data,
-        "prev": prev,
-        "hash": hash_,
-    }
 
 
 def selector(
@@ -128,6 +103,8 @@ def selector(
 
 def _first(connection: sqlite3.Connection | None, stream: str) -> dict[str, Any]:
     """What the first event of a stream says: the container's labels, the exec's container."""
+    import json  # filters only
+
     first = "SELECT data FROM events WHERE stream=? ORDER BY version LIMIT 1"
     found = connection.execute(first, (stream,)).fetchone() if connection else None
     data: dict[str, Any] = json.loads(found[0]) if found else {}
@@ -151,22 +128,6 @@ def _of_image(kind: str, key: str, data: dict[str, Any], wanted: str, may_be: se
     return kind in ("image", "container", "transfer") and not may_be.isdisjoint(names)
 
 
-def stored(
-    connection: sqlite3.Connection | None, after: int, since: int, until: int
-) -> Iterator[tuple[Any, ...]]:
-    """Rows of the log with a higher seq in that span of time (ns), in batches, so that no reader
-    keeps the WAL from being checkpointed for long."""
-    while connection is not None:
-        rows = connection.execute(
-            "SELECT * FROM events WHERE seq>? AND time BETWEEN ? AND ? ORDER BY seq LIMIT ?",
-            (after, since, until, BATCH),
-        ).fetchall()
-        if not rows:
-            return
-        yield from rows
-        after = rows[-1][0]
-
-
 def follow(
     layout: Layout,
     after: int,
@@ -174,32 +135,13 @@ def follow(
     until: int,
     idle: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Any, ...]]:
-    """`stored`, and then whatever is added, until the time `until`. Sleeps on inotify: the WAL is
-    written by every commit. `idle` is called when there is nothing more for now.
-
-    SQLite publishes a commit in shared memory, after it has written and synced the WAL, and no
-    inotify tells of that. So a write is followed by a few more looks, further and further apart;
-    and when the writer leaves, its closing of the files wakes us for certain.
-    """
-    import os
-
-    from .. import inotify
-
-    with inotify.Inotify() as watcher:
-        folder = layout.root
-        while not os.path.isdir(folder):  # nothing was ever made: wait for its first directory
-            folder = os.path.dirname(folder)
-        mask = inotify.ENTRIES | inotify.MODIFY | inotify.CLOSE_WRITE
-        watcher.watch(folder, mask)
-        watched = folder
+    """`stored`, and then whatever is added, until the time `until`. `idle` is called when there is
+    nothing more for now."""
+    with Watch(layout) as watch:
         connection = None
-        again = 0.0  # seconds to the next look; 0: only when something happens
         while True:
-            if watched != layout.root and os.path.isdir(layout.root):
-                watcher.watch(layout.root, mask)
-                watched = layout.root
             if connection is None:
-                connection = _opened(layout)
+                connection = watch.opened()
             for row in stored(connection, after, since, until):
                 after = row[0]
                 yield row
@@ -207,23 +149,7 @@ def follow(
             left = (until - time_ns()) / units.SECOND
             if left <= 0:
                 return
-            if watcher.wait(min(left, again or 86400.0)):
-                watcher.events()
-                again = FIRST_LOOK
-            elif again:
-                again = again * 2 if again < LAST_LOOK else 0.0
-
-
-def _opened(layout: Layout) -> sqlite3.Connection | None:
-    """The store, once its tables are there."""
-    connection = reads.store(layout)
-    if connection is not None and not connection.execute("PRAGMA user_version").fetchone()[0]:
-        connection.close()
-        return None
-    return connection
-
-
-FOREVER = (1 << 63) - 1
+            watch.wait(left)
 
 
 def run(call: Call) -> int:

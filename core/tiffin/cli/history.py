@@ -79,6 +79,7 @@ def run(call: Call) -> int:
     except NotFound:
         cid = cid or life_story.find(connection, given, removed=True)
         if not cid:
+            life_story.compacted(connection, given)
             raise NotFound(f"no such container or image: {given}") from None
     else:
         named = reads.rows(connection, queries.CONTAINER_BY_NAME, (given,))

@@ -49,6 +49,20 @@ def find(connection: sqlite3.Connection, given: str, *, removed: bool) -> str:
     return str(found[0][0]).partition("/")[2] if found else ""
 
 
+def compacted(connection: sqlite3.Connection, given: str) -> None:
+    """Error: NotFound that tells what is still known, when a container's story was compacted."""
+    from ..store import compaction
+
+    known = compaction.find_life(connection, given)
+    if known is not None:
+        began, ended = (reads.rfc3339(known[k], fraction=False) for k in ("began", "ended"))
+        code = f", exit code {known['exit_code']}" if "exit_code" in known else ""
+        raise NotFound(
+            f"the story of container {given} was compacted",
+            hint=f"{known.get('image_name', '')}, {began} to {ended}{code}",
+        )
+
+
 def life(connection: sqlite3.Connection, cid: str) -> lives.Life:
     """Errors: NotFound, Corrupt."""
     streams = [f"container/{cid}"]
@@ -184,6 +198,8 @@ def _run(call: Call) -> int:
     connection = reads.store(call.layout)
     cid = find(connection, given, removed=True) if connection is not None else ""
     if connection is None or not cid:
+        if connection is not None:
+            compacted(connection, given)
         raise NotFound(f"no such container: {given}", hint="nor was there ever one")
     return write(connection, cid, call.options)
 

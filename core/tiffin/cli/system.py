@@ -1,9 +1,8 @@
-"""The store and the engine: recover, rebuild, info, version, plugins, networks."""
+"""The store and the engine: recover, rebuild, info, version."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -204,27 +203,4 @@ VERSION = Command(
     arguments=(0, 0),
     examples=("tiffin version",),
     run=_version,
-)
-
-
-def _plugin_ls(call: Call) -> int:
-    from ..plugins import index
-    from .table import table
-
-    rows = []
-    for name, module in sorted(index(call.layout).items()):
-        kind, _, plain = name.partition(".")
-        rows.append([kind, plain, module])
-    sys.stdout.write(table(["KIND", "NAME", "MODULE"], rows))
-    return 0
-
-
-PLUGIN_LS = Command(
-    name="plugin ls",
-    usage="",
-    summary="List the installed plugins: storage and network drivers, runtimes, consumers",
-    flags=(),
-    arguments=(0, 0),
-    examples=("tiffin plugin ls",),
-    run=_plugin_ls,
 )

@@ -125,26 +125,9 @@ class Journal:
             )
         except sqlite3.IntegrityError as error:
             raise _taken(str(error)) from error
-        self._tell(seqs, records)
-
-    def _tell(self, seqs: list[int], records: list[log.Record]) -> None:
-        """Tell the front end, and call the `on_event` hook of the consumers that are loaded."""
         if self.engine.watch is not None:
             for seq, record in zip(seqs, records, strict=True):
                 self.engine.watch(seq, record)
-        consumers = self.engine.plugins.names("consumer")
-        if not consumers:
-            return
-        self.engine.plugins.load("consumer")
-        for seq, record in zip(seqs, records, strict=True):
-            event = {
-                "seq": seq,
-                "stream": record.stream,
-                "type": record.type,
-                "command": self.command,
-                "data": record.data,
-            }
-            self.engine.plugins.manager.hook.on_event(event=event)
 
 
 def _taken(constraint: str) -> TiffinError:

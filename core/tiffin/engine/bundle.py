@@ -274,9 +274,9 @@ def _amend(held: Held, spec: Spec) -> None:
     plugins = held.engine.plugins
     if not plugins.names("spec"):
         return
-    plugins.load("spec")
+    plugins.load("spec", plugins.names("spec"))
     annotations = spec.document.get("annotations", {})
-    for name, plugin in sorted(plugins.manager.list_name_plugin()):
+    for name, plugin in plugins.loaded("spec"):
         hook = getattr(plugin, "amend_spec", None)
         if hook is None:
             continue

@@ -26,7 +26,8 @@ async def _default(engine: Engine, kind: str) -> str:
     found = await engine.store.rows("SELECT name FROM defaults WHERE kind=?", (kind,))
     if found and f"{kind}.{found[0]['name']}" in engine.plugins.installed:
         return str(found[0]["name"])
-    passed_over = []
+    refused = sorted(engine.plugins.index.refused.items())
+    passed_over = [f"{full}: {why}" for full, why in refused if full.startswith(f"{kind}.")]
     made = []
     for name in engine.plugins.names(kind):
         try:

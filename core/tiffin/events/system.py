@@ -25,6 +25,19 @@ class ProjectionsRebuilt(Event, frozen=True, kw_only=True):
     events: int
 
 
+class Compacted(Event, frozen=True, kw_only=True):
+    """Old streams of the log were folded into snapshots; the hashes of their events are kept."""
+
+    TYPE: ClassVar[str] = "system.compacted"
+
+    before: int
+    """UTC ns: what was over by then."""
+    streams: int
+    events: int
+    digest: str
+    """SHA-256 over all that is kept of compacted events."""
+
+
 class DriverChosen(Event, frozen=True, kw_only=True):
     """Nobody said which driver to use, so the best that works here was taken, from now on."""
 

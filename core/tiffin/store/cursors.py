@@ -120,7 +120,12 @@ class Cursor:
         found = None
         if connection is not None:
             row = connection.execute("SELECT hash FROM events WHERE seq=?", (self.seq,)).fetchone()
-            found = row[0] if row else None
+            if row is None:
+                from . import compaction
+
+                found = compaction.hash_of(connection, self.seq)
+            else:
+                found = row[0]
         if found != self.hash:
             raise Corrupt(
                 f"the log is not the one that consumer {self.name} read: event {self.seq} "

@@ -71,6 +71,8 @@ def append(
                 "SELECT version FROM events WHERE stream=? ORDER BY version DESC LIMIT 1",
                 (record.stream,),
             )
+            if not rows:  # a stream may have been folded (`compaction`), and then go on
+                rows = yield "SELECT version FROM snapshots WHERE stream=?", (record.stream,)
             version = rows[0][0] if rows else 0
             if expect is not None and expect.get(record.stream, version) != version:
                 raise Stale(record.stream)

@@ -71,10 +71,23 @@ def between(connection: Connection, after: int, upto: int) -> Iterable[tuple[Any
     )
 
 
+def _check(connection: Connection, upto: int) -> None:
+    """Error: NotFound when what was then has been folded since."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] < 2 or not upto:
+        return
+    last = connection.execute("SELECT max(last) FROM compacted").fetchone()[0] or 0
+    if upto < last:
+        raise NotFound(
+            f"what was at event {upto} is no longer known: the log is compacted up to event {last}",
+            hint="a later time is known",
+        )
+
+
 def at(connection: Connection | None, upto: int) -> Connection:
     """The read tables as they were right after the event `upto`."""
     memory = empty()
     if connection is not None:
+        _check(connection, upto)
         memory.execute("BEGIN")
         apply(memory, between(connection, 0, upto))
         memory.execute("COMMIT")

@@ -380,6 +380,21 @@ def _driver_chosen(fact: Fact) -> Statements:
     return [("INSERT OR REPLACE INTO defaults VALUES (?,?,?)", row)]
 
 
+def _plugin_enabled(fact: Fact) -> Statements:
+    row = (fact.key, 1, fact.data.get("package", ""), fact.time)
+    return [("INSERT OR REPLACE INTO plugins VALUES (?,?,?,?)", row)]
+
+
+def _plugin_disabled(fact: Fact) -> Statements:
+    return [
+        (
+            "INSERT INTO plugins VALUES (?,0,'',?) ON CONFLICT (name) DO UPDATE SET "
+            "enabled=0, changed=excluded.changed",
+            (fact.key, fact.time),
+        )
+    ]
+
+
 def _opening(operation: str) -> Callable[[Fact], Statements]:
     return lambda fact: [_opens(fact, operation)]
 
@@ -432,6 +447,8 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "network.created": _network_created,
     "network.removal_planned": _network_removal_planned,
     "network.removed": _network_removed,
+    "plugin.enabled": _plugin_enabled,
+    "plugin.disabled": _plugin_disabled,
     "system.driver_chosen": _driver_chosen,
 }
 """type -> what it does to the tables. Types that are missing here change nothing."""

@@ -101,3 +101,14 @@ def find_image(connection: sqlite3.Connection, given: str, names: Sequence[str])
         if found:
             return found[0]
     return None
+
+
+def rfc3339(nanoseconds: int, *, fraction: bool = True) -> str:
+    """`2026-11-25T06:38:16.571062864Z`, UTC; 0 is Go's zero time."""
+    from time import gmtime, strftime
+
+    if not nanoseconds:
+        return "0001-01-01T00:00:00Z"
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    text = strftime("%Y-%m-%dT%H:%M:%S", gmtime(seconds))
+    return f"{text}.{rest:09d}Z" if fraction else f"{text}Z"

@@ -28,6 +28,21 @@ CREATE TABLE IF NOT EXISTS events (
     UNIQUE (stream, version)
 );
 CREATE INDEX IF NOT EXISTS events_time ON events (time);
+CREATE TABLE IF NOT EXISTS compacted (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL,
+    prev TEXT NOT NULL,
+    hashes BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS snapshots (
+    stream TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    began INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    data TEXT NOT NULL
+);
 """
 
 PROJECTIONS = """
@@ -140,6 +155,12 @@ CREATE TABLE IF NOT EXISTS execs (
     exit_code INTEGER NOT NULL DEFAULT 0,
     directory TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS plugins (
+    name TEXT PRIMARY KEY,
+    enabled INTEGER NOT NULL,
+    package TEXT NOT NULL,
+    changed INTEGER NOT NULL
+);
 """
 
 TABLES = (
@@ -153,5 +174,6 @@ TABLES = (
     "layers",
     "defaults",
     "execs",
+    "plugins",
 )
 """The projections, in the order of PROJECTIONS."""

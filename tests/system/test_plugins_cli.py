@@ -1,0 +1,122 @@
+"""`plugin ls|inspect|enable|disable`, with packages of a third party that are good and bad."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.cli import BUSYBOX, Tiffin
+
+VFS = """
+from tiffin.hooks import hookimpl
+TIFFIN_HOOK_VERSION = 1
+@hookimpl
+def storage_driver(name, context):
+    '''vfs under another name.'''
+    from tiffin_storage_vfs.driver import VfsDriver
+    made = VfsDriver(context)
+    made.name, made.preference = name, 1
+    return made
+"""
+
+
+def package(folder: Path, name: str, entry: str, source: str, version: str = "1.5") -> None:
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[tiffin.plugins]\n{entry} = {name}_plugin\n")
+    (folder / f"{name}_plugin.py").write_text(source)
+
+
+@pytest.fixture
+def site(tiffin: Tiffin, tmp_path: Path) -> Path:
+    """A folder of packages that this tiffin sees."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    tiffin.env["PYTHONPATH"] = str(folder)
+    return folder
+
+
+def states(tiffin: Tiffin) -> dict[str, str]:
+    lines = tiffin("plugin", "ls", "--format", "{{.FullName}} {{.State}}").lines
+    return dict(line.split(" ") for line in lines)
+
+
+def test_a_broken_plugin_is_shown_and_stops_nothing(tiffin: Tiffin, site: Path) -> None:
+    package(site, "broken", "storage.broken", "import nothing_like_this")
+    package(site, "newer", "runtime.newer", "TIFFIN_HOOK_VERSION = 7")
+    package(site, "audit", "consumer.audit", "raise RuntimeError('no')")
+    listed = tiffin("plugin", "ls")
+    assert "storage.broken: plugin storage.broken (broken_plugin) cannot be loaded" in listed.err
+    assert "runtime.newer: plugin runtime.newer (newer_plugin) is made for version 7" in listed.err
+    assert states(tiffin) == {
+        **dict.fromkeys(states(tiffin), "enabled"),
+        "storage.broken": "broken",
+        "runtime.newer": "broken",
+        "consumer.audit": "broken",
+    }
+    (shown,) = json.loads(tiffin("plugin", "inspect", "broken").out)
+    assert (shown["Package"], shown["Version"], shown["State"]) == ("broken", "1.5", "broken")
+    assert tiffin("run", "--rm", "--network=none", BUSYBOX, "echo", "well").out == "well\n"
+    broken = tiffin.using("--storage-driver=broken")
+    broken.fails("create", BUSYBOX, says="plugin storage.broken (broken_plugin) cannot be loaded")
+    newer = tiffin.using("--runtime=newer")
+    newer.fails("run", "--network=none", BUSYBOX, "true", says="this tiffin has 1")
+
+
+def test_disable_and_enable(tiffin: Tiffin) -> None:
+    assert tiffin("plugin", "disable", "vfs", "runtime.runc").lines == [
+        "storage.vfs",
+        "runtime.runc",
+    ]
+    assert states(tiffin)["storage.vfs"] == "disabled"
+    vfs = tiffin.using("--storage-driver=vfs")
+    vfs.fails("create", BUSYBOX, says="tiffin plugin enable storage.vfs")
+    tiffin.using("--runtime=runc").fails("create", BUSYBOX, says="plugin enable runtime.runc")
+    tiffin("run", "--rm", "--network=none", BUSYBOX, "true")
+    tiffin("plugin", "enable", "storage.vfs", "runc")
+    vfs("run", "--rm", "--network=none", BUSYBOX, "true")
+    told = [(e["stream"], e["type"]) for e in tiffin.events("--filter", "type=plugin")]
+    assert told == [
+        ("plugin/storage.vfs", "plugin.disabled"),
+        ("plugin/runtime.runc", "plugin.disabled"),
+        ("plugin/storage.vfs", "plugin.enabled"),
+        ("plugin/runtime.runc", "plugin.enabled"),
+    ]
+    tiffin("plugin", "enable", "runc")
+    assert len(tiffin.events("--filter", "type=plugin")) == 4, "nothing changed"
+    assert tiffin("system", "rebuild").code == 0
+    assert set(states(tiffin).values()) == {"enabled"}
+
+
+def test_what_is_in_use_is_not_disabled(tiffin: Tiffin) -> None:
+    vfs = tiffin.using("--storage-driver=vfs")
+    vfs("create", "--name=lunch", "--network=none", BUSYBOX, "true")
+    tiffin.fails("plugin", "disable", "vfs", says="used by container lunch and 1 more")
+    tiffin("plugin", "disable", "--force", "vfs")
+    tiffin.fails("start", "lunch", says="storage driver 'vfs' is not used (it is disabled")
+    tiffin("plugin", "enable", "vfs")
+    tiffin("start", "lunch")
+
+
+def test_two_packages_with_one_name(tiffin: Tiffin, site: Path) -> None:
+    package(site, "shelf_a", "storage.shelf", VFS)
+    package(site, "shelf_b", "storage.shelf", VFS)
+    assert states(tiffin)["storage.shelf"] == "conflict"
+    shelf = tiffin.using("--storage-driver=shelf")
+    shelf.fails("create", BUSYBOX, says="several packages have it: shelf_a 1.5, shelf_b 1.5")
+    tiffin.fails("plugin", "enable", "shelf", says="choose with --package")
+    tiffin.fails("plugin", "enable", "--package=x", "shelf", says="has no plugin storage.shelf")
+    tiffin("plugin", "enable", "--package=shelf_b", "shelf")
+    (shown,) = json.loads(tiffin("plugin", "inspect", "shelf").out)
+    assert (shown["State"], shown["Module"]) == ("enabled", "shelf_b_plugin")
+    assert shown["Hooks"] == ["storage_driver"]
+    shelf("run", "--rm", "--network=none", BUSYBOX, "true")
+    shelf("rmi", "-a", "-f")
+
+
+def test_bad_input(tiffin: Tiffin) -> None:
+    tiffin.fails("plugin", "disable", "nosuch", says="no such plugin: nosuch")
+    tiffin.fails("plugin", "inspect", "--format={{.State}}", "nosuch", says="no such plugin")
+    tiffin.fails("plugin", "ls", "--filter=colour=red", says="unknown filter")
