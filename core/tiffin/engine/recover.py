@@ -17,10 +17,12 @@ from ..events.container import (
     Exited,
     Failed,
     Mounted,
+    Paused,
     Recovered,
     Removed,
     Started,
     Unmounted,
+    Unpaused,
 )
 from ..store import log, queries
 from . import teardown
@@ -127,6 +129,18 @@ async def _start(engine: Engine, row: queries.Row) -> Outcome:
     return None, "undone", row["state"]
 
 
+async def _freezing(engine: Engine, row: queries.Row) -> Outcome:
+    """`pause` or `unpause`: the runtime knows which of the two it is now."""
+    try:
+        state = await engine.runtime(row["runtime"]).state(row["id"])
+    except TiffinError:
+        state = None
+    if state is not None and state.status in ("running", "paused"):
+        outcome = Paused() if state.status == "paused" else Unpaused()
+        return outcome, "finished", state.status
+    return None, "undone", row["state"]
+
+
 async def _cleanup(engine: Engine, row: queries.Row) -> Outcome:
     await teardown.run_state(engine, row)
     return CleanedUp(), "finished", "exited"
@@ -143,6 +157,8 @@ RESOLVERS = {
     "unmount": _unmount,
     "init": _init,
     "start": _start,
+    "pause": _freezing,
+    "unpause": _freezing,
     "cleanup": _cleanup,
     "remove": _remove,
 }

@@ -183,6 +183,26 @@ def _exited(fact: Fact) -> Statements:
     return [change]
 
 
+def _paused(fact: Fact) -> Statements:
+    return [_while_live(fact, "paused"), _closes(fact, "pause")]
+
+
+def _unpaused(fact: Fact) -> Statements:
+    return [_while_live(fact, "running"), _closes(fact, "unpause")]
+
+
+def _while_live(fact: Fact, state: str) -> tuple[str, Sequence[Any]]:
+    """As in `_started`: the exit command may have been quicker."""
+    return (
+        "UPDATE containers SET state=? WHERE id=? AND state IN ('running','paused')",
+        (state, fact.key),
+    )
+
+
+def _renamed(fact: Fact) -> Statements:
+    return [_set(fact, name=fact.data["name"])]
+
+
 def _network_gone(fact: Fact) -> Statements:
     return [
         _set(fact, netns="", attachments="[]", cgroup="", process_label=""),
@@ -339,6 +359,11 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.initialized": _initialized,
     "container.start_planned": _opening("start"),
     "container.started": _started,
+    "container.pause_planned": _opening("pause"),
+    "container.paused": _paused,
+    "container.unpause_planned": _opening("unpause"),
+    "container.unpaused": _unpaused,
+    "container.renamed": _renamed,
     "container.exited": _exited,
     "container.cleanup_planned": _opening("cleanup"),
     "container.cleaned_up": _cleaned_up,
