@@ -14,6 +14,7 @@ from tiffin.store.projections import RULES
 NO_PROJECTION = {
     "container.signal_sent",
     "container.committed",
+    "container.files_copied",
     "system.store_created",
     "system.projections_rebuilt",
 }

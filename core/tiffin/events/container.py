@@ -232,6 +232,15 @@ class Committed(Event, frozen=True, kw_only=True):
     image_name: str = ""
 
 
+class FilesCopied(Event, frozen=True, kw_only=True):
+    """Files were copied into the container from outside (`cp`)."""
+
+    TYPE: ClassVar[str] = "container.files_copied"
+
+    path: str
+    """Where to, as given."""
+
+
 class Failed(Event, frozen=True, kw_only=True):
     """An operation failed; what it had done is undone. Closes its intent."""
 

@@ -309,6 +309,21 @@ def _image_removal_planned(fact: Fact) -> Statements:
     ]
 
 
+def _mount_planned(fact: Fact) -> Statements:
+    d = fact.data
+    row = (fact.key, d["image_id"], d["driver"], _text(d["layers"]), d["path"], 0)
+    return [("INSERT INTO image_mounts VALUES (?,?,?,?,?,?)", row), _opens(fact, "mount")]
+
+
+def _mount_made(fact: Fact) -> Statements:
+    change = ("UPDATE image_mounts SET complete=1 WHERE id=?", (fact.key,))
+    return [change, _closes(fact, "mount")]
+
+
+def _mount_removed(fact: Fact) -> Statements:
+    return [("DELETE FROM image_mounts WHERE id=?", (fact.key,)), _closes(fact, "mount")]
+
+
 def _layer_unpacked(fact: Fact) -> Statements:
     d = fact.data
     row = (d["driver"], d["chain_id"], d["size"], d["entries"])
@@ -383,6 +398,9 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "image.untagged": _image_untagged,
     "image.removal_planned": _image_removal_planned,
     "image.removed": _closing("remove"),
+    "mount.planned": _mount_planned,
+    "mount.made": _mount_made,
+    "mount.removed": _mount_removed,
     "layer.unpack_planned": _opening("unpack"),
     "layer.unpacked": _layer_unpacked,
     "layer.unpack_failed": _closing("unpack"),

@@ -4,7 +4,8 @@ Durability: WAL with synchronous=FULL. A committed event has been fsynced (sqlit
 synchronous), so an acknowledged command survives a power cut.
 """
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: image_mounts. A new version only adds tables, which are made when the store is opened."""
 
 CONNECTION = ("PRAGMA synchronous=FULL", "PRAGMA wal_autocheckpoint=500")
 """What every connection that writes is told first. (That the log is a WAL is kept in the file.)
@@ -110,6 +111,14 @@ CREATE TABLE IF NOT EXISTS tags (
     image TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS tags_image ON tags (image);
+CREATE TABLE IF NOT EXISTS image_mounts (
+    id TEXT PRIMARY KEY,
+    image TEXT NOT NULL,
+    driver TEXT NOT NULL,
+    layers TEXT NOT NULL,
+    path TEXT NOT NULL,
+    complete INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS layers (
     driver TEXT NOT NULL,
     chain_id TEXT NOT NULL,
@@ -141,6 +150,7 @@ TABLES = (
     "networks",
     "images",
     "tags",
+    "image_mounts",
     "layers",
     "defaults",
     "execs",

@@ -73,7 +73,8 @@ def open_or_create(path: str) -> tuple[Connection, bool]:
     try:
         for pragma in schema.CONNECTION:
             connection.execute(pragma)
-        return connection, _version(connection) == 0 and _make(connection)
+        current = _version(connection) == schema.SCHEMA_VERSION
+        return connection, not current and _make(connection)
     except BaseException:  # a cancellation as well; raised again
         connection.close()
         raise
@@ -84,11 +85,12 @@ def _version(connection: Connection) -> int:
 
 
 def _make(connection: Connection) -> bool:
-    """False when another process was quicker."""
+    """Make the tables, or those that a store of an older version lacks. False when the store was
+    there, or another process was quicker."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("BEGIN IMMEDIATE")
     fresh = _version(connection) == 0
-    if fresh:
+    if _version(connection) < schema.SCHEMA_VERSION:
         for statement in (schema.LOG + schema.PROJECTIONS).split(";\n"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
