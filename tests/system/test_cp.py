@@ -158,7 +158,8 @@ def test_streams(chosen: Tiffin, box: str, here: Path) -> None:
         chosen("cp", "-", f"{box}:/t", input=data)
         assert inside(chosen, box) == SRC
     out = subprocess.run(chosen.argv("cp", f"{box}:/t/f", "-"), capture_output=True).stdout
-    assert tarfile.open(fileobj=io.BytesIO(out)).getnames() == ["f"]
+    with tarfile.open(fileobj=io.BytesIO(out)) as archive:
+        assert archive.getnames() == ["f"]
     for data in (b"", b"no tar" * 200):
         done = chosen("cp", "-", f"{box}:/t", input=data, code=125)
         assert len(done.err.splitlines()) == 1
@@ -255,6 +256,7 @@ def test_export(chosen: Tiffin, box: str, here: Path) -> None:
         assert {"bin/busybox", "t/.wh.src/sub/g", "etc/passwd"} <= set(names)
         assert archive.extractfile("t/.wh.src/f").read() == b"1\n"  # type: ignore[union-attr]
     piped = subprocess.run(chosen.argv("export", box), capture_output=True, check=True).stdout
-    assert tarfile.open(fileobj=io.BytesIO(piped)).getnames() == names
+    with tarfile.open(fileobj=io.BytesIO(piped)) as archive:
+        assert archive.getnames() == names
     chosen.fails("export", "-o", str(here / "y.tar"), "no-such-box", says="no-such-box")
     assert not (here / "y.tar").exists()
