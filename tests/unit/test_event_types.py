@@ -14,6 +14,8 @@ from tiffin.store.projections import RULES
 NO_PROJECTION = {
     "container.signal_sent",
     "container.committed",
+    "container.files_copied",
+    "image.pushed",
     "system.store_created",
     "system.projections_rebuilt",
     "system.compacted",

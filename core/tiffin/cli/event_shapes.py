@@ -32,6 +32,7 @@ PODMAN = {
     "exec.started": "exec",
     "exec.exited": "exec_died",
     "transfer.finished": "pull",
+    "image.pushed": "push",
     "image.tagged": "tag",
     "image.untagged": "untag",
     "image.removed": "remove",

@@ -13,6 +13,9 @@ QUIET = Flag("quiet", "q", help="no progress")
 
 
 def _pull(call: Call) -> int:
+    from .share import use_authfile
+
+    use_authfile(call)
     from ..engine import drivers, images
     from .progress import for_stderr
     from .session import each
@@ -39,6 +42,7 @@ PULL = Command(
     flags=(
         Flag("platform", kind="str", metavar="OS/ARCH[/VARIANT]", help="for another machine"),
         QUIET,
+        Flag("authfile", kind="str", metavar="FILE", help="where the logins are"),
         Flag("tls-verify", default=True, help="demand HTTPS with a certificate that is trusted"),
     ),
     arguments=(1, None),

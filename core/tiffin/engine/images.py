@@ -317,6 +317,7 @@ async def remove(
     """
     if force:
         await _remove_containers(engine, given)
+        await _unmount(engine, given)
     async with engine.locks.named(garbage.lock(engine)):
         row = await need(engine, given)
         image_id = row["id"]
@@ -340,6 +341,11 @@ async def remove(
                 f"image {given} is used by container {users[0]['name']}",
                 hint="remove that first, or use rmi --force",
             )
+        mounted = await engine.store.rows(
+            "SELECT id FROM image_mounts WHERE image=? LIMIT 1", (image_id,)
+        )
+        if mounted:
+            raise Conflict(f"image {given} is mounted", hint="unmount it first, or use rmi --force")
         blobs, gone = await _unused(engine, row)
         await journal.write(stream, ImageRemovalPlanned(blobs=tuple(blobs), layers=tuple(gone)))
         await garbage.delete(engine, journal, blobs, gone)
@@ -354,6 +360,12 @@ async def _remove_containers(engine: Engine, given: str) -> None:
     users = await engine.store.rows("SELECT id FROM containers WHERE image_id=?", (row["id"],))
     for user in users:
         await removal.remove(engine, user["id"], force=True)
+
+
+async def _unmount(engine: Engine, given: str) -> None:
+    from . import image_mounts
+
+    await image_mounts.unmount(engine, given, force=True)
 
 
 async def _unused(engine: Engine, row: queries.Row) -> tuple[list[str], list[tuple[str, str]]]:

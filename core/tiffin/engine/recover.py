@@ -22,10 +22,12 @@ from ..events.container import (
     Exited,
     Failed,
     Mounted,
+    Paused,
     Recovered,
     Removed,
     Started,
     Unmounted,
+    Unpaused,
 )
 from ..hooks import Attachment
 from ..store import log, queries
@@ -140,6 +142,18 @@ async def _start(engine: Engine, row: queries.Row) -> Outcome:
     return None, "undone", row["state"]
 
 
+async def _freezing(engine: Engine, row: queries.Row) -> Outcome:
+    """`pause` or `unpause`: the runtime knows which of the two it is now."""
+    try:
+        state = await engine.runtime(row["runtime"]).state(row["id"])
+    except TiffinError:
+        state = None
+    if state is not None and state.status in ("running", "paused"):
+        outcome = Paused() if state.status == "paused" else Unpaused()
+        return outcome, "finished", state.status
+    return None, "undone", row["state"]
+
+
 async def _cleanup(engine: Engine, row: queries.Row) -> Outcome:
     await teardown.run_state(engine, row)
     return CleanedUp(), "finished", "exited"
@@ -202,6 +216,8 @@ RESOLVERS = {
     "reload": _reload,
     "connect": _connect,
     "disconnect": _disconnect,
+    "pause": _freezing,
+    "unpause": _freezing,
     "cleanup": _cleanup,
     "remove": _remove,
 }

@@ -143,6 +143,43 @@ class SignalSent(Event, frozen=True, kw_only=True):
     """`kill`, `stop`, `stop timeout`, `proxy`."""
 
 
+class PausePlanned(Event, frozen=True, kw_only=True):
+    """All processes of the container are about to be frozen."""
+
+    TYPE: ClassVar[str] = "container.pause_planned"
+    OPENS: ClassVar[str] = "pause"
+
+
+class Paused(Event, frozen=True, kw_only=True):
+    """The container's processes are frozen where they were."""
+
+    TYPE: ClassVar[str] = "container.paused"
+    CLOSES: ClassVar[str] = "pause"
+
+
+class UnpausePlanned(Event, frozen=True, kw_only=True):
+    """The frozen processes of the container are about to go on."""
+
+    TYPE: ClassVar[str] = "container.unpause_planned"
+    OPENS: ClassVar[str] = "unpause"
+
+
+class Unpaused(Event, frozen=True, kw_only=True):
+    """The container's processes go on."""
+
+    TYPE: ClassVar[str] = "container.unpaused"
+    CLOSES: ClassVar[str] = "unpause"
+
+
+class Renamed(Event, frozen=True, kw_only=True):
+    """The container has another name."""
+
+    TYPE: ClassVar[str] = "container.renamed"
+
+    name: str
+    was: str
+
+
 class Exited(Event, frozen=True, kw_only=True):
     """The container's process ended. Recorded by conmon's exit command, by the attached `run`, or
     by the first command that notices it (`reason`)."""
@@ -275,6 +312,15 @@ class Committed(Event, frozen=True, kw_only=True):
 
     image_id: str
     image_name: str = ""
+
+
+class FilesCopied(Event, frozen=True, kw_only=True):
+    """Files were copied into the container from outside (`cp`)."""
+
+    TYPE: ClassVar[str] = "container.files_copied"
+
+    path: str
+    """Where to, as given."""
 
 
 class Failed(Event, frozen=True, kw_only=True):

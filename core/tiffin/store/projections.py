@@ -194,6 +194,26 @@ def _exited(fact: Fact) -> Statements:
     return [change]
 
 
+def _paused(fact: Fact) -> Statements:
+    return [_while_live(fact, "paused"), _closes(fact, "pause")]
+
+
+def _unpaused(fact: Fact) -> Statements:
+    return [_while_live(fact, "running"), _closes(fact, "unpause")]
+
+
+def _while_live(fact: Fact, state: str) -> tuple[str, Sequence[Any]]:
+    """As in `_started`: the exit command may have been quicker."""
+    return (
+        "UPDATE containers SET state=? WHERE id=? AND state IN ('running','paused')",
+        (state, fact.key),
+    )
+
+
+def _renamed(fact: Fact) -> Statements:
+    return [_set(fact, name=fact.data["name"])]
+
+
 def _network_gone(fact: Fact) -> Statements:
     return [
         _set(fact, netns="", attachments="[]", cgroup="", process_label=""),
@@ -349,6 +369,21 @@ def _image_removal_planned(fact: Fact) -> Statements:
     ]
 
 
+def _mount_planned(fact: Fact) -> Statements:
+    d = fact.data
+    row = (fact.key, d["image_id"], d["driver"], _text(d["layers"]), d["path"], 0)
+    return [("INSERT INTO image_mounts VALUES (?,?,?,?,?,?)", row), _opens(fact, "mount")]
+
+
+def _mount_made(fact: Fact) -> Statements:
+    change = ("UPDATE image_mounts SET complete=1 WHERE id=?", (fact.key,))
+    return [change, _closes(fact, "mount")]
+
+
+def _mount_removed(fact: Fact) -> Statements:
+    return [("DELETE FROM image_mounts WHERE id=?", (fact.key,)), _closes(fact, "mount")]
+
+
 def _layer_unpacked(fact: Fact) -> Statements:
     d = fact.data
     row = (d["driver"], d["chain_id"], d["size"], d["entries"])
@@ -414,6 +449,11 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.initialized": _initialized,
     "container.start_planned": _opening("start"),
     "container.started": _started,
+    "container.pause_planned": _opening("pause"),
+    "container.paused": _paused,
+    "container.unpause_planned": _opening("unpause"),
+    "container.unpaused": _unpaused,
+    "container.renamed": _renamed,
     "container.exited": _exited,
     "container.network_reload_planned": _opening("reload"),
     "container.network_reloaded": _closing("reload"),
@@ -440,6 +480,9 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "image.untagged": _image_untagged,
     "image.removal_planned": _image_removal_planned,
     "image.removed": _closing("remove"),
+    "mount.planned": _mount_planned,
+    "mount.made": _mount_made,
+    "mount.removed": _mount_removed,
     "layer.unpack_planned": _opening("unpack"),
     "layer.unpacked": _layer_unpacked,
     "layer.unpack_failed": _closing("unpack"),

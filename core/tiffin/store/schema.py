@@ -133,6 +133,14 @@ CREATE TABLE IF NOT EXISTS tags (
     image TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS tags_image ON tags (image);
+CREATE TABLE IF NOT EXISTS image_mounts (
+    id TEXT PRIMARY KEY,
+    image TEXT NOT NULL,
+    driver TEXT NOT NULL,
+    layers TEXT NOT NULL,
+    path TEXT NOT NULL,
+    complete INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS layers (
     driver TEXT NOT NULL,
     chain_id TEXT NOT NULL,
@@ -171,6 +179,7 @@ TABLES = (
     "networks",
     "images",
     "tags",
+    "image_mounts",
     "layers",
     "defaults",
     "execs",
