@@ -47,7 +47,7 @@ def test_what_opens_an_intent_is_closed_by_something() -> None:
         container.Failed, operation=st.text(), error=st.text(), state=st.sampled_from(["created"])
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_encode_then_decode_is_the_same(event: container.Failed) -> None:
     type_, data = encode(event)
     assert "\n" not in data

@@ -66,7 +66,7 @@ def test_no_such_user(given: str) -> None:
         who(f"ann:{given}")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=200), st.text(max_size=200), st.text(min_size=1, max_size=12))
 def test_no_file_makes_it_fall_over(passwd: str, group: str, given: str) -> None:
     try:
@@ -288,7 +288,7 @@ def test_items_behind_a_removed_one_keep_their_origins() -> None:
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_every_leaf_has_an_origin_after_any_amendment(data: st.DataObject) -> None:
     made = spec()
