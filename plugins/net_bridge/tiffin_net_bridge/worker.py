@@ -1,6 +1,7 @@
 """The worker process: JSON lines in, one out for each.
 
-Request: [operation, subject]; answer: null, or {"error": class, "what": ..., "hint": ...}.
+Request: [operation, subject]; answer: null, a list (of `rules`), or {"error": class, "what": ...,
+"hint": ...}.
 It is not a module of the engine: it imports next to nothing of it, because it starts beside it.
 """
 
@@ -24,7 +25,7 @@ from tiffin import rtnetlink as links
 from tiffin.errors import Conflict, DriverError, TiffinError
 from tiffin.rtnetlink import Netlink, Refused
 
-from . import ports, rules
+from . import ports, rules, story
 from .firewall import Firewall
 
 CLONE_NEWNET = 0x40000000
@@ -76,6 +77,11 @@ class Worker:
             failed = self._take_away(attachment)
         if failed:
             raise DriverError(f"nftables: {failed}")
+
+    def tell(self, subject: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the table should have for a network and its attachments, and what it has."""
+        network, *attachments = subject
+        return story.told(network, attachments, self.firewall.table(rules.TABLE))
 
     def remove(self, network: dict[str, Any]) -> None:
         with self.locked():
@@ -282,7 +288,7 @@ class Worker:
     def _check_published(self, attachment: dict[str, Any]) -> None:
         there = []
         for name in rules.port_maps(attachment):
-            there += rules.published(self.firewall.list(name) or {})
+            there += rules.published(self.firewall.listed(name) or {})
         taken = ports.overlapping(attachment["ports"], there, attachment["addresses"])
         if taken is not None:
             raise Conflict(
@@ -304,7 +310,7 @@ class Worker:
         """Elements, and with the network's last container its own; with the last network the
         table. Returns why that failed, or ""."""
         if last:
-            bridges = self.firewall.list(rules.BRIDGES)
+            bridges = self.firewall.listed(rules.BRIDGES)
             if bridges is None:
                 return ""  # without a table there are no rules of ours
             if not set(bridges.get("elem", ())) - {network["interface"]}:
@@ -417,22 +423,22 @@ def write_sysctl(name: str, value: str) -> None:
 # --- requests and answers -------------------------------------------------------------------------
 
 
-def answer(worker: Worker, line: bytes) -> dict[str, str] | None:
-    operations: dict[str, Callable[[dict[str, Any]], None]] = {
+def answer(worker: Worker, line: bytes) -> Any:
+    operations: dict[str, Callable[[Any], Any]] = {
         "attach": worker.attach,
         "reload": worker.reload,
         "detach": worker.detach,
         "remove": worker.remove,
+        "rules": worker.tell,
     }
     operation, subject = json.loads(line)
     try:
-        operations[operation](subject)
+        return operations[operation](subject)
     except TiffinError as error:
         return failure(error)
     except (Refused, OSError) as error:
         name = subject.get("container", "")[:12] or subject.get("name", "")
         return failure(DriverError(f"cannot {operation} {name} (network): {error}"))
-    return None
 
 
 def failure(error: TiffinError) -> dict[str, str]:
