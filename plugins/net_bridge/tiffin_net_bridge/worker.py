@@ -58,6 +58,8 @@ class Worker:
             intact = mend and self._intact(attachment)
             try:
                 bridge = self._bridge(network)
+                if mend:
+                    self._set_up(network, bridge)
                 if intact:
                     self._join(attachment, bridge)
                 else:
@@ -140,25 +142,28 @@ class Worker:
         ]
         self.links.do(
             links.new_link(attributes, create=True),
-            links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))], up=True),
+            links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))]),
         )
         made = self.links.link(name)
         if made is None:
             raise DriverError(f"interface {name} vanished while it was made")
-        messages = [
-            links.new_address(
-                made.number, subnet["gateway"], int(subnet["subnet"].partition("/")[2])
-            )
+        self._set_up(network, made.number)
+        return made.number
+
+    def _set_up(self, network: dict[str, Any], bridge: int) -> None:
+        """Up, with the gateways' addresses; what is so already stays."""
+        name = network["interface"]
+        batch = [links.new_link([], index=bridge, up=True)]
+        batch += [
+            links.new_address(bridge, subnet["gateway"], int(subnet["subnet"].partition("/")[2]))
             for subnet in network["subnets"]
             if subnet["gateway"]
         ]
-        if messages:
-            self.links.do(*messages)
+        self.links.do(*batch)
         write_sysctl("net/ipv4/ip_forward", "1")
         write_sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")
         if any(":" in subnet["subnet"] for subnet in network["subnets"]):
             write_sysctl("net/ipv6/conf/all/forwarding", "1")
-        return made.number
 
     def _check_subnets(self, network: dict[str, Any]) -> None:
         """Error: Conflict when an interface has an address in one of the network's subnets: the
