@@ -187,6 +187,17 @@ class Attachment(Struct, frozen=True):
     """False when all networks of the container are internal: then nobody is asked for them."""
 
 
+class Rule(Struct, frozen=True):
+    """One thing that a driver tells the kernel for a network, besides its links: for people."""
+
+    text: str
+    """`tcp 8080 of the host -> 10.89.0.5:80`"""
+    expected: bool
+    """It follows from the network and its attachments."""
+    there: bool
+    """The kernel has it."""
+
+
 class Origin(Struct, frozen=True):
     """Where a field of config.json came from."""
 
@@ -340,6 +351,12 @@ class NetworkDriver(Protocol):
 
     async def detach(self, attachment: Attachment) -> None:
         """Remove interface and rules; the namespace itself may already be gone."""
+
+    async def rules(
+        self, network: NetworkConfig, attachments: Sequence[Attachment]
+    ) -> Sequence[Rule]:
+        """What the kernel should have for a network with all these attachments, and what it has:
+        forwarding, translation, ports. Changes nothing."""
 
     async def close(self) -> None:
         """The command is over: stop what `warm_up` started."""

@@ -48,12 +48,17 @@ def has(kind: str) -> bool:
 
 @pytest.fixture
 def parent() -> Iterator[str]:
-    """An interface with a cable that ends nowhere."""
+    """An interface with a cable that ends nowhere, on a host that has an eth0 as well."""
+    has_eth0 = "eth0" in host_links()
+    if not has_eth0:
+        subprocess.run(["ip", "link", "add", "eth0", "type", "bridge"], check=True)
     subprocess.run(["ip", "link", "add", PARENT, "type", "veth", "peer", "tfTestN"], check=True)
     for name in (PARENT, "tfTestN"):
         subprocess.run(["ip", "link", "set", name, "up"], check=True)
     yield PARENT
     subprocess.run(["ip", "link", "del", PARENT], check=True)
+    if not has_eth0:
+        subprocess.run(["ip", "link", "del", "eth0"], check=True)
 
 
 @pytest.fixture

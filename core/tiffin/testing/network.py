@@ -256,6 +256,20 @@ class NetworkConformance:
                 assert "default via" in inside(one.netns, "ip", "route"), damage
             await driver.detach(one)
 
+    async def test_rules_are_what_the_attachments_need(
+        self, driver: NetworkDriver, attach: Attach
+    ) -> None:
+        assert not await driver.rules(self.NETWORK, [])
+        ports = (PortMapping(host_port=18079, container_port=80),) if driver.publishes else ()
+        with attach(5, ports=ports) as one:
+            await driver.attach(one)
+            told = await driver.rules(self.NETWORK, [one])
+            assert all(rule.expected and rule.there and rule.text for rule in told)
+            assert len(told) >= len(ports)
+            await driver.detach(one)
+            assert not any(rule.there for rule in await driver.rules(self.NETWORK, [one]))
+        assert not await driver.rules(self.NETWORK, [])
+
     async def test_detach_of_what_is_gone_is_success(
         self, driver: NetworkDriver, attach: Attach
     ) -> None:

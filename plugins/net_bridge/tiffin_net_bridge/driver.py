@@ -11,12 +11,13 @@ import os
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tiffin.errors import Conflict, DriverError, TiffinError, UserError
-from tiffin.hooks import Attachment, DriverContext, NetworkConfig, errors
+from tiffin.hooks import Attachment, DriverContext, NetworkConfig, Rule, errors
 
 if TYPE_CHECKING:
     from .pipe import Pipe
@@ -100,7 +101,11 @@ class BridgeDriver:
     async def detach(self, attachment: Attachment) -> None:
         await self._ask("detach", attachment)
 
-    async def _ask(self, operation: str, subject: msgspec.Struct) -> None:
+    async def rules(self, network: NetworkConfig, attachments: Sequence[Attachment]) -> list[Rule]:
+        found = await self._ask("rules", [network, *attachments])
+        return msgspec.convert(found, list[Rule])
+
+    async def _ask(self, operation: str, subject: object) -> Any:
         from .pipe import Silent
 
         try:
@@ -110,10 +115,11 @@ class BridgeDriver:
             raise DriverError(
                 f"the network worker {error}", hint="see its message above, if any"
             ) from None
-        if answer is not None:
+        if isinstance(answer, dict):
             kind = getattr(errors, answer["error"], DriverError)
             assert issubclass(kind, TiffinError)
             raise kind(answer["what"], hint=answer.get("hint", ""))
+        return answer
 
     def _connected(self) -> Pipe:
         from .pipe import Pipe

@@ -1,6 +1,7 @@
 """The worker process: JSON lines in, one out for each.
 
-Request: [operation, subject]; answer: null, or {"error": class, "what": ..., "hint": ...}.
+Request: [operation, subject]; answer: null, a list (of `rules`), or {"error": class, "what": ...,
+"hint": ...}.
 It is not a module of the engine: it imports next to nothing of it, because it starts beside it.
 """
 
@@ -24,7 +25,7 @@ from tiffin import rtnetlink as links
 from tiffin.errors import Conflict, DriverError, TiffinError
 from tiffin.rtnetlink import Netlink, Refused
 
-from . import ports, rules
+from . import ports, rules, story
 from .firewall import Firewall
 
 CLONE_NEWNET = 0x40000000
@@ -58,6 +59,8 @@ class Worker:
             intact = mend and self._intact(attachment)
             try:
                 bridge = self._bridge(network)
+                if mend:
+                    self._set_up(network, bridge)
                 if intact:
                     self._join(attachment, bridge)
                 else:
@@ -101,6 +104,11 @@ class Worker:
             failed = self._take_away(attachment)
         if failed:
             raise DriverError(f"nftables: {failed}")
+
+    def tell(self, subject: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the table should have for a network and its attachments, and what it has."""
+        network, *attachments = subject
+        return story.told(network, attachments, self.firewall.table(rules.TABLE))
 
     def remove(self, network: dict[str, Any]) -> None:
         with self.locked():
@@ -161,25 +169,28 @@ class Worker:
         ]
         self.links.do(
             links.new_link(attributes, create=True),
-            links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))], up=True),
+            links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))]),
         )
         made = self.links.link(name)
         if made is None:
             raise DriverError(f"interface {name} vanished while it was made")
-        messages = [
-            links.new_address(
-                made.number, subnet["gateway"], int(subnet["subnet"].partition("/")[2])
-            )
+        self._set_up(network, made.number)
+        return made.number
+
+    def _set_up(self, network: dict[str, Any], bridge: int) -> None:
+        """Up, with the gateways' addresses; what is so already stays."""
+        name = network["interface"]
+        batch = [links.new_link([], index=bridge, up=True)]
+        batch += [
+            links.new_address(bridge, subnet["gateway"], int(subnet["subnet"].partition("/")[2]))
             for subnet in network["subnets"]
             if subnet["gateway"]
         ]
-        if messages:
-            self.links.do(*messages)
+        self.links.do(*batch)
         write_sysctl("net/ipv4/ip_forward", "1")
         write_sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")
         if any(":" in subnet["subnet"] for subnet in network["subnets"]):
             write_sysctl("net/ipv6/conf/all/forwarding", "1")
-        return made.number
 
     def _check_subnets(self, network: dict[str, Any]) -> None:
         """Error: Conflict when an interface has an address in one of the network's subnets: the
@@ -311,7 +322,7 @@ class Worker:
     def _check_published(self, attachment: dict[str, Any]) -> None:
         there = []
         for name in rules.port_maps(attachment):
-            there += rules.published(self.firewall.list(name) or {})
+            there += rules.published(self.firewall.listed(name) or {})
         taken = ports.overlapping(attachment["ports"], there, attachment["addresses"])
         if taken is not None:
             raise Conflict(
@@ -333,7 +344,7 @@ class Worker:
         """Elements, and with the network's last container its own; with the last network the
         table. Returns why that failed, or ""."""
         if last:
-            bridges = self.firewall.list(rules.BRIDGES)
+            bridges = self.firewall.listed(rules.BRIDGES)
             if bridges is None:
                 return ""  # without a table there are no rules of ours
             if not set(bridges.get("elem", ())) - {network["interface"]}:
@@ -459,23 +470,23 @@ def write_sysctl(name: str, value: str) -> None:
 # --- requests and answers -------------------------------------------------------------------------
 
 
-def answer(worker: Worker, line: bytes) -> dict[str, str] | None:
-    operations: dict[str, Callable[[dict[str, Any]], None]] = {
+def answer(worker: Worker, line: bytes) -> Any:
+    operations: dict[str, Callable[[Any], Any]] = {
         "attach": worker.attach,
         "publish": worker.publish,
         "reload": worker.reload,
         "detach": worker.detach,
         "remove": worker.remove,
+        "rules": worker.tell,
     }
     operation, subject = json.loads(line)
     try:
-        operations[operation](subject)
+        return operations[operation](subject)
     except TiffinError as error:
         return failure(error)
     except (Refused, OSError) as error:
         name = subject.get("container", "")[:12] or subject.get("name", "")
         return failure(DriverError(f"cannot {operation} {name} (network): {error}"))
-    return None
 
 
 def failure(error: TiffinError) -> dict[str, str]:

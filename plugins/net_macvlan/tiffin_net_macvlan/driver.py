@@ -6,14 +6,14 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import trio
 from msgspec import Struct
 
-from tiffin.hooks import Attachment, NetworkConfig, errors, link_tools
+from tiffin.hooks import Attachment, NetworkConfig, Rule, errors, link_tools
 
 
 class Kind(Struct, frozen=True):
@@ -102,6 +102,11 @@ class LinkDriver:
         if os.path.exists(attachment.netns):
             await self._run(self._detach, attachment)
 
+    async def rules(
+        self, network: NetworkConfig, attachments: Sequence[Attachment]
+    ) -> tuple[Rule, ...]:
+        return ()
+
     async def close(self) -> None:
         if self._loading is not None:
             await trio.to_thread.run_sync(self._loading.join)
@@ -148,11 +153,9 @@ class LinkDriver:
             if there is not None and not (keep and self._intact(there, parent, attachment)):
                 netlink.do(tools.del_link([("IFLA_IFNAME", name)]))
                 there = None
-            if there is None:
-                self._make(host, parent.number, attachment)
+            link = there or self._make(host, netlink, parent.number, attachment)
             try:
-                made = netlink.link(name)
-                netlink.do(*tools.configured(made.number, attachment))
+                netlink.do(*tools.configured(link.number, attachment))
             except BaseException:
                 if there is None:
                     netlink.do(tools.del_link([("IFLA_IFNAME", name)]))
@@ -162,8 +165,9 @@ class LinkDriver:
         mac = attachment.mac if self.has_mac else parent.mac
         return (there.kind, there.lower, there.mac) == (self.name, parent.number, mac)
 
-    def _make(self, host: Any, parent: int, attachment: Attachment) -> None:
-        """In one message, from here into the container's namespace."""
+    def _make(self, host: Any, netlink: Any, parent: int, attachment: Attachment) -> Any:
+        """From here into the container's namespace, under a name of its own at first: the kernel
+        wants one that nobody has here, where an eth0 is likely."""
         tools, network = link_tools(), attachment.network
         first = next(iter(self.kind.modes))
         mode = self.kind.modes[network.options.get("mode", first)]
@@ -171,7 +175,7 @@ class LinkDriver:
         info = {"attrs": [("IFLA_INFO_KIND", self.name), ("IFLA_INFO_DATA", data)]}
         with tools.opened(attachment.netns) as netns:
             attributes = [
-                ("IFLA_IFNAME", attachment.interface),
+                ("IFLA_IFNAME", attachment.host_interface),
                 ("IFLA_LINK", parent),
                 ("IFLA_NET_NS_FD", netns),
                 ("IFLA_LINKINFO", info),
@@ -180,14 +184,21 @@ class LinkDriver:
                 attributes.append(("IFLA_ADDRESS", attachment.mac))
             if network.mtu:
                 attributes.append(("IFLA_MTU", network.mtu))
+            half = netlink.link(attachment.host_interface)  # by an attach that was killed
+            if half is not None:
+                netlink.do(tools.del_link([("IFLA_IFNAME", attachment.host_interface)]))
             host.do(tools.new_link(attributes, create=True))
+        made = netlink.link(attachment.host_interface)
+        netlink.do(tools.new_link([("IFLA_IFNAME", attachment.interface)], index=made.number))
+        return made
 
     def _detach(self, attachment: Attachment) -> None:
         tools = link_tools()
         with tools.inside(attachment.netns) as netlink:
-            there = netlink.link(attachment.interface)
-            if there is not None and there.kind == self.name:
-                netlink.do(tools.del_link([("IFLA_IFNAME", attachment.interface)]))
+            for name in (attachment.interface, attachment.host_interface):
+                there = netlink.link(name)
+                if there is not None and there.kind == self.name:
+                    netlink.do(tools.del_link([("IFLA_IFNAME", name)]))
 
 
 def default_interface() -> str:
