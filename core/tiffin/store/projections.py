@@ -204,7 +204,7 @@ def _network_gone(fact: Fact) -> Statements:
 def _connect_planned(fact: Fact) -> Statements:
     d = fact.data
     return [
-        _set(fact, attachments=_text(d["attachments"])),
+        _set(fact, attachments=_text(d.get("attachments", []))),
         *_addressed(fact, d["attachment"]),
         _opens(fact, "connect"),
     ]
