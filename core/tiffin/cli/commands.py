@@ -92,6 +92,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "network prune": ("network:PRUNE", ENGINE, "Remove networks that no container is on"),
     "network reload": ("network:RELOAD", ENGINE, "Mend what others did to containers' networks"),
     "network rm": ("network:RM", ENGINE, "Remove networks"),
+    "network update": ("connections:UPDATE", ENGINE, "Change the name servers of a network"),
     "plugin ls": ("system:PLUGIN_LS", ENGINE, "List the installed plugins"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),

@@ -366,6 +366,11 @@ def _network_created(fact: Fact) -> Statements:
     return [("INSERT INTO networks VALUES (?,?,?,?,?)", row)]
 
 
+def _network_updated(fact: Fact) -> Statements:
+    change = "UPDATE networks SET config=? WHERE id=?", (_text(fact.data["config"]), fact.key)
+    return [change, _closes(fact, "update")]
+
+
 def _network_removal_planned(fact: Fact) -> Statements:
     return [("DELETE FROM networks WHERE id=?", (fact.key,)), _opens(fact, "remove")]
 
@@ -430,6 +435,8 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "layer.unpack_failed": _closing("unpack"),
     "layer.removed": _layer_removed,
     "network.created": _network_created,
+    "network.update_planned": _opening("update"),
+    "network.updated": _network_updated,
     "network.removal_planned": _network_removal_planned,
     "network.removed": _network_removed,
     "system.driver_chosen": _driver_chosen,

@@ -102,6 +102,10 @@ class Worker:
         if failed:
             raise DriverError(f"nftables: {failed}")
 
+    def update(self, network: dict[str, Any]) -> None:
+        with self.locked():
+            self.resolver().update(network)
+
     def remove(self, network: dict[str, Any]) -> None:
         with self.locked():
             bridge = self.links.link(network["interface"])
@@ -465,6 +469,7 @@ def answer(worker: Worker, line: bytes) -> dict[str, str] | None:
         "publish": worker.publish,
         "reload": worker.reload,
         "detach": worker.detach,
+        "update": worker.update,
         "remove": worker.remove,
     }
     operation, subject = json.loads(line)
