@@ -337,6 +337,10 @@ class NetworkDriver(Protocol):
 
     async def remove(self, network: NetworkConfig) -> None: ...
 
+    async def update(self, network: NetworkConfig) -> None:
+        """The network's `dns` is another; containers may be on it. Only called when it has names.
+        Errors: DriverError."""
+
     async def attach(self, attachment: Attachment) -> None:
         """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
 

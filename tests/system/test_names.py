@@ -156,6 +156,39 @@ def test_other_names_go_to_the_networks_or_the_containers_servers(box: Tiffin) -
     assert f"nameserver {gateway(box, 'dinner')}" in resolver(box, "two")
 
 
+def test_update_changes_the_servers_of_a_network_with_containers_on_it(box: Tiffin) -> None:
+    box("network", "create", "lunch")
+    sleeper(box, "web", "--network", "lunch")
+
+    def answers() -> str:
+        return dns.ask(netns(box, "web"), gateway(box, "lunch"), "www.example")["www.example"]
+
+    with dns.server(OTHER, OTHER_ANSWER):
+        assert answers() == OUTSIDE_ANSWER
+        assert box("network", "update", "--dns-add", f"{OTHER},{OTHER}", "lunch").word == "lunch"
+        assert answers() == OTHER_ANSWER
+        (made,) = json.loads(box("network", "inspect", "lunch").out)
+        assert made["network_dns_servers"] == [OTHER]
+        sleeper(box, "guest", "--network", "lunch")
+        assert answers() == OTHER_ANSWER
+        box("network", "create", "dinner")
+        box("network", "connect", "dinner", "web")  # whose attachment is older than the update
+        assert answers() == OTHER_ANSWER
+        box("network", "update", "--dns-drop", OTHER, "--dns-add", OUTSIDE, "lunch")
+        assert answers() == OUTSIDE_ANSWER
+    before = box("network", "inspect", "lunch").out
+    box("system", "rebuild")
+    assert box("network", "inspect", "lunch").out == before
+    identifier = json.loads(before)[0]["id"]
+    types = [e["type"] for e in box.events() if e["stream"] == f"network/{identifier}"]
+    assert types == ["network.created", *["network.update_planned", "network.updated"] * 2]
+    box("network", "create", "--disable-dns", "plain")
+    box.fails("network", "update", "--dns-add", OTHER, "plain", says="has no names")
+    box.fails("network", "update", "--dns-add", "x", "lunch", says="--dns-add 'x'")
+    box.fails("network", "update", "lunch", says="nothing to change")
+    box.fails("network", "update", "--dns-add", OTHER, "supper", says="no such network")
+
+
 def test_flags_of_resolv_conf(box: Tiffin) -> None:
     box("network", "create", "--disable-dns", "plain")
     box("network", "create", "lunch")

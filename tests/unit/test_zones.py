@@ -51,7 +51,11 @@ def test_putting_again_replaces_and_the_last_takes_the_file_along() -> None:
     there: zones.Zones = {}
     zones.put(there, attached())
     zones.put(there, attached(names=["other"], network={**LUNCH, "dns": []}))
+    assert there["tfbr1"][""] == "10.1.0.1,fd01::1 9.9.9.9"
+    zones.update(there, {**LUNCH, "dns": []})
     assert there["tfbr1"][""] == "10.1.0.1,fd01::1"
+    zones.update(there, {**LUNCH, "interface": "tfbr2"})
+    assert list(there) == ["tfbr1"]
     assert there["tfbr1"]["c1"].endswith(" other,other.dns.podman")
     zones.take(there, attached("c9"))
     assert there

@@ -127,6 +127,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "network prune": ("network:PRUNE", ENGINE, "Remove networks that no container is on"),
     "network reload": ("network:RELOAD", ENGINE, "Mend what others did to containers' networks"),
     "network rm": ("network:RM", ENGINE, "Remove networks"),
+    "network update": ("connections:UPDATE", ENGINE, "Change the name servers of a network"),
     "plugin disable": ("plugin:DISABLE", ENGINE, "Let nothing use these plugins"),
     "plugin enable": ("plugin:ENABLE", ENGINE, "Let these plugins be used again"),
     "plugin inspect": ("plugins:INSPECT", ENGINE, "Show all that is known of plugins"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import UserError
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -63,4 +64,41 @@ DISCONNECT = Command(
     arguments=(2, 2),
     examples=("tiffin network disconnect lunch web",),
     run=_disconnect,
+)
+
+
+def _update(call: Call) -> int:
+    options = call.options
+    if not options["dns_add"] and not options["dns_drop"]:
+        raise UserError("network update: nothing to change", hint="--dns-add, --dns-drop")
+    from ..engine import network
+    from .session import drive
+
+    async def work(engine: Engine) -> str:
+        return await network.update(
+            engine,
+            call.arguments[0],
+            add=_by_comma(options["dns_add"]),
+            drop=_by_comma(options["dns_drop"]),
+        )
+
+    print(drive(call, work))
+    return 0
+
+
+def _by_comma(items: list[str]) -> list[str]:
+    return [part for item in items for part in item.split(",") if part]
+
+
+UPDATE = Command(
+    name="network update",
+    usage="NETWORK",
+    summary="Change a network's name servers, at once for the containers on it",
+    flags=(
+        Flag("dns-add", "", "list", "ADDRESS", "One more name server for names outside"),
+        Flag("dns-drop", "", "list", "ADDRESS", "A name server that is not asked any more"),
+    ),
+    arguments=(1, 1),
+    examples=("tiffin network update --dns-add 9.9.9.9 lunch",),
+    run=_update,
 )

@@ -39,6 +39,7 @@ PODMAN = {
     "network.created": "create",
     "container.connected": "connect",
     "container.disconnected": "disconnect",
+    "network.updated": "update",
     "network.removed": "remove",
     "volume.created": "create",
     "volume.removed": "remove",

@@ -11,7 +11,13 @@ import trio
 from .. import netns, network_specs
 from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.container import Failed, NetworkReloaded, NetworkReloadPlanned
-from ..events.network import NetworkCreated, NetworkRemovalPlanned, NetworkRemoved
+from ..events.network import (
+    NetworkCreated,
+    NetworkRemovalPlanned,
+    NetworkRemoved,
+    NetworkUpdated,
+    NetworkUpdatePlanned,
+)
 from ..hooks import Attachment, NetworkConfig
 from ..network_modes import DEFAULT
 from ..network_specs import NetworkRequest
@@ -45,6 +51,35 @@ async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = Fals
         event = NetworkCreated(config=msgspec.to_builtins(config))
         await engine.journal().write(f"network/{config.id}", event)
         return config
+
+
+async def update(
+    engine: Engine, given: str, *, add: Sequence[str] = (), drop: Sequence[str] = ()
+) -> str:
+    """Other name servers for a network, at once for the containers on it. Returns its name.
+
+    Errors: NotFound; UserError for one that is no address, or a network without names.
+    """
+    added = network_specs.name_servers(add, "--dns-add")
+    dropped = network_specs.name_servers(drop, "--dns-drop")
+    async with engine.locks.named(networks.lock(engine)):
+        config = await networks.find(engine, given)
+        if not config.dns_enabled:
+            raise UserError(
+                f"network {config.name} has no names, and so no name servers",
+                hint="make it without --disable-dns",
+            )
+        kept = [server for server in config.dns if server not in dropped]
+        servers = tuple(dict.fromkeys((*kept, *added)))
+        if servers == config.dns:
+            return config.name
+        config = msgspec.structs.replace(config, dns=servers)
+        stream, plain = f"network/{config.id}", msgspec.to_builtins(config)
+        journal = engine.journal()
+        await journal.write(stream, NetworkUpdatePlanned(config=plain))
+        await engine.network(config.driver).update(config)
+        await journal.write(stream, NetworkUpdated(config=plain))
+    return config.name
 
 
 async def remove_network(
@@ -132,14 +167,21 @@ async def reloadable(engine: Engine) -> list[str]:
 
 
 async def recover(engine: Engine) -> list[str]:
-    """Finish the removals that dead processes left open. Returns a line for each."""
+    """Finish the removals and updates that dead processes left open. Returns a line for each."""
     mended = []
     async with engine.locks.named(networks.lock(engine)):
         intents = "SELECT * FROM intents WHERE stream LIKE 'network/%' ORDER BY seq"
         for intent in await engine.store.rows(intents):
             config = msgspec.convert(intent["data"]["config"], NetworkConfig)
+            driver = engine.network(config.driver)
             try:
-                await engine.network(config.driver).remove(config)
+                if intent["operation"] == "update":
+                    await driver.update(config)
+                    outcome = NetworkUpdated(config=intent["data"]["config"])
+                    await engine.journal().write(intent["stream"], outcome)
+                    mended.append(f"network {config.name}: updated")
+                    continue
+                await driver.remove(config)
             except TiffinError:
                 continue  # stays open, for the next time
             await engine.journal().write(intent["stream"], NetworkRemoved())

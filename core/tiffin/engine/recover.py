@@ -169,12 +169,12 @@ async def _connect(engine: Engine, row: queries.Row) -> Outcome:
 
     data = (await _intent(engine, row, "connect"))["data"]
     added = msgspec.convert(data["attachment"], Attachment)
-    before = [msgspec.convert(plain, Attachment) for plain in data["before"]]
+    before = [msgspec.convert(plain, Attachment) for plain in data.get("before", ())]
     await connections.take_back(engine, added, before)
     outcome = ConnectFailed(
         network=added.network.name,
         network_id=added.network.id,
-        before=tuple(data["before"]),
+        before=tuple(data.get("before", ())),
         error="the command was killed",
     )
     return outcome, "undone", row["state"]
@@ -185,14 +185,14 @@ async def _disconnect(engine: Engine, row: queries.Row) -> Outcome:
 
     data = (await _intent(engine, row, "disconnect"))["data"]
     gone = msgspec.convert(data["attachment"], Attachment)
-    left = [msgspec.convert(plain, Attachment) for plain in data["attachments"]]
+    left = [msgspec.convert(plain, Attachment) for plain in data.get("attachments", ())]
     await connections.carry_off(engine, row, gone, left)
     outcome = Disconnected(
         network=data["network"],
         network_id=gone.network.id,
         networks=data["networks"],
-        joins=tuple(data["joins"]),
-        attachments=tuple(data["attachments"]),
+        joins=tuple(data.get("joins", ())),
+        attachments=tuple(data.get("attachments", ())),
     )
     return outcome, "finished", row["state"]
 

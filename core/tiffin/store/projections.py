@@ -224,7 +224,7 @@ def _network_gone(fact: Fact) -> Statements:
 def _connect_planned(fact: Fact) -> Statements:
     d = fact.data
     return [
-        _set(fact, attachments=_text(d["attachments"])),
+        _set(fact, attachments=_text(d.get("attachments", []))),
         *_addressed(fact, d["attachment"]),
         _opens(fact, "connect"),
     ]
@@ -401,6 +401,11 @@ def _network_created(fact: Fact) -> Statements:
     return [("INSERT INTO networks VALUES (?,?,?,?,?)", row)]
 
 
+def _network_updated(fact: Fact) -> Statements:
+    change = "UPDATE networks SET config=? WHERE id=?", (_text(fact.data["config"]), fact.key)
+    return [change, _closes(fact, "update")]
+
+
 def _network_removal_planned(fact: Fact) -> Statements:
     return [("DELETE FROM networks WHERE id=?", (fact.key,)), _opens(fact, "remove")]
 
@@ -488,6 +493,8 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "layer.unpack_failed": _closing("unpack"),
     "layer.removed": _layer_removed,
     "network.created": _network_created,
+    "network.update_planned": _opening("update"),
+    "network.updated": _network_updated,
     "network.removal_planned": _network_removal_planned,
     "network.removed": _network_removed,
     "plugin.enabled": _plugin_enabled,

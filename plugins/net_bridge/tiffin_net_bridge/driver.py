@@ -89,6 +89,9 @@ class BridgeDriver:
     async def remove(self, network: NetworkConfig) -> None:
         await self._ask("remove", network)
 
+    async def update(self, network: NetworkConfig) -> None:
+        await self._ask("update", network)
+
     async def attach(self, attachment: Attachment) -> None:
         await self._ask("attach", attachment)
 

@@ -89,7 +89,7 @@ class Worker:
         """Delete the container's ports that it is not to have on this network any more."""
         stale = []
         for listed in rules.port_maps(attachment):
-            there = self.firewall.list(listed) or {}
+            there = self.firewall.listed(listed) or {}
             stale += rules.aimed(listed.split()[-1], there, attachment)
         stale = [element for element in stale if element not in wanted]
         failed = self.firewall.run(rules.delete(stale)) if stale else ""
@@ -109,6 +109,10 @@ class Worker:
         """What the table should have for a network and its attachments, and what it has."""
         network, *attachments = subject
         return story.told(network, attachments, self.firewall.table(rules.TABLE))
+
+    def update(self, network: dict[str, Any]) -> None:
+        with self.locked():
+            self.resolver().update(network)
 
     def remove(self, network: dict[str, Any]) -> None:
         with self.locked():
@@ -476,6 +480,7 @@ def answer(worker: Worker, line: bytes) -> Any:
         "publish": worker.publish,
         "reload": worker.reload,
         "detach": worker.detach,
+        "update": worker.update,
         "remove": worker.remove,
         "rules": worker.tell,
     }

@@ -51,10 +51,10 @@ def listening(zone: Zone) -> list[str]:
 
 
 def put(zones: Zones, attachment: dict[str, Any]) -> None:
-    """Add a container, or say anew what it is called. Error: UserError for words that cannot be
-    written down."""
+    """Add a container, or say anew what it is called. A network's line that is there stays: it may
+    be newer than the attachment. Error: UserError for words that cannot be written down."""
     network = attachment["network"]
-    name = update(zones, network)
+    name = _file_name(network)
     if name not in zones:
         zones[name] = {"": _head(network)}
     four, six = _families([a.partition("/")[0] for a in attachment["addresses"]])
@@ -76,12 +76,11 @@ def take(zones: Zones, attachment: dict[str, Any]) -> None:
         zones.pop(name, None)
 
 
-def update(zones: Zones, network: dict[str, Any]) -> str:
-    """The network's own line, as it is defined now, if it has a file. Returns the file's name."""
+def update(zones: Zones, network: dict[str, Any]) -> None:
+    """The network's own line, as it is defined now, if it has a file."""
     name = _file_name(network)
     if name in zones:
         zones[name][""] = _head(network)
-    return name
 
 
 def _file_name(network: dict[str, Any]) -> str:

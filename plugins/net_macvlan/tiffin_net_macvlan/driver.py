@@ -92,6 +92,9 @@ class LinkDriver:
     async def attach(self, attachment: Attachment) -> None:
         await self._run(self._attach, attachment, keep=False)
 
+    async def update(self, network: NetworkConfig) -> None:
+        """There are no names here."""
+
     async def publish(self, attachment: Attachment) -> None:
         """There are no ports and no names here."""
 
