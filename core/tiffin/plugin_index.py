@@ -141,9 +141,12 @@ def _fingerprint(layout: Layout) -> list[list[Any]]:
     stamps: list[list[Any]] = [[sys.prefix, sys.version]]
     with contextlib.suppress(OSError):
         stamps.append(["", os.stat(_changed(layout)).st_mtime_ns])
-    extra = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    given = os.environ.get("PYTHONPATH", "")
+    extra = [os.path.abspath(path) for path in given.split(os.pathsep)] if given else []
     for path in sys.path:
-        if path and (path in extra or path.endswith(("site-packages", "dist-packages"))):
+        if path and (
+            os.path.abspath(path) in extra or path.endswith(("site-packages", "dist-packages"))
+        ):
             with contextlib.suppress(OSError):
                 stamps.append([path, os.stat(path).st_mtime_ns])
     return stamps

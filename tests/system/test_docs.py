@@ -10,9 +10,19 @@ from pathlib import Path
 import pytest
 from support.cli import PROGRAM, Tiffin
 
+from tiffin.cli import scaffold
+
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# file: (\S+)\n")
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def files(page: Path) -> list[tuple[str, str]]:
+    """Blocks that begin with `# file: NAME` are files in the directory where commands are run."""
+    blocks = re.findall(r"^```(?:python|toml)\n(.*?)^```$", page.read_text(), re.M | re.S)
+    return [(found[1], block) for block in blocks if (found := FILE.match(block))]
 
 
 def commands(page: Path) -> list[str]:
@@ -29,6 +39,19 @@ def commands(page: Path) -> list[str]:
     return found
 
 
+def sources() -> str:
+    """What the python blocks of the pages are taken from: the packages that `plugin new` writes."""
+    written = scaffold.files("storage", "dir") | scaffold.files("runtime", "runc")
+    return "\n".join([*written.values(), *scaffold.files("consumer", "parcel").values()])
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if PYTHON.findall(p.read_text())], ids=str)
+def test_python_of(page: Path) -> None:
+    """A block is a file that the page's commands use, or stands in a package that is tested."""
+    for block in PYTHON.findall(page.read_text()):
+        assert FILE.match(block) or block in sources(), f"{page.name}:\n{block}"
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
 def test_commands_of(tiffin: Tiffin, tmp_path: Path, page: Path) -> None:
     env = os.environ | {
@@ -36,6 +59,8 @@ def test_commands_of(tiffin: Tiffin, tmp_path: Path, page: Path) -> None:
         "TIFFIN_RUNROOT": str(tiffin.run),
         "PATH": f"{Path(PROGRAM).parent}:{os.environ['PATH']}",
     }
+    for name, text in files(page):
+        (tmp_path / name).write_text(text)
     for command in commands(page):
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", command],

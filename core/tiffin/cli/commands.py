@@ -131,6 +131,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plugin disable": ("plugin:DISABLE", ENGINE, "Let nothing use these plugins"),
     "plugin enable": ("plugin:ENABLE", ENGINE, "Let these plugins be used again"),
     "plugin inspect": ("plugins:INSPECT", ENGINE, "Show all that is known of plugins"),
+    "plugin new": ("scaffold:NEW", ENGINE, "Write a package with a plugin and its tests"),
     "plugin ls": ("plugins:LS", ENGINE, "List the installed plugins"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system compact": ("compact:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
