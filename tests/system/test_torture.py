@@ -23,7 +23,7 @@ from support.cli import BUSYBOX, PATIENCE, PROGRESS, Tiffin, eventually
 KILLER = Path(__file__).parent / "support/killer.py"
 WHOLE = os.environ.get("TIFFIN_TORTURE", "") == "all"
 DRIVERS = [("overlay", "crun"), ("overlay", "runc"), ("vfs", "crun"), ("vfs", "runc")]
-A_DAY = 4
+A_DAY = 2
 """Points of each command in the usual run of the tests."""
 POINTS_MAX = 1000
 
