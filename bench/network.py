@@ -143,7 +143,7 @@ def answer(server: list[str], client: list[str]) -> str:
         try:
             for _ in range(50):
                 done = subprocess.run(client, capture_output=True, text=True)
-                if done.returncode == 0:
+                if done.returncode == 0 and '"error"' not in done.stdout:  # iperf3 -J ends with 0
                     return done.stdout
                 time.sleep(0.1)
             raise SystemExit(f"{' '.join(client)}: {done.stderr or done.stdout}")
