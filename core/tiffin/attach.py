@@ -62,8 +62,9 @@ class AttachSession(Struct, frozen=True, kw_only=True):
     """The container has a terminal."""
     stdin: bool = True
     """Pass our stdin on, and its end too."""
-    output: bool = True
-    """Show stdout and stderr; else they are read and dropped."""
+    stdout: bool = True
+    """Show it; else it is read and dropped. A terminal has this one only."""
+    stderr: bool = True
     detach: bytes = detach_keys.parse(detach_keys.DEFAULT)
     """See `tiffin.detach_keys.parse`. Watched for where stdin or the container is a terminal: in
     piped data, these bytes are data."""
@@ -226,10 +227,11 @@ async def _pump_output(connection: socket.socket, session: AttachSession, stop: 
     view = memoryview(buffer)
     with contextlib.ExitStack() as stack:
         streams: dict[int, Stdio] = {}
-        if session.output:
-            stdout = stack.enter_context(Stdio(session.stdout_fd, write=True))
-            stderr = stack.enter_context(Stdio(session.stderr_fd, write=True))
-            streams = {2: stdout, 3: stderr}  # conmon's numbers: 1 stdin, 2 stdout, 3 stderr
+        # conmon's numbers: 1 stdin, 2 stdout, 3 stderr
+        if session.stdout:
+            streams[2] = stack.enter_context(Stdio(session.stdout_fd, write=True))
+        if session.stderr:
+            streams[3] = stack.enter_context(Stdio(session.stderr_fd, write=True))
         quick = resets = 0
         while True:
             try:

@@ -6,8 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 
-import trio
-
 PATIENCE = 3.0
 """Seconds in which init reaps what is dead; it is milliseconds as a rule."""
 
@@ -29,6 +27,8 @@ def places(cgroup: str) -> list[str]:
 
 async def remove(cgroup: str) -> None:
     """Remove it everywhere; waits a little for what is dying in it. Idempotent."""
+    import trio  # what only reads (`top`) does without it
+
     deadline = trio.current_time() + PATIENCE
     while left := places(cgroup):
         for path in left:

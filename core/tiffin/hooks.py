@@ -153,6 +153,10 @@ class NetworkConfig(Struct, frozen=True):
     options: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
     routes: tuple[StaticRoute, ...] = ()
+    dns_enabled: bool = False
+    """Containers on it find each other by name, at the subnets' gateways."""
+    dns: tuple[str, ...] = ()
+    """Name servers that are asked for all other names; empty: the host's."""
 
 
 class Attachment(Struct, frozen=True):
@@ -172,6 +176,26 @@ class Attachment(Struct, frozen=True):
     ports: tuple[PortMapping, ...] = ()
     """Published ports; only the first attachment of a container carries them."""
     default_route: bool = True
+    spare_route: int = 0
+    """Metric of one more default route, for when the container leaves the network that has the
+    first; 0: none."""
+    names: tuple[str, ...] = ()
+    """What the container is called on the network, if its `dns_enabled` is set."""
+    dns: tuple[str, ...] = ()
+    """Name servers of the container's own, asked for names that are not on its networks."""
+    outward: bool = True
+    """False when all networks of the container are internal: then nobody is asked for them."""
+
+
+class Rule(Struct, frozen=True):
+    """One thing that a driver tells the kernel for a network, besides its links: for people."""
+
+    text: str
+    """`tcp 8080 of the host -> 10.89.0.5:80`"""
+    expected: bool
+    """It follows from the network and its attachments."""
+    there: bool
+    """The kernel has it."""
 
 
 class Origin(Struct, frozen=True):
@@ -290,23 +314,53 @@ class NetworkDriver(Protocol):
     """Puts a network namespace on a network. Addresses are chosen by the engine."""
 
     name: str
+    owns_subnets: bool
+    """True when a subnet is the network's own: a free one is chosen, and none that the host has a
+    route to. False when it is that of a network outside, and must be given."""
+    publishes: bool
+    """False when `Attachment.ports` mean nothing to it; then there are none."""
+    has_mac: bool
+    """False when its interfaces have no MAC of their own; then `Attachment.mac` is empty."""
+    serves_names: bool
+    """True when it answers for `Attachment.names`, on port 53 of a network's gateways, as long as
+    the container is attached."""
 
     def warm_up(self) -> None:
         """Called as soon as a command knows that it will attach or detach: start loading what is
         slow to load, beside the engine's other work. Must not block and must not fail."""
 
-    async def create(self, network: NetworkConfig) -> None:
-        """The network is about to be defined. Nothing is made yet: `attach` makes what the network
-        needs (a bridge) for its first container, and whenever that is gone.
+    async def create(self, network: NetworkConfig) -> NetworkConfig:
+        """The network is about to be defined, as what is returned (`network` itself, or with what
+        was left open filled in). Nothing is made yet: `attach` makes what the network needs (a
+        bridge) for its first container, and whenever that is gone.
         Errors: UserError for an option that is not known, Conflict for an interface in use."""
 
     async def remove(self, network: NetworkConfig) -> None: ...
 
+    async def update(self, network: NetworkConfig) -> None:
+        """The network's `dns` is another; containers may be on it. Only called when it has names.
+        Errors: DriverError."""
+
     async def attach(self, attachment: Attachment) -> None:
         """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
 
+    async def publish(self, attachment: Attachment) -> None:
+        """Only ports, names or `outward` of an attached container have changed: ports are added
+        (those that it no longer has were taken away by `detach`). Errors: as for `attach`."""
+
+    async def reload(self, attachment: Attachment) -> None:
+        """Make again what others took away from a container that runs: interface, addresses,
+        routes, rules. What is there stays, and so do connections. Errors: as `attach`; nothing is
+        undone then."""
+
     async def detach(self, attachment: Attachment) -> None:
         """Remove interface and rules; the namespace itself may already be gone."""
+
+    async def rules(
+        self, network: NetworkConfig, attachments: Sequence[Attachment]
+    ) -> Sequence[Rule]:
+        """What the kernel should have for a network with all these attachments, and what it has:
+        forwarding, translation, ports. Changes nothing."""
 
     async def close(self) -> None:
         """The command is over: stop what `warm_up` started."""
@@ -412,6 +466,14 @@ def sys_tools() -> Any:
     from importlib import import_module
 
     return import_module("tiffin.syscalls")
+
+
+def link_tools() -> Any:
+    """The module `tiffin.rtnetlink`: links, addresses and routes by rtnetlink(7), in batches, in
+    any network namespace."""
+    from importlib import import_module
+
+    return import_module("tiffin.rtnetlink")
 
 
 def runtime_tools() -> Any:

@@ -55,10 +55,11 @@ def choose(network: NetworkConfig, used: Collection[str], last: str = "") -> Ite
     remember whom it belonged to). Error: Conflict when a subnet is full.
     """
     for subnet in network.subnets:
-        yield _choose_one(network.name, subnet, used, last)
+        yield choose_one(network.name, subnet, used, last)
 
 
-def _choose_one(name: str, subnet: Subnet, used: Collection[str], last: str) -> str:
+def choose_one(name: str, subnet: Subnet, used: Collection[str], last: str = "") -> str:
+    """One address of a subnet of network `name`; see `choose`."""
     base, prefix, bits = parse_cidr(subnet.subnet)
     size = 1 << (bits - prefix)
     first, end = base + 1, base + size - (1 if bits == 32 and size > 2 else 0)
@@ -91,6 +92,12 @@ def mac_address(addresses: Sequence[str]) -> str:
     administered, unicast (IEEE 802); unique on a bridge, as the addresses are."""
     value = to_number(addresses[0].partition("/")[0])
     return "02:74:" + ":".join(f"{value >> shift & 0xFF:02x}" for shift in (24, 16, 8, 0))
+
+
+def mac_of_container(container: str, network: str) -> str:
+    """Of container and network, for a container whose address's MAC is another's."""
+    value = int(container[:8], 16) ^ int(network[:8], 16)
+    return "02:75:" + ":".join(f"{value >> shift & 0xFF:02x}" for shift in (24, 16, 8, 0))
 
 
 def host_interface(container: str, network: str) -> str:

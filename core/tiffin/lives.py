@@ -78,6 +78,7 @@ def tell(cid: str, rows: Iterable[tuple[Any, ...]]) -> Life:
     moments: list[Moment] = []
     spans: list[Span] = []
     born: dict[str, Any] = {}
+    name = ""
     for row in rows:
         seq, stream, _, type_, time, command, actor, data = row[:8]
         past.apply(memory, [row])
@@ -92,6 +93,8 @@ def tell(cid: str, rows: Iterable[tuple[Any, ...]]) -> Life:
         except ValueError:
             raise Corrupt(f"event {seq} cannot be read", hint="see tiffin events verify") from None
         born = born or facts
+        if type_ in ("container.creation_planned", "container.renamed"):
+            name = str(facts.get("name", ""))
         moment = Moment(
             seq, time, type_, stream, command, who, facts, took, opens, False, details(type_, facts)
         )
@@ -101,7 +104,7 @@ def tell(cid: str, rows: Iterable[tuple[Any, ...]]) -> Life:
     memory.close()
     return Life(
         id=cid,
-        name=str(born.get("name", "")),
+        name=name,
         image=str(born.get("image_name", "")),
         command=tuple(map(str, born.get("command", ()))),
         moments=tuple(_marked(moments, closed)),
@@ -158,6 +161,8 @@ def details(type_: str, data: dict[str, Any]) -> str:
         said.append(str(data["error"]))
     if type_.endswith("started") and data.get("pid"):
         said.append(f"pid {data['pid']}")
+    if type_ == "container.renamed":
+        said.append(f"{data.get('was', '')} -> {data.get('name', '')}")
     if type_ == "container.committed":
         said.append(str(data.get("image_name") or data.get("image_id", "")))
     return ", ".join(said)

@@ -185,8 +185,8 @@ def read(
     `tail`: only the last lines, found from the end of the file. `since` and `until` are in
     nanoseconds since 1970. With `follow`, wait for more without using the CPU, until `until` has
     passed or `stop` says so: the path of the exit file that conmon leaves, or a function; a
-    function is asked whenever the log, or the directory `wake`, has changed. When it is so, all
-    that is in the log has been given. A log that does not exist is empty.
+    function is asked whenever the log, or a file in the directory `wake`, has changed. When it is
+    so, all that is in the log has been given. A log that does not exist is empty.
     Errors: DriverError.
     """
     log = _Log(path, tail)
@@ -232,10 +232,10 @@ def _follow(
 
     with inotify.Inotify() as watcher:
         directory = os.path.dirname(log.path) or "."
-        for folder in (directory, wake):
+        for folder, mask in ((directory, 0), (wake, inotify.MODIFY)):
             with contextlib.suppress(FileNotFoundError):
                 if folder:
-                    watcher.watch(folder, inotify.ENTRIES)
+                    watcher.watch(folder, inotify.ENTRIES | mask)
         watched = _watch(watcher, log, None)
         while True:
             # First whether it is over, then what there is: then nothing can come in between.

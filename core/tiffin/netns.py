@@ -8,10 +8,11 @@ import os
 import threading
 
 from . import syscalls
-from .errors import DriverError
+from .errors import DriverError, UserError
 
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
+NS_GET_NSTYPE = 0xB703
 
 
 def create(path: str) -> None:
@@ -44,6 +45,18 @@ def create(path: str) -> None:
         raise DriverError(f"cannot make a network namespace: {failure[0]}")
 
 
+def pin(path: str, namespace: str) -> None:
+    """Pin one that exists (`/proc/PID/ns/net`), if nothing is pinned there. Error: DriverError."""
+    if exists(path):
+        return
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400))
+        syscalls.mount(namespace, path, None, syscalls.MS_BIND)
+    except OSError as error:
+        raise DriverError(f"cannot pin {namespace}: {error}") from None
+
+
 def loopback_up() -> None:
     """`ip link set lo up` in the calling thread's namespace (netdevice(7))."""
     import fcntl
@@ -63,6 +76,24 @@ def remove(path: str) -> None:
             raise DriverError(f"cannot unmount network namespace {path}: {error}") from error
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def need(path: str) -> None:
+    """Error: UserError when that is no network namespace (ioctl_ns(2))."""
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UserError(f"network namespace {path}: {error.strerror}") from None
+    try:
+        kind = fcntl.ioctl(fd, NS_GET_NSTYPE)
+    except OSError:
+        kind = 0
+    finally:
+        os.close(fd)
+    if kind != syscalls.CLONE_NEWNET:
+        raise UserError(f"{path} is not a network namespace")
 
 
 def exists(path: str) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from .errors import UserError
-from .plugins import Plugins
+
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from .plugins import Plugins
 
 DEFAULT = "bridge"
 """What `--network` means when it is not given, and the name of the default network."""
@@ -11,16 +14,38 @@ DEFAULT = "bridge"
 NO_NETWORK = ("none", "host")
 """Modes that are not networks."""
 
+CONTAINER, NAMESPACE = "container:", "ns:"
+"""How the modes begin that take a network namespace which is there already."""
+
+
+def joins(network: str) -> bool:
+    """True for `container:ID` and `ns:PATH`."""
+    return network.startswith((CONTAINER, NAMESPACE))
+
 
 def names(network: str) -> list[str]:
     """`--network` as a list. Error: UserError for a combination that makes no sense."""
+    if joins(network):
+        return [network]  # a path may have a comma
     found = [name for name in network.split(",") if name] or [DEFAULT]
-    if len(found) > 1 and any(name in NO_NETWORK for name in found):
-        raise UserError(f"--network {network}: none and host cannot be combined with others")
+    if len(found) > 1 and any(name in NO_NETWORK or joins(name) for name in found):
+        raise UserError(
+            f"--network {network}: none, host, container: and ns: cannot be combined with others"
+        )
     return found
+
+
+def on(network: str) -> list[str]:
+    """The networks among these words: those that a driver attaches a container to."""
+    return [name for name in names(network) if name not in NO_NETWORK and not joins(name)]
+
+
+def without_ports(network: str) -> bool:
+    """True where published ports are left out, as podman and docker do."""
+    return network in NO_NETWORK or joins(network)
 
 
 def warm_up(plugins: Plugins, network: str) -> None:
     """Let the drivers of these networks start loading, if the networks need one."""
-    if any(name not in NO_NETWORK for name in names(network)):
+    if on(network):
         plugins.driver("network", DEFAULT).warm_up()

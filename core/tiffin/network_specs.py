@@ -37,6 +37,9 @@ class NetworkRequest(Struct, frozen=True):
     interface: str = ""
     options: Mapping[str, str] = {}
     labels: Mapping[str, str] = {}
+    disable_dns: bool = False
+    dns: tuple[str, ...] = ()
+    """Name servers for names outside of the network."""
 
 
 def check_name(name: str) -> str:
@@ -93,6 +96,13 @@ def address(text: str, flag: str) -> int:
         raise UserError(f"{flag} {text!r} is not an IP address") from None
 
 
+def name_servers(texts: Sequence[str], flag: str) -> tuple[str, ...]:
+    """Addresses, each once. Error: UserError."""
+    for text in texts:
+        address(text, flag)
+    return tuple(dict.fromkeys(texts))
+
+
 def _inside(text: str, subnet: str) -> bool:
     base, prefix, bits = ipam.parse_cidr(subnet)
     if (":" in text) != (bits == 128):
@@ -139,9 +149,12 @@ def define(
     *,
     private: bool,
     routes: Sequence[str] | None = None,
+    own_subnets: bool = True,
+    serves_names: bool = True,
 ) -> NetworkConfig:
     """The network that is asked for, beside those that there are. `private`: of a store that is
-    not the machine's; `routes`: subnets that the host routes without a gateway.
+    not the machine's; `routes`: subnets that the host routes without a gateway; `own_subnets`,
+    `serves_names`: see `hooks.NetworkDriver`.
 
     Errors: UserError; Conflict for a name or a subnet that is taken.
     """
@@ -151,6 +164,8 @@ def define(
     if name in names:
         raise Conflict(f"network {name} exists", hint="choose another name, or remove it")
     direct = ipam.direct_routes() if routes is None else routes
+    if not own_subnets:
+        direct = ()  # the network outside is usually the host's too
     subnets = given_subnets(request)
     for subnet in subnets:
         other = taken_by(subnet.subnet, networks)
@@ -160,6 +175,13 @@ def define(
             if ipam.parse_cidr(routed)[1] >= 16 and overlap(subnet.subnet, routed):
                 raise Conflict(f"subnet {subnet.subnet} is in use on the host, as {routed}")
     families = {":" in subnet.subnet for subnet in subnets}
+    if not own_subnets and (not subnets or (request.ipv6 and True not in families)):
+        kind = "IPv6 " if subnets else ""
+        raise UserError(
+            f"a network of driver {request.driver} needs --subnet, the {kind}subnet that its "
+            "parent is on",
+            hint="DHCP is not there: the engine chooses addresses (from --ip-range)",
+        )
     if not subnets:
         candidates = ipam.user_candidates(identifier, private=private)
         subnets = (_free(candidates, networks, direct),)
@@ -172,19 +194,27 @@ def define(
             hint="at most 15 letters, digits, '_', '.' and '-'",
         )
     for network in networks:
-        if request.interface and network.interface == request.interface:
+        if own_subnets and request.interface and network.interface == request.interface:
             raise Conflict(f"interface {request.interface} is that of network {network.name}")
+    serves = serves_names and not request.disable_dns
+    if request.dns and not serves:
+        raise UserError(
+            f"--dns {request.dns[0]} is for networks with names",
+            hint="leave out --disable-dns" if serves_names else f"driver {request.driver} has none",
+        )
     return NetworkConfig(
         id=identifier,
         name=name,
         driver=request.driver,
-        interface=request.interface or f"tfbr{identifier[:10]}",
+        interface=request.interface or (f"tfbr{identifier[:10]}" if own_subnets else ""),
         subnets=subnets,
         internal=request.internal,
         mtu=_mtu(request.options.get("mtu", "")),
         options=dict(request.options),
         labels=dict(request.labels),
         routes=tuple(route(text) for text in request.routes),
+        dns_enabled=serves,
+        dns=name_servers(request.dns, "--dns"),
     )
 
 

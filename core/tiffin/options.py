@@ -59,6 +59,20 @@ class Resources(Struct, frozen=True, omit_defaults=True):
     """0: the engine's default (2048); -1: unlimited."""
 
 
+class NetworkOptions(Struct, frozen=True, omit_defaults=True):
+    """`--network NAME:KEY=VALUE,...`, or --ip and its like: how a container joins a network."""
+
+    network: str
+    addresses: tuple[str, ...] = ()
+    """At most one of each subnet; the others are chosen."""
+    mac: str = ""
+    """Lower case, with colons."""
+    interface: str = ""
+    """Name inside the container."""
+    aliases: tuple[str, ...] = ()
+    """More names of the container on this network."""
+
+
 class Health(Struct, frozen=True, omit_defaults=True):
     """Reserved for health checks; carried through, not acted on yet."""
 
@@ -87,12 +101,19 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """`--rm`."""
     mounts: tuple[Mount, ...] = ()
     network: str = ""
-    """`none`, `host`, `bridge` or a network's name. Empty: the default (bridge)."""
+    """`none`, `host`, `container:ID`, `ns:PATH`, or names of networks. Empty: the default
+    (bridge)."""
+    joins: tuple[NetworkOptions, ...] = ()
+    """At most one for each of the networks."""
     ports: tuple[Port, ...] = ()
     publish_all: bool = False
     add_hosts: tuple[tuple[str, str], ...] = ()
     """(name, address) pairs."""
     dns: tuple[str, ...] = ()
+    """Addresses; `none` alone: /etc/resolv.conf is the image's."""
+    dns_search: tuple[str, ...] = ()
+    """`.` alone: no domains are searched."""
+    dns_options: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     privileged: bool = False

@@ -16,10 +16,13 @@ SEARCH = os.pathsep.join(
 
 
 def find(name: str, package: str = "") -> str:
-    """Absolute path of a program. Error: DriverError that says which package has it."""
+    """Absolute path of a program. Error: DriverError that says which package has it.
+
+    Not in the current directory, which is what an empty PATH, or part of it, would mean (CWE-426).
+    """
     for directory in f"{os.environ.get('PATH', '')}{os.pathsep}{SEARCH}".split(os.pathsep):
-        path = os.path.join(directory or os.curdir, name)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
+        path = os.path.join(directory, name)
+        if directory and os.path.isfile(path) and os.access(path, os.X_OK):
             return os.path.abspath(path)
     raise DriverError(f"{name} is not installed", hint=f"install it: apt install {package or name}")
 

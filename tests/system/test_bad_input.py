@@ -64,6 +64,7 @@ def ready(shared: Tiffin) -> Tiffin:
         (["create", "--name", "taken", BUSYBOX], "taken"),
         (["create", "--name", "no spaces", BUSYBOX], "no spaces"),
         (["create", "--nonsense", BUSYBOX], "--nonsense"),
+        (["create", "--replace", BUSYBOX], "--name"),
         (["create", "--memory", "lots", BUSYBOX], "lots"),
         (["create", "--cpus", "-1", BUSYBOX], "cpus"),
         (["create", "--network", "no-such-net", BUSYBOX], "no-such-net"),
@@ -114,6 +115,12 @@ def test_what_is_not_there_cannot_be_removed(ready: Tiffin, args: list[str]) -> 
     """Exit code 1, as podman says it."""
     with nothing_changes(ready):
         ready.fails(*args, "no-such-thing", code=1, says="no-such-thing")
+
+
+@pytest.mark.parametrize("args", [["rm"], ["rmi"]])
+def test_by_force_what_is_not_there_is_gone_already(ready: Tiffin, args: list[str]) -> None:
+    done = ready(*args, "-f", "no-such-thing")
+    assert (done.out, done.err) == ("", "")
 
 
 def test_a_rootfs_that_is_no_tar(ready: Tiffin, tmp_path: Path) -> None:

@@ -56,6 +56,36 @@ def test_pull_of_a_docker_schema_2_image(
     assert "application/vnd.docker.distribution.manifest.v2+json" in kinds
 
 
+def test_pull_says_when_run_fetches(tiffin: Tiffin, tmp_path: Path) -> None:
+    layout = images.Layout(tmp_path / "image")
+
+    def publish(version: str) -> None:
+        layers = [images.base_layer(), images.layer({"version": version})]
+        layout.manifests.clear()
+        layout.tag(layout.image(layers), "latest")
+
+    def version(policy: str) -> str:
+        flags = ("--rm", "--network=none", "--tls-verify=false", f"--pull={policy}")
+        return tiffin("run", *flags, reference, "cat", "/version").word
+
+    publish("1")
+    with registry.serving(layout) as server:
+        reference = f"{server.address}/versions"
+        tiffin.fails("create", "--pull=never", reference, says="--pull=never")
+        assert version("missing") == "1"
+        publish("2")
+        assert [version("missing"), version("never")] == ["1", "1"]
+        assert version("always") == "2"
+        publish("3")
+        assert version("newer") == "3"
+    for policy in ("missing", "never", "newer"):  # the registry is off
+        assert version(policy) == "3", policy
+    flags = ("--tls-verify=false", "--pull=always")
+    tiffin.fails("create", *flags, reference, says=server.address)
+    flags = ("--tls-verify=false", "--pull=newer")
+    tiffin.fails("create", *flags, f"{server.address}/other", says=server.address)
+
+
 @pytest.mark.parametrize("kind", ["oci", "v2s2"])
 def test_pull_of_an_index_takes_our_platform(
     tiffin: Tiffin, registry_address: str, tmp_path: Path, kind: str

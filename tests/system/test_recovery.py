@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
 import signal
 import sqlite3
@@ -10,6 +11,9 @@ import time
 import pytest
 from support import world
 from support.cli import BUSYBOX, Tiffin, eventually
+
+from tiffin import exited
+from tiffin.layout import Layout
 
 COMMANDS = {
     "create": [["create", "--name=victim", "-p", "127.0.0.1::80", BUSYBOX, "sleep", "1000"]],
@@ -148,6 +152,24 @@ def test_run_state_that_is_gone_as_after_a_reboot(tiffin: Tiffin) -> None:
     eventually(lambda: not world.alive(pid))
     world.unmount_below(tiffin.base)
     world.remove(tiffin.run)
+    tiffin("start", "victim")
+    assert tiffin.status("victim") == "running"
+    tiffin("rm", "-f", "-t", "0", "victim")
+
+
+def test_a_start_between_the_end_and_its_clean_up(tiffin: Tiffin) -> None:
+    """conmon's exit command records the end, then a new process cleans up: a `start` that comes
+    between the two finds the runtime's state, mount and network still there."""
+    cid = tiffin.detached("--name=victim", BUSYBOX, "sleep", "1000")
+    pid, conmon = tiffin.pid("victim"), tiffin.conmon("victim")
+    layout = Layout(str(tiffin.root), str(tiffin.run))
+    with open(layout.attended(cid), "w") as attended:  # the exit command takes us for a `run`
+        fcntl.flock(attended, fcntl.LOCK_EX)
+        world.kill(pid)
+        eventually(lambda: not world.alive(conmon))
+        assert exited.record(layout, cid)
+    assert tiffin.status("victim") == "exited"
+    assert world.mounts_below(tiffin.root)
     tiffin("start", "victim")
     assert tiffin.status("victim") == "running"
     tiffin("rm", "-f", "-t", "0", "victim")

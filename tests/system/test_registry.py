@@ -514,7 +514,7 @@ def serve_basic(request: registry.Handler) -> bool:
 async def test_basic_authentication(layout: images.Layout, store: ContentStore) -> None:
     with registry.serving(layout, serve_basic) as server:
         await pull(server.address, store, credentials=USER)
-        with pytest.raises(RegistryError, match="podman login"):
+        with pytest.raises(RegistryError, match="tiffin login"):
             await pull(server.address, store, credentials=Credentials("ann", "wrong"))
         with pytest.raises(RegistryError, match="401"):
             await pull(server.address, store)

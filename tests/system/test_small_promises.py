@@ -3,17 +3,72 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import pytest
 from support.cli import BUSYBOX, Tiffin
 
 
-def test_debug_shows_what_the_line_does_not(shared: Tiffin) -> None:
-    plain = shared.attempt("history", "nosuch")
-    debug = shared.attempt("--debug", "history", "nosuch")
-    assert plain.code == debug.code == 125
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["history", "nosuch"],
+        ["start", "nosuch"],
+        ["rm", "nosuch"],
+        ["rmi", "nosuch"],
+        ["inspect", "nosuch"],
+        ["network", "inspect", "nosuch"],
+    ],
+    ids=" ".join,
+)
+def test_debug_shows_what_the_line_does_not(shared: Tiffin, args: list[str]) -> None:
+    plain = shared.attempt(*args)
+    debug = shared.attempt("--debug", *args)
+    assert plain.code == debug.code > 0
     assert "Traceback" not in plain.err
     assert "Traceback" in debug.err
     assert plain.err.splitlines()[-1] == debug.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--log-level=info", r'time="20\d\d-[^"]+Z" level=info msg="(\d+) ([a-z._]+) [a-z]+/?\S*"'),
+        ("--log-level=debug", r'time="20\d\d-[^"]+Z" level=debug msg="(\d+) ([a-z._]+) .*"'),
+        ("--debug", r'time="20\d\d-[^"]+Z" level=debug msg="(\d+) ([a-z._]+) .*"'),
+    ],
+)
+def test_a_lower_log_level_tells_each_event_as_it_is_recorded(
+    shared: Tiffin, flag: str, told: str
+) -> None:
+    last = shared.events()[-1]["seq"]
+    done = shared.using(flag)("run", "--rm", "--network=none", BUSYBOX, "echo", "hi")
+    assert done.out == "hi\n"
+    found = [re.fullmatch(told, line) for line in done.err.splitlines()]
+    assert all(found), done.err
+    own = [e for e in shared.events("--after", str(last)) if e["actor"]["front_end"] == "cli"]
+    assert [(int(m[1]), m[2]) for m in found if m] == [(e["seq"], e["type"]) for e in own]
+    assert ("sleep" in done.err or "echo" in done.err) == (flag != "--log-level=info")
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+@pytest.mark.parametrize("path", ["", ":/no/such/directory"])
+def test_programs_are_found_where_they_are_whatever_PATH_says(
+    shared: Tiffin, runtime: str, path: str, tmp_path: Path
+) -> None:
+    """And never in the current directory, which may be anybody's."""
+    for name in ("conmon", "crun", "runc", "nft", "ip", "unshare", "umount"):
+        (tmp_path / name).write_text("#!/bin/sh\necho mine >&2\nexit 99\n")
+        (tmp_path / name).chmod(0o755)
+    chosen = shared.using(f"--runtime={runtime}")
+    done = chosen("run", "--rm", BUSYBOX, "echo", "hi", env={"PATH": path}, cwd=tmp_path)
+    assert (done.out, done.err) == ("hi\n", "")
+
+
+@pytest.mark.parametrize("level", ["warn", "error", "fatal"])
+def test_a_higher_log_level_tells_nothing(shared: Tiffin, level: str) -> None:
+    done = shared.using(f"--log-level={level}")("create", BUSYBOX)
+    assert done.err == ""
 
 
 def test_hostname_timestamps_and_the_latest(shared: Tiffin) -> None:

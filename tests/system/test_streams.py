@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from support import world
-from support.cli import BUSYBOX, Tiffin, eventually
+from support.cli import BUSYBOX, PATIENCE, Tiffin, eventually
 from support.terminal import terminal
 
 RUN = ("run", "--rm", "--network=none")
@@ -35,6 +37,23 @@ def test_stdin_goes_through_a_container_unchanged(shared: Tiffin) -> None:
 def test_stdout_and_stderr_stay_apart(shared: Tiffin) -> None:
     done = shared(*RUN, BUSYBOX, "sh", "-c", "echo out; echo err >&2")
     assert (done.out, done.err) == ("out\n", "err\n")
+
+
+@pytest.mark.parametrize(
+    ("streams", "shown"),
+    [
+        (["stdout"], ("out\n", "")),
+        (["stderr"], ("", "err\n")),
+        (["stdout", "stderr"], ("out\n", "err\n")),
+        (["stdin"], ("", "")),
+    ],
+)
+def test_only_the_streams_that_are_attached_are_shown(
+    shared: Tiffin, streams: list[str], shown: tuple[str, str]
+) -> None:
+    flags = [f"--attach={stream}" for stream in streams]
+    done = shared(*RUN, *flags, BUSYBOX, "sh", "-c", "echo out; echo err >&2")
+    assert (done.out, done.err) == shown
 
 
 def test_without_i_stdin_is_empty(shared: Tiffin) -> None:
@@ -259,6 +278,20 @@ def test_logs_follow_until_the_end(shared: Tiffin) -> None:
         typist.stdin.close()
         assert process.wait(15) == 0
         assert typist.wait(15) == 0
+
+
+def test_logs_follow_until_the_end_beside_others_that_use_the_store(shared: Tiffin) -> None:
+    """The last to close the database deletes its WAL, which is easily noticed; nobody does here."""
+    name = shared.detached(*QUIET, "sh", "-c", "echo there; sleep 1000")
+    with (
+        contextlib.closing(sqlite3.connect(shared.root / "tiffin.db")) as other,
+        shared.start("logs", "-f", name) as process,
+    ):
+        assert other.execute("SELECT count(*) FROM events").fetchone()
+        assert process.stdout is not None and process.stdout.readline() == b"there\n"
+        time.sleep(0.5)  # it waits by now
+        shared("kill", name)
+        assert process.wait(15 * PATIENCE) == 0
 
 
 # --- what run leaves ------------------------------------------------------------------------------

@@ -200,7 +200,8 @@ def test_ulimits_devices_hosts_networks() -> None:
         ("-h -x-", "is not a host name"),
         ("--annotation x", "NAME=VALUE"),
         ("-a out", "is not a stream"),
-        ("--network container:x", "is not there yet"),
+        ("--network container:", "names no container"),
+        ("--network pasta", "is not there yet"),
         ("--stop-timeout -1", "--stop-timeout -1 is too small"),
     ],
 )

@@ -14,6 +14,8 @@ from tiffin.store.projections import RULES
 NO_PROJECTION = {
     "container.signal_sent",
     "container.committed",
+    "container.files_copied",
+    "image.pushed",
     "system.store_created",
     "system.projections_rebuilt",
     "system.compacted",
@@ -45,7 +47,7 @@ def test_what_opens_an_intent_is_closed_by_something() -> None:
         container.Failed, operation=st.text(), error=st.text(), state=st.sampled_from(["created"])
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_encode_then_decode_is_the_same(event: container.Failed) -> None:
     type_, data = encode(event)
     assert "\n" not in data

@@ -145,7 +145,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(PIECES | st.text(max_size=3), max_size=14).map(" ".join), VALUES)
 def test_any_template_over_any_value_ends_in_text_or_one_line(template: str, value: Any) -> None:
     try:
@@ -154,7 +154,6 @@ def test_any_template_over_any_value_ends_in_text_or_one_line(template: str, val
         assert str(error)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40), VALUES)
 def test_any_text_inside_an_action_is_read_or_refused(text: str, value: Any) -> None:
     try:

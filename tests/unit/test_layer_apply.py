@@ -268,7 +268,7 @@ def test_broken_pax_headers_are_refused(root: Path, records: bytes) -> None:
 
 
 @given(st.binary(max_size=3000))
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 def test_noise_is_an_image_error_or_an_empty_layer(tmp_path: Path, noise: bytes) -> None:
     with contextlib.suppress(ImageError):
         apply(tmp_path / "noise", noise)
@@ -276,7 +276,7 @@ def test_noise_is_an_image_error_or_an_empty_layer(tmp_path: Path, noise: bytes)
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 def test_a_damaged_layer_never_does_worse_than_an_image_error(
     tmp_path: Path, data: st.DataObject
 ) -> None:
@@ -304,7 +304,7 @@ NAMES = st.text(
 
 
 @given(st.dictionaries(NAMES, st.binary(max_size=2000), max_size=8))
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 def test_tree_to_tar_to_tree_is_the_same(tmp_path: Path, files: dict[str, bytes]) -> None:
     top = tmp_path / os.urandom(4).hex()
     source, target = top / "source", top / "target"

@@ -91,7 +91,7 @@ def build(top: bytes, tree: dict[bytes, Any], files: list[bytes]) -> None:
 
 
 @given(TREE)
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 def test_any_tree_comes_back_the_same(tmp_path: Path, tree: dict[bytes, Any]) -> None:
     top = tmp_path / os.urandom(6).hex()
     source = top / "source"

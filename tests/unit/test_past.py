@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import stories
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stories import JOB, OLD, SECOND, START, tell
 
@@ -45,7 +45,6 @@ def test_the_present_is_what_the_log_says(layout: Layout) -> None:
     assert dump(past.at(live, 10**9)) == dump(live)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.integers(0, 19), max_size=4))
 def test_folding_in_pieces_is_folding_at_once(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int]

@@ -164,6 +164,12 @@ def test_ps_shows_what_runs_and_with_all_everything(store: Layout, capsys: Captu
         ("-a --filter since=web", "job"),
         ("-a --filter before=job", "web"),
         ("-a --filter network=bridge --filter name=job", "job"),
+        ("-a --filter volume=/d", "web"),
+        ("-a --filter volume=/s/", "web"),
+        ("-a --filter volume=/x", ""),
+        (f"-a --filter until={NOW // SECOND - 25}", "web"),
+        ("-a --filter until=1h", ""),
+        ("--filter status=created --filter status=stopped", "job"),
         ("-l", "job"),
         ("-n 2", "web job"),
         ("-a --sort names", "job web"),
@@ -172,6 +178,11 @@ def test_ps_shows_what_runs_and_with_all_everything(store: Layout, capsys: Captu
 def test_ps_chooses(words: str, names: str, store: Layout, capsys: Capture) -> None:
     out = tiffin(capsys, "ps", *words.split(), "--format", "{{.Names}}")
     assert sorted(out.split()) == sorted(names.split())
+
+
+def test_ps_knows_no_such_state(store: Layout) -> None:
+    with pytest.raises(UserError, match=r"status=hungry: .*running"):
+        main.dispatch(["ps", "--filter", "status=hungry"])
 
 
 def test_ps_ids_json_and_templates(store: Layout, capsys: Capture) -> None:
@@ -224,6 +235,53 @@ def test_inspect_of_an_image(store: Layout, capsys: Capture) -> None:
     assert tiffin(capsys, "image", "inspect", "-f", "{{.Architecture}}", CONFIG[:8]) == "amd64\n"
 
 
+@pytest.mark.parametrize(
+    ("args", "field"),
+    [
+        ("inspect web", ".Nonsense"),
+        ("inspect web", ".State.Nonsense"),
+        ("inspect web", ".HostConfig.LogConfig.Nonsense"),
+        ("inspect web", ".NetworkSettings.Networks.bridge.Nonsense"),
+        ("image inspect bb", ".RootFS.Nonsense"),
+    ],
+)
+def test_inspect_knows_no_field_of_that_name(args: str, field: str, store: Layout) -> None:
+    with pytest.raises(UserError, match="there is no field Nonsense"):
+        main.dispatch([*args.split(), "--format", f"{{{{{field}}}}}"])
+
+
+@pytest.mark.parametrize(
+    ("args", "template", "said"),
+    [
+        ("inspect web", "{{.Config.Labels.none}}", "<no value>"),
+        ("inspect web", "{{.NetworkSettings.Networks.none}}", "<no value>"),
+        ("inspect web", '{{index .Config.Labels "t"}} {{.Config.Labels.t}}', "w w"),
+        ("image inspect bb", "{{.Config.Entrypoint}}{{.Config.User}}", "[]"),
+        ("image inspect bb", "{{len .Config.Labels}} {{.Config.WorkingDir}}", "0 /srv"),
+    ],
+)
+def test_inspect_maps_and_what_an_image_leaves_out(
+    args: str, template: str, said: str, store: Layout, capsys: Capture
+) -> None:
+    assert tiffin(capsys, *args.split(), "--format", template) == f"{said}\n"
+
+
+def test_inspect_shows_limits_as_they_are_set(
+    layout: Layout, tmp_path: Path, capsys: Capture
+) -> None:
+    sync.create(layout.database)
+    asked = {"resources": {"memory": 10 << 20, "cpus": 0.5}, "cap_add": ["net_admin", "ALL"]}
+    made = creation("web", tmp_path, options=asked)
+    add(layout, (f"container/{WEB}", "container.creation_planned", made))
+    limits = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} "
+    limits += "{{.HostConfig.CpuQuota}} {{.HostConfig.CpuPeriod}}"
+    out = tiffin(capsys, "inspect", "-f", limits, "web")
+    assert out == f"{10 << 20} {20 << 20} 500000000 50000 100000\n"
+    assert tiffin(capsys, "inspect", "-f", "{{.HostConfig.CapAdd}}", "web") == (
+        "[CAP_NET_ADMIN ALL]\n"
+    )
+
+
 def test_inspect_goes_on_after_a_name_that_is_not_there(store: Layout, capsys: Capture) -> None:
     assert main.dispatch(["inspect", "gone", "web"]) == 125
     out, err = capsys.readouterr()
@@ -272,6 +330,24 @@ def test_events_as_text_json_and_templates(store: Layout, capsys: Capture) -> No
     assert out == "10:container.created\n11:container.exited\n"
 
 
+@pytest.mark.parametrize("words", ["container=web", "label=t=w"])
+def test_events_of_a_container_are_those_of_its_execs_too(
+    words: str, store: Layout, capsys: Capture
+) -> None:
+    planned = {"container": WEB, "command": ["true"], "directory": "/e"}
+    add(store, ("exec/e1", "exec.planned", planned), ("exec/e1", "exec.started", {"pid": 9}))
+    out = tiffin(capsys, "events", "--filter", words, "--after=8", "--format={{.type}}")
+    assert out.split() == ["exec.planned", "exec.started"]
+    out = tiffin(capsys, "events", "--filter", words, "--after=12", "--format={{.type}}")
+    assert out.split() == ["exec.started"]
+
+
+def test_events_know_no_such_field(store: Layout, capsys: Capture) -> None:
+    with pytest.raises(UserError, match="there is no field Typ; did you mean Type"):
+        main.dispatch(["events", "--format", "{{.Typ}}"])
+    assert "<no value>" in tiffin(capsys, "events", "--format", "{{.data.name}}")
+
+
 @pytest.mark.parametrize(
     ("words", "seqs"),
     [
@@ -280,7 +356,12 @@ def test_events_as_text_json_and_templates(store: Layout, capsys: Capture) -> No
         ("--filter container=web --filter event=started", "8"),
         ("--filter type=image", "1 2 3"),
         ("--filter type=container.exited", "11"),
-        ("--filter label=t=w", "4"),
+        ("--filter label=t=w", "4 5 6 7 8"),
+        ("--filter label=t --after 6", "7 8"),
+        ("--filter label=t=x", ""),
+        ("--filter image=bb", "2 4 9"),
+        ("--filter image=localhost/bb:latest", "2 4 9"),
+        ("--filter image=b", ""),
         ("--filter command=c2", ""),
         ("--filter network=bridge", "4 9"),
         (f"--since {NOW // SECOND - 25}", "2 3 9 10 11"),

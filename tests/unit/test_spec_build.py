@@ -84,7 +84,7 @@ def test_a_hostile_workdir_is_cleaned(given_dir: str, cwd: str) -> None:
 # --- environment ----------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(names, words, words, pairs)
 def test_the_users_environment_beats_the_images_and_that_the_engines(
     name: str, of_image: str, of_user: str, more: tuple[tuple[str, str], ...]
@@ -330,7 +330,7 @@ def test_the_host_name() -> None:
 # --- what is asked for appears --------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(options, configs)
 def test_what_is_asked_for_appears(chosen: dict[str, Any], config: dict[str, Any]) -> None:
     made = spec(chosen, config, init_program="/i").document

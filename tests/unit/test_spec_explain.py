@@ -104,7 +104,7 @@ def test_nothing_of_an_image_reaches_the_terminal_raw() -> None:
     assert widest(out) <= explain.WIDTH
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(options, st.text(max_size=300))
 def test_it_is_never_wider_than_a_hundred_columns(chosen: dict[str, Any], text: str) -> None:
     made = spec(chosen, {"Cmd": ["x", text.replace("\0", "")]}, init_program="/i")

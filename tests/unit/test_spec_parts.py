@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from spec_requests import document, facts, spec
 
 from tiffin.errors import DriverError, UserError
-from tiffin.hooks import Amendment
+from tiffin.hooks import Amendment, Attachment, NetworkConfig, Subnet
 from tiffin.spec import amend, files, seccomp, seccomp_builtin, users
+from tiffin.spec.files import Resolving
 from tiffin.spec.origins import leaves, origin_of, split, token
 
 PASSWD = """root:x:0:0:root:/root:/bin/sh
@@ -65,7 +66,7 @@ def test_no_such_user(given: str) -> None:
         who(f"ann:{given}")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=200), st.text(max_size=200), st.text(min_size=1, max_size=12))
 def test_no_file_makes_it_fall_over(passwd: str, group: str, given: str) -> None:
     try:
@@ -111,13 +112,47 @@ def test_hosts() -> None:
 
 def test_resolv_conf() -> None:
     host = "# mine\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch lan\noptions edns0\n\n"
-    own = files.resolv_conf(host, (), own_network=True).splitlines()
-    assert own == ["search lan", "options edns0", "nameserver 10.0.0.2"]
-    assert "nameserver 127.0.0.53" in files.resolv_conf(host, (), own_network=False)
-    chosen = files.resolv_conf(host, ("9.9.9.9",), own_network=True)
+    own = files.resolv_conf(host, Resolving()).splitlines()
+    assert own == ["search lan", "nameserver 10.0.0.2", "options edns0"]
+    assert "nameserver 127.0.0.53" in files.resolv_conf(host, Resolving(own_network=False))
+    chosen = files.resolv_conf(host, Resolving(servers=("9.9.9.9",)))
     assert "nameserver 9.9.9.9\n" in chosen and "10.0.0.2" not in chosen
-    alone = files.resolv_conf("nameserver ::1\n", (), own_network=True)
+    alone = files.resolv_conf("nameserver ::1\n", Resolving())
     assert "::1" not in alone and "nameserver" in alone
+    words = files.resolv_conf(host, Resolving(domains=("a.b", "c"), options=("ndots:3",)))
+    assert words.splitlines() == ["search a.b c", "nameserver 10.0.0.2", "options ndots:3"]
+    assert "search" not in files.resolv_conf(host, Resolving(domains=(".",), own_domains=("d",)))
+    both = files.resolv_conf("domain corp\n", Resolving(own_domains=("d",)))
+    assert "search d corp\n" in both
+
+
+def attached(name: str, gateway: str, **more: Any) -> Attachment:
+    net = NetworkConfig(
+        id=name,
+        name=name,
+        driver="bridge",
+        interface=name,
+        subnets=(Subnet(f"{gateway}/24", gateway),),
+        **more,
+    )
+    return Attachment("c", net, "/ns", "eth0", "host", "02:00:00:00:00:01", ())
+
+
+def test_gateways_of_networks_with_names_are_asked() -> None:
+    lunch = attached("lunch", "10.1.0.1", dns_enabled=True)
+    plain = attached("plain", "10.2.0.1")
+    inner = attached("inner", "10.3.0.1", dns_enabled=True, internal=True)
+
+    def asked(*attachments: Attachment, dns: tuple[str, ...] = ()) -> Resolving:
+        return files.resolving(attachments, dns, (), (), own_network=True)
+
+    assert asked(plain) == Resolving()
+    assert asked(plain, dns=("9.9.9.9",)).servers == ("9.9.9.9",)
+    both = asked(inner, lunch, dns=("9.9.9.9",))
+    assert (both.servers, both.own_domains) == (("10.1.0.1",), (files.DOMAIN,))
+    assert asked(inner).servers == ("10.3.0.1",)
+    assert asked(inner).options == files.PATIENCE
+    assert asked(inner, plain).options == ()
 
 
 # --- seccomp --------------------------------------------------------------------------------------
@@ -253,7 +288,7 @@ def test_items_behind_a_removed_one_keep_their_origins() -> None:
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_every_leaf_has_an_origin_after_any_amendment(data: st.DataObject) -> None:
     made = spec()

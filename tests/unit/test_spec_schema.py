@@ -21,7 +21,7 @@ def test_the_schema_itself_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(options, configs, devices, st.booleans(), st.booleans())
 def test_every_document_is_valid_and_every_leaf_has_an_origin(
     chosen: dict[str, Any], config: dict[str, Any], found: Any, v2: bool, rootless: bool
@@ -42,7 +42,7 @@ def test_every_document_is_valid_and_every_leaf_has_an_origin(
         assert origin.detail, pointer
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(options, configs)
 def test_the_same_request_gives_the_same_document(
     chosen: dict[str, Any], config: dict[str, Any]

@@ -150,3 +150,26 @@ os._exit(0)
     assert not fresh
     assert writing.execute("SELECT count(*) FROM events").fetchone() == (1,)
     writing.close()
+
+
+async def test_a_store_of_an_older_tiffin_is_folded_anew(opener: Opener, tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    async with opener(path) as store:
+        await store.append([network(1, "a")], command="c", actor="{}")
+    with sqlite3.connect(path) as connection:
+        connection.executescript("DROP TABLE leases; DROP TABLE networks; PRAGMA user_version=1")
+    async with opener(path) as store:
+        assert not store.fresh
+        assert await store.rows("SELECT name FROM networks") == [{"name": "a"}]
+        assert await store.rows("SELECT * FROM leases") == []
+
+
+async def test_a_store_of_a_newer_tiffin_is_left_alone(opener: Opener, tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    async with opener(path) as store:
+        await store.append([network(1, "a")], command="c", actor="{}")
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version=99")
+    with pytest.raises(TiffinError, match="newer tiffin"):
+        async with opener(path):
+            pass

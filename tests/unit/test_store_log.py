@@ -173,7 +173,7 @@ OPERATIONS = st.lists(
 
 
 @given(OPERATIONS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rebuild_gives_identical_tables(operations: list[tuple[int, tuple[str, Any]]]) -> None:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     for statement in (schema.LOG + schema.PROJECTIONS).split(";\n"):

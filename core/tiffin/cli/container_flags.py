@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from ..options import ContainerOptions, Device, Mount, Port, Resources, Ulimit
+    from ..options import ContainerOptions, Device, Mount, NetworkOptions, Port, Resources, Ulimit
 
 MAX_FILE = 16 << 20
 """Bytes of an --env-file or --label-file."""
@@ -34,8 +34,15 @@ FLAGS = (
     Flag("user", "u", "str", "USER[:GROUP]", "User (name or number) of the process"),
     Flag("entrypoint", "", "list", "COMMAND", "Entrypoint: a word or a JSON array; '' clears it"),
     Flag("hostname", "h", "str", "NAME", "Host name of the container (default: its short id)"),
-    Flag("network", "", "list", "NETWORK", "none, host, bridge or a network's name"),
+    Flag(
+        *("network", "", "list", "NETWORK"),
+        "none, host, container:ID, ns:PATH, or networks: NAME[:alias=,ip=,ip6=,mac=,...]",
+    ),
     Flag("net", "", "list", "NETWORK", "The same as --network"),
+    Flag("ip", "", "str", "ADDRESS", "IPv4 address on the container's network"),
+    Flag("ip6", "", "str", "ADDRESS", "IPv6 address on the container's network"),
+    Flag("mac-address", "", "str", "ADDRESS", "MAC address on the container's network"),
+    Flag("network-alias", "", "list", "NAME", "One more name on the container's networks"),
     Flag("publish", "p", "list", "[[IP:]HOST:]PORT[/PROTO]", "Publish ports or ranges of ports"),
     Flag("publish-all", "P", help="Publish all ports that the image exposes"),
     Flag("cap-add", "", "list", "CAPABILITY", "Add a capability, or ALL"),
@@ -65,7 +72,9 @@ FLAGS = (
     Flag("pull", "", "str", "WHEN", "always, missing, never or newer", "missing"),
     Flag("platform", "", "str", "OS/ARCH[/VARIANT]", "Which of an image's platforms to take"),
     Flag("add-host", "", "list", "NAME:ADDRESS", "Line of /etc/hosts"),
-    Flag("dns", "", "list", "ADDRESS", "Name server of the container"),
+    Flag("dns", "", "list", "ADDRESS", "Name server, or none: the image's /etc/resolv.conf"),
+    Flag("dns-search", "", "list", "DOMAIN", "Domain in which names are looked for; .: in none"),
+    Flag("dns-option", "", "list", "OPTION", "Option of the resolver: ndots:2, ..."),
     Flag("sysctl", "", "list", "NAME=VALUE", "Kernel setting of the container's namespaces"),
     Flag("shm-size", "", "str", "SIZE", "Size of /dev/shm (engine: 64m)"),
     Flag("group-add", "", "list", "GROUP", "More groups of the process"),
@@ -112,9 +121,12 @@ def options_from(
             raise UserError(
                 f"--attach {stream!r} is not a stream", hint=f"allowed: {', '.join(STREAMS)}"
             )
+    if options["replace"] and not options["name"]:
+        raise UserError("--replace needs --name", hint="the name of the container to replace")
     lean.load_msgspec()
     from ..options import ContainerOptions
 
+    network, joins = _network(options, network_default)
     return ContainerOptions(
         image=arguments[0],
         command=tuple(arguments[1:]),
@@ -129,11 +141,14 @@ def options_from(
         detach=options["detach"],
         remove=options["rm"],
         mounts=_mounts(options),
-        network=_network([*options["net"], *options["network"]], network_default),
+        network=network,
+        joins=joins,
         ports=_ports(options["publish"]),
         publish_all=options["publish_all"],
         add_hosts=tuple(_add_host(item) for item in options["add_host"]),
-        dns=tuple(_address("--dns", item) for item in _by_comma(options["dns"])),
+        dns=_name_servers(options),
+        dns_search=_domains(options["dns_search"]),
+        dns_options=tuple(_word("--dns-option", item) for item in options["dns_option"]),
         cap_add=_by_comma(options["cap_add"]),
         cap_drop=_by_comma(options["cap_drop"]),
         privileged=options["privileged"],
@@ -309,16 +324,25 @@ def _mounts(options: Mapping[str, Any]) -> tuple[Mount, ...]:
     return tuple(mounts)
 
 
-def _network(values: list[str], default: str) -> str:
-    names = _by_comma(values)
-    for name in names:
-        if name.partition(":")[0] in ("container", "ns", "pasta", "slirp4netns", "private"):
+def _network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[NetworkOptions, ...]]:
+    """Words of --network, and how the container joins the networks among them."""
+    values = [*options["net"], *options["network"]]
+    for name in _by_comma(values):
+        if name.partition(":")[0] in ("pasta", "slirp4netns", "private"):
             raise UserError(
                 f"--network {name!r} is not there yet", hint="none, host, bridge or a network"
             )
+    wishes = options["ip"], options["ip6"], options["mac_address"], options["network_alias"]
+    if any(wishes) or any(":" in value for value in values):
+        from . import joins  # rarely
+
+        network, found = joins.parse(values, default, *wishes)
+        joins.refuse(network, options)
+        return network, found
+    names = _by_comma(values)
     if values and not names:
         raise UserError("--network is empty", hint="none, host, bridge or a network's name")
-    return ",".join(dict.fromkeys(names)) or default
+    return ",".join(dict.fromkeys(names)) or default, ()
 
 
 def _ports(items: Iterable[str]) -> tuple[Port, ...]:
@@ -333,6 +357,29 @@ def _address(flag: str, text: str) -> str:
         socket.inet_pton(family, text)
     except (OSError, ValueError):
         raise UserError(f"{flag} {text!r} is not an IP address") from None
+    return text
+
+
+def _name_servers(options: Mapping[str, Any]) -> tuple[str, ...]:
+    servers = _by_comma(options["dns"])
+    if servers == ("none",):
+        if options["dns_search"] or options["dns_option"]:
+            raise UserError("--dns none leaves /etc/resolv.conf to the image, others change it")
+        return servers
+    return tuple(_address("--dns", item) for item in servers)
+
+
+def _domains(values: list[str]) -> tuple[str, ...]:
+    domains = tuple(_word("--dns-search", item) for item in _by_comma(values))
+    if "." in domains and len(domains) > 1:
+        raise UserError("--dns-search . means no domain, and cannot be combined with others")
+    return domains
+
+
+def _word(flag: str, text: str) -> str:
+    """What becomes a word of /etc/resolv.conf."""
+    if not (text.isascii() and text.isprintable()) or not text or " " in text:
+        raise UserError(f"{flag} {text!r} is not a word")
     return text
 
 

@@ -58,7 +58,8 @@ def writer(template: str, layout: Layout) -> Line:
 
     def line(event: dict[str, Any]) -> str | None:
         if shape is None:
-            return gotemplate.render(body, event_shapes.own_template(event, names))
+            own = gotemplate.Record(event_shapes.own_template(event, names))
+            return gotemplate.render(body, own)
         shaped = shape(event, names)
         if shaped is None:
             return None

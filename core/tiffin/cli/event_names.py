@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..layout import Layout
 
 FIRST = "SELECT data FROM events WHERE stream=? AND version=1"
+RENAMED = "SELECT seq, data FROM events WHERE stream=? AND type='container.renamed' ORDER BY seq"
 TAG = "SELECT data FROM events WHERE stream=? AND type='image.tagged' AND seq<=? ORDER BY seq DESC"
 
 
@@ -23,6 +24,7 @@ class Names:
         self._layout = layout
         self._connection: sqlite3.Connection | None = None
         self._first: dict[str, dict[str, Any]] = {}
+        self._renamed: dict[str, list[tuple[int, str]]] = {}
 
     def _one(self, sql: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
         if self._connection is None:
@@ -39,6 +41,7 @@ class Names:
         if stream not in self._first:
             if len(self._first) > 10_000:  # a follower may run for months
                 self._first.clear()
+                self._renamed.clear()
             self._first[stream] = self._one(FIRST, (stream,))
         return self._first[stream]
 
@@ -49,6 +52,23 @@ class Names:
             key = str(self.first(event["stream"]).get("container", ""))
         return key if kind in ("container", "exec") else ""
 
+    def _container_name(self, event: dict[str, Any]) -> str:
+        """As it was called then: the last of its names up to this event."""
+        stream = f"container/{self.container(event)}"
+        name = str(self.first(stream).get("name", ""))
+        if stream not in self._renamed:
+            connection = self._connection or reads.store(self._layout)
+            self._renamed[stream] = [
+                (row["seq"], str(row["data"]["name"]))
+                for row in reads.rows(connection, RENAMED, (stream,))
+            ]
+        if event["type"] == "container.renamed":  # perhaps newer than what we have read
+            self._renamed[stream].append((event["seq"], str(event["data"]["name"])))
+        for seq, later in self._renamed[stream]:
+            if seq <= event["seq"]:
+                name = later
+        return name
+
     def creation(self, event: dict[str, Any]) -> dict[str, Any]:
         """What its container was created with: name, image_name, labels, ..."""
         cid = self.container(event)
@@ -58,7 +78,7 @@ class Names:
         """What people call the thing that the event is about; "" when it has no name."""
         kind, _, key = str(event["stream"]).partition("/")
         if kind in ("container", "exec"):
-            return str(self.creation(event).get("name", ""))
+            return self._container_name(event)
         if kind == "image":
             own = event["data"].get("name") if event["type"] != "image.added" else ""
             return str(own or self._one(TAG, (event["stream"], event["seq"])).get("name", ""))

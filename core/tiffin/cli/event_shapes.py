@@ -32,10 +32,14 @@ PODMAN = {
     "exec.started": "exec",
     "exec.exited": "exec_died",
     "transfer.finished": "pull",
+    "image.pushed": "push",
     "image.tagged": "tag",
     "image.untagged": "untag",
     "image.removed": "remove",
     "network.created": "create",
+    "container.connected": "connect",
+    "container.disconnected": "disconnect",
+    "network.updated": "update",
     "network.removed": "remove",
     "volume.created": "create",
     "volume.removed": "remove",
@@ -61,10 +65,15 @@ ACTIONS = {
 """What `--filter event=` may call a type besides its own name."""
 
 
+CONNECTIONS = ("container.connected", "container.disconnected")
+
+
 def subject(event: dict[str, Any], names: Names) -> tuple[str, str, str, str]:
     """(kind, id, name, image) as both engines think of them: an exec and a commit belong to their
     container, a transfer to the image it brought."""
     kind, _, key = str(event["stream"]).partition("/")
+    if event["type"] in CONNECTIONS:  # theirs are events of the network
+        return "network", names.container(event), str(event["data"].get("network", "")), ""
     if kind in ("container", "exec"):
         image = str(names.creation(event).get("image_name", ""))
         return "container", names.container(event), names.name(event), image
@@ -84,7 +93,7 @@ def podman(event: dict[str, Any], names: Names) -> dict[str, Any] | None:
         "ID": key,
         "Image": image,
         "Name": name,
-        "Network": "",
+        "Network": name if kind == "network" else "",
         "Status": status,
         "Time": event["time"],
         "TimeNano": event["timeNano"],
@@ -115,6 +124,9 @@ def docker(event: dict[str, Any], names: Names) -> dict[str, Any] | None:
         attributes["signal"] = str(data["signal"])
     if event["type"].startswith("exec."):
         attributes["execID"] = str(event["stream"]).partition("/")[2]
+    if event["type"] in CONNECTIONS:
+        key = str(data["network_id"])
+        attributes = {"container": names.container(event), "name": name}
     shape: dict[str, Any] = {
         "Type": kind,
         "Action": action,

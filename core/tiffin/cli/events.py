@@ -37,13 +37,24 @@ def selector(
     for name in given.get("container", ()):
         found = reads.rows(connection, queries.CONTAINER_BY_NAME, (name,))
         containers.append((name, found[0]["id"] if found else ""))
+    images = {text: _image_names(text) for text in given.get("image", ())}
+    labels: dict[str, dict[str, str]] = {}  # of a stream, as its first event has them
     seen: dict[str, set[str]] = {name: {cid} if cid else set() for name, cid in containers}
+
+    executed: dict[str, str] = {}  # the container of an exec, which its first event names
+
+    def container_of(event: dict[str, Any]) -> str:
+        stream: str = event["stream"]
+        if stream not in executed:
+            data = event["data"] if "container" in event["data"] else _first(connection, stream)
+            executed[stream] = data.get("container", "")
+        return executed[stream]
 
     def of_container(event: dict[str, Any]) -> bool:
         kind, _, key = event["stream"].partition("/")
         data = event["data"]
         if kind == "exec":
-            key = data.get("container", "")
+            key = container_of(event)
         elif kind != "container":
             return False
         passed = False
@@ -71,7 +82,7 @@ def selector(
             return False
         if "command" in given and event["command"] not in given["command"]:
             return False
-        if "image" in given and not any(_of_image(kind, key, data, i) for i in given["image"]):
+        if images and not any(_of_image(kind, key, data, *item) for item in images.items()):
             return False
         if "network" in given and not any(
             (kind == "network" and key.startswith(name))
@@ -80,16 +91,41 @@ def selector(
             for name in given["network"]
         ):
             return False
-        return table.has_labels(data.get("labels", {}), given.get("label", ()))
+        if "label" not in given:
+            return True
+        stream = f"container/{container_of(event)}" if kind == "exec" else event["stream"]
+        if stream not in labels:
+            labels[stream] = data.get("labels") or _first(connection, stream).get("labels", {})
+        return table.has_labels(labels[stream], given["label"])
 
     return passes
 
 
-def _of_image(kind: str, key: str, data: dict[str, Any], wanted: str) -> bool:
+def _first(connection: sqlite3.Connection | None, stream: str) -> dict[str, Any]:
+    """What the first event of a stream says: the container's labels, the exec's container."""
+    import json  # filters only
+
+    first = "SELECT data FROM events WHERE stream=? ORDER BY version LIMIT 1"
+    found = connection.execute(first, (stream,)).fetchone() if connection else None
+    data: dict[str, Any] = json.loads(found[0]) if found else {}
+    return data
+
+
+def _image_names(given: str) -> set[str]:
+    """What a container's creation or an image's tag may call it."""
+    from ..images import reference  # filters only
+
+    try:
+        return {given, *reference.candidates(given)}
+    except UserError:
+        return {given}
+
+
+def _of_image(kind: str, key: str, data: dict[str, Any], wanted: str, may_be: set[str]) -> bool:
     names = [data.get(field) for field in ("image", "image_name", "image_id", "reference", "name")]
     if kind == "image" and key.removeprefix("sha256:").startswith(wanted.removeprefix("sha256:")):
         return True
-    return kind in ("image", "container", "transfer") and wanted in names
+    return kind in ("image", "container", "transfer") and not may_be.isdisjoint(names)
 
 
 def follow(

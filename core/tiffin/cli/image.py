@@ -13,6 +13,9 @@ QUIET = Flag("quiet", "q", help="no progress")
 
 
 def _pull(call: Call) -> int:
+    from .share import use_authfile
+
+    use_authfile(call)
     from ..engine import drivers, images
     from .progress import for_stderr
     from .session import each
@@ -39,6 +42,7 @@ PULL = Command(
     flags=(
         Flag("platform", kind="str", metavar="OS/ARCH[/VARIANT]", help="for another machine"),
         QUIET,
+        Flag("authfile", kind="str", metavar="FILE", help="where the logins are"),
         Flag("tls-verify", default=True, help="demand HTTPS with a certificate that is trusted"),
     ),
     arguments=(1, None),
@@ -173,13 +177,13 @@ def _rmi(call: Call) -> int:
     elif not names:
         raise UserError("no image is named", hint="a name or an id is wanted")
 
-    async def work(engine: Engine, name: str) -> str:
-        lines = await images.remove(
-            engine,
-            name,
-            force=bool(call.options["force"]),
-            every_name=bool(call.options["all"]),
-        )
+    force = bool(call.options["force"])
+
+    async def work(engine: Engine, name: str) -> str | None:
+        if force and await images.find(engine, name) is None:
+            return None  # what is to be gone is gone
+        every_name = bool(call.options["all"])
+        lines = await images.remove(engine, name, force=force, every_name=every_name)
         return "\n".join(lines)
 
     return each(call, names, work, removal_codes)
@@ -191,7 +195,7 @@ RMI = Command(
     summary="Remove images: a name, and with the last name the layers that nothing else uses",
     flags=(
         Flag("all", "a", help="all images"),
-        Flag("force", "f", help="with the containers that use them"),
+        Flag("force", "f", help="with the containers that use them; one not there is no error"),
     ),
     arguments=(0, None),
     examples=("tiffin rmi app", "tiffin rmi --all"),

@@ -19,6 +19,33 @@ if TYPE_CHECKING:
 
 INDENT = 5
 TYPES = ("all", "container", "image")
+MAPS = frozenset(
+    (
+        "Annotations",
+        "Data",
+        "Labels",
+        "Networks",
+        "PortBindings",
+        "Ports",
+        "Sysctls",
+        "Tmpfs",
+    )
+)
+"""Fields whose keys are the user's; all other objects are structs to a template."""
+PERIOD = 100_000
+"""Microseconds over which --cpus is counted."""
+IMAGE_SETTINGS: dict[str, Any] = {
+    "User": "",
+    "ExposedPorts": {},
+    "Env": [],
+    "Entrypoint": [],
+    "Cmd": [],
+    "Volumes": {},
+    "WorkingDir": "",
+    "Labels": {},
+    "StopSignal": "",
+}
+"""What a template sees of an image's config that is not in it."""
 
 
 def _document(path: str) -> dict[str, Any]:
@@ -182,8 +209,10 @@ def _network(row: Row) -> dict[str, Any]:
     networks = {
         name: {"NetworkID": name, "EndpointID": "", **_addresses(NO_ATTACHMENT)}
         for name in row["network"].split(",")
-        if name not in ("none", "host", "")
+        if name not in ("none", "host", "") and ":" not in name
     }
+    joins = row["options"].get("joins", ())
+    aliases = {join["network"]: join.get("aliases", ()) for join in joins}
     for attachment in attachments:
         network = attachment["network"]
         networks[network["name"]] = {
@@ -192,6 +221,8 @@ def _network(row: Row) -> dict[str, Any]:
             "Interface": attachment.get("interface", ""),
             **_addresses(attachment),
         }
+    for name, shown in networks.items():
+        shown["Aliases"] = [*aliases.get(name, ()), row["id"][: reads.SHORT]]
     first = _addresses(attachments[0] if attachments else NO_ATTACHMENT)
     return {
         "EndpointID": "",
@@ -249,8 +280,14 @@ def _config(
     }
 
 
+def _capability(name: str) -> str:
+    name = name.upper()
+    return name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}"
+
+
 def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
     resources = options.get("resources") or {}
+    memory, cpus = resources.get("memory", 0), resources.get("cpus", 0)
     mounts = options.get("mounts", ())
     log_driver = options.get("log_driver") or "k8s-file"
     binds = [
@@ -270,15 +307,15 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
             "Tag": "",
             "Size": "0B",
         },
-        "NetworkMode": row["network"],
+        "NetworkMode": row["network"] or "bridge",
         "PortBindings": _ports(row),
         "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
         "AutoRemove": bool(row["remove"]),
-        "CapAdd": list(options.get("cap_add", ())),
-        "CapDrop": list(options.get("cap_drop", ())),
+        "CapAdd": [_capability(name) for name in options.get("cap_add", ())],
+        "CapDrop": [_capability(name) for name in options.get("cap_drop", ())],
         "Dns": list(options.get("dns", ())),
-        "DnsOptions": [],
-        "DnsSearch": [],
+        "DnsOptions": list(options.get("dns_options", ())),
+        "DnsSearch": list(options.get("dns_search", ())),
         "ExtraHosts": [f"{name}:{address}" for name, address in options.get("add_hosts", ())],
         "GroupAdd": list(options.get("group_add", ())),
         "Init": options.get("init", False),
@@ -298,8 +335,10 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
         "ShmSize": options.get("shm_size") or 64 << 20,
         "Runtime": row["runtime"],
         "CpuShares": resources.get("cpu_shares", 0),
-        "Memory": resources.get("memory", 0),
-        "NanoCpus": round(resources.get("cpus", 0) * 1_000_000_000),
+        "Memory": memory,
+        "NanoCpus": round(cpus * 1_000_000_000),
+        "CpuPeriod": PERIOD if cpus else 0,
+        "CpuQuota": round(cpus * PERIOD),
         "CgroupParent": options.get("cgroup_parent", ""),
         "CpusetCpus": resources.get("cpuset_cpus", ""),
         "CpusetMems": resources.get("cpuset_mems", ""),
@@ -312,7 +351,7 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
             for device in options.get("devices", ())
         ],
         "MemoryReservation": resources.get("memory_reservation", 0),
-        "MemorySwap": resources.get("memory_swap", 0),
+        "MemorySwap": resources.get("memory_swap", 0) or 2 * memory,
         "PidsLimit": resources.get("pids_limit", 0) or 2048,
         "Ulimits": [
             {"Name": f"RLIMIT_{u['name'].upper()}", "Soft": u["soft"], "Hard": u["hard"]}
@@ -387,7 +426,9 @@ def find(
     """A container of that name or id, else an image. Errors: NotFound, Conflict, Corrupt."""
     if kind != "image":
         try:
-            return container(layout, reads.container(connection, name), past=past)
+            row = reads.container(connection, name)
+            reads.lend(connection, [row])
+            return container(layout, row, past=past)
         except NotFound:
             if kind == "container":
                 raise
@@ -398,6 +439,18 @@ def find(
             raise
         raise NotFound(f"no such container or image: {name}") from None
     return image(layout, connection, found, past=past)
+
+
+def _structs(value: Any, name: str = "") -> Any:
+    """For a template: objects become structs, so that a field that is misspelt is an error."""
+    if isinstance(value, list) and name != "History":
+        return [_structs(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    from .gotemplate import Record
+
+    items = {key: _structs(item, key) for key, item in value.items()}
+    return items if name in MAPS else Record(items)
 
 
 def _run(call: Call, kind: str) -> int:
@@ -421,13 +474,16 @@ def _run(call: Call, kind: str) -> int:
         except TiffinError as error:
             if len(names) == 1 and options["format"]:
                 raise
-            sys.stderr.write(f"Error: {printable.line(str(error))}\n")
+            printable.failure(printable.line(str(error)), error, call.debug)
             failed = error.exit_code
     if options["format"] and options["format"] != "json":
         from . import gotemplate
 
         for document in documents:
-            sys.stdout.write(gotemplate.render(options["format"], document) + "\n")
+            fields = _structs(document)
+            if "RootFS" in document:  # an image, whose builder may have put anything in there
+                fields["Config"] = IMAGE_SETTINGS | document["Config"]
+            sys.stdout.write(gotemplate.render(options["format"], fields) + "\n")
     else:
         sys.stdout.write(table.json_text(documents, INDENT))
     return failed

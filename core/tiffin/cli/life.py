@@ -23,7 +23,14 @@ def _names(call: Call) -> None:
         raise UserError("no container is named", hint="a name or an id is wanted")
 
 
-def _many(call: Call, work: object, *, states: tuple[str, ...] = (), codes: object = None) -> int:
+def many(
+    call: Call,
+    work: object,
+    *,
+    states: tuple[str, ...] = (),
+    codes: object = None,
+    last_first: bool = False,
+) -> int:
     """The same for each of the containers that are meant."""
     from .session import chosen, drive, each
 
@@ -35,6 +42,8 @@ def _many(call: Call, work: object, *, states: tuple[str, ...] = (), codes: obje
             return await chosen(engine, call, states=states)
 
         names = drive(call, find)
+        if last_first:  # who uses another's network was made after it
+            names.reverse()
     if codes is None:
         return each(call, names, work)  # type: ignore[arg-type]
     return each(call, names, work, codes)  # type: ignore[arg-type]
@@ -50,7 +59,7 @@ def _start(call: Call) -> int:
         await start(engine, name)
         return name
 
-    return _many(call, work, states=("created", "exited", "initialized"))
+    return many(call, work, states=("created", "exited", "initialized"))
 
 
 def _start_attached(call: Call) -> int:
@@ -102,7 +111,7 @@ def _stop(call: Call) -> int:
         await stop(engine, name, timeout=call.options["time"])
         return name
 
-    return _many(call, work, states=("running", "paused", "initialized"))
+    return many(call, work, states=("running", "paused", "initialized"))
 
 
 STOP = Command(
@@ -126,7 +135,7 @@ def _restart(call: Call) -> int:
     states = ("running",) if call.options["running"] else ()
     if call.options["running"]:
         call.options["all"] = True
-    return _many(call, work, states=states)
+    return many(call, work, states=states)
 
 
 RESTART = Command(
@@ -151,7 +160,7 @@ def _kill(call: Call) -> int:
         await kill(engine, name, number)
         return name
 
-    return _many(call, work, states=("running", "paused"))
+    return many(call, work, states=("running", "paused"))
 
 
 KILL = Command(
@@ -184,7 +193,7 @@ def _rm(call: Call) -> int:
         )
         return name if removed else None
 
-    return _many(call, work, codes=removal_codes)
+    return many(call, work, codes=removal_codes, last_first=True)
 
 
 RM = Command(
@@ -211,7 +220,7 @@ def _wait(call: Call) -> int:
 
         return str(await wait(engine, name))
 
-    return _many(call, work)
+    return many(call, work)
 
 
 WAIT = Command(
@@ -232,7 +241,7 @@ def _init(call: Call) -> int:
         await init(engine, name)
         return name
 
-    return _many(call, work, states=("created", "exited"))
+    return many(call, work, states=("created", "exited"))
 
 
 INIT = Command(
@@ -256,7 +265,7 @@ def _mount(call: Call) -> int:
         path = await mount(engine, name)
         return path if len(call.arguments) == 1 else f"{name} {path}"
 
-    return _many(call, work)
+    return many(call, work)
 
 
 def _list_mounts(call: Call) -> int:
@@ -288,7 +297,7 @@ def _unmount(call: Call) -> int:
         await unmount(engine, name, force=bool(call.options["force"]))
         return name
 
-    return _many(call, work, states=("created", "exited"))
+    return many(call, work, states=("created", "exited"))
 
 
 UNMOUNT = Command(

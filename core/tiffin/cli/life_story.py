@@ -23,6 +23,10 @@ BY_NAME = (
     "SELECT stream FROM events WHERE version=1 AND type=? AND json_extract(data, '$.name')=? "
     "ORDER BY seq DESC"
 )
+BY_NEW_NAME = (
+    "SELECT stream FROM events WHERE type='container.renamed' AND json_extract(data, '$.name')=? "
+    "ORDER BY seq DESC"
+)
 BY_PREFIX = "SELECT DISTINCT stream FROM events WHERE stream>=? AND stream<? AND version=1 LIMIT 2"
 EXECS = (
     "SELECT stream FROM events WHERE version=1 AND type='exec.planned' "
@@ -46,6 +50,8 @@ def find(connection: sqlite3.Connection, given: str, *, removed: bool) -> str:
             raise UserError(f"{given!r} is the beginning of several container ids")
     if not found:
         found = connection.execute(BY_NAME, (BORN, given)).fetchall()
+    if not found:
+        found = connection.execute(BY_NEW_NAME, (given,)).fetchall()
     return str(found[0][0]).partition("/")[2] if found else ""
 
 

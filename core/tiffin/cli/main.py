@@ -32,8 +32,14 @@ GLOBALS = (
     Flag("runroot", "", "str", "DIR", "Where run state is, gone at reboot (TIFFIN_RUNROOT)"),
     Flag("storage-driver", "", "str", "NAME", "Storage driver: overlay, vfs or a plugin's"),
     Flag("runtime", "", "str", "NAME", "OCI runtime: runc, crun, a plugin's, or a path"),
-    Flag("log-level", "", "str", "LEVEL", f"{', '.join(LEVELS)} (default: warn)"),
-    Flag("debug", "", "bool", "", "Log everything, and show a traceback for errors"),
+    Flag(
+        "log-level",
+        "",
+        "str",
+        "LEVEL",
+        f"{', '.join(LEVELS)} (default: warn)",
+    ),
+    Flag("debug", "", "bool", "", "Log every event, and show a traceback for errors"),
     Flag("help", "h", "bool", "", "Show help"),
 )
 VERSION = Flag("version", "v", "bool", "", "Print the version")
@@ -241,13 +247,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
         code = dispatch(argv)
     except BaseException as error:
         debug = _debug_asked(argv)
-        if debug and not isinstance(error, (BrokenPipeError, SystemExit)):
-            import traceback
-
-            sys.stderr.write(printable.block("".join(traceback.format_exception(error))))
-        line, code = explain(error, debug)
-        if line:
-            sys.stderr.write(f"Error: {line}\n")
+        text, code = explain(error, debug)
+        expected = isinstance(error, (BrokenPipeError, SystemExit))
+        printable.failure(text, error, debug and not expected)
     _finish(code)
 
 

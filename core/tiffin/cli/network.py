@@ -50,6 +50,8 @@ def request(call: Call) -> NetworkRequest:
         interface=options["interface_name"],
         options=drivers,
         labels=_pairs("--label", options["label"]),
+        disable_dns=options["disable_dns"],
+        dns=_by_comma(options["dns"]),
     )
 
 
@@ -78,10 +80,11 @@ CREATE = Command(
         Flag("ipam-driver", "", "str", "NAME", "Who chooses addresses: host-local"),
         Flag("ipv6", help="With a subnet of IPv6 as well"),
         Flag("internal", help="No way out of it, and none in"),
-        Flag("disable-dns", help="Without names; taken for podman's sake: none are served yet"),
+        Flag("disable-dns", help="Containers on it do not find each other by name"),
+        Flag("dns", "", "list", "ADDRESS", "Name server for other names (default: the host's)"),
         Flag("route", "", "list", "CIDR,GATEWAY[,METRIC]", "A route of every container on it"),
         Flag("interface-name", "", "str", "NAME", "Name of the host's interface"),
-        Flag("opt", "o", "list", "KEY=VALUE", "Option of the driver: mtu, isolate, ..."),
+        Flag("opt", "o", "list", "KEY=VALUE", "Option of the driver: mtu, isolate, parent, mode"),
         Flag("label", "", "list", "KEY[=VALUE]", "Label of the network"),
         Flag("ignore", help="One of that name is left as it is"),
     ),
@@ -89,6 +92,7 @@ CREATE = Command(
     examples=(
         "tiffin network create lunch",
         "tiffin network create --subnet 10.91.7.0/24 --ipv6 --opt isolate=true dinner",
+        "tiffin network create -d macvlan -o parent=eth1 --subnet 10.4.0.0/16 wire",
     ),
     run=_create,
 )
@@ -120,6 +124,27 @@ RM = Command(
     arguments=(1, None),
     examples=("tiffin network rm lunch",),
     run=_rm,
+)
+
+
+def _reload(call: Call) -> int:
+    from ..engine import network
+    from .session import drive, each
+
+    names = list(call.arguments)
+    if bool(names) == bool(call.options["all"]):
+        raise UserError("network reload: name containers, or give --all and name none")
+    return each(call, names or drive(call, network.reloadable), network.reload)
+
+
+RELOAD = Command(
+    name="network reload",
+    usage="[CONTAINER...]",
+    summary="Make again what is missing of running containers' interfaces, routes and rules",
+    flags=(Flag("all", "a", help="all containers that are on networks"),),
+    arguments=(0, None),
+    examples=("tiffin network reload web", "tiffin network reload --all"),
+    run=_reload,
 )
 
 

@@ -38,7 +38,7 @@ def users(connection: sqlite3.Connection | None) -> dict[str, list[Row]]:
     """The containers of each network, by its name."""
     found: dict[str, list[Row]] = {}
     for row in reads.rows(connection, queries.CONTAINERS):
-        for name in row["network"].split(","):
+        for name in () if ":" in row["network"] else row["network"].split(","):
             found.setdefault(name, []).append(row)
     return found
 
@@ -64,8 +64,8 @@ def plain(row: Row, containers: list[Row]) -> dict[str, Any]:
         "routes": config.get("routes", []),
         "ipv6_enabled": any(":" in subnet["subnet"] for subnet in subnets),
         "internal": config.get("internal", False),
-        "dns_enabled": False,
-        "network_dns_servers": [],
+        "dns_enabled": config.get("dns_enabled", False),
+        "network_dns_servers": config.get("dns", []),
         "labels": config.get("labels", {}),
         "options": config.get("options", {}),
         "ipam_options": {"driver": "host-local"},
@@ -111,9 +111,9 @@ def fields(row: Row, trunc: bool) -> dict[str, Any]:
         Created=reads.go_time(row["created"]),
         Internal=config.get("internal", False),
         IPv6Enabled=any(":" in subnet["Subnet"] for subnet in subnets),
-        DNSEnabled=False,
+        DNSEnabled=config.get("dns_enabled", False),
         NetworkInterface=config["interface"],
-        NetworkDNSServers=[],
+        NetworkDNSServers=config.get("dns", []),
         Routes=[
             Record(Destination=r["destination"], Gateway=r["gateway"], Metric=r.get("metric", 0))
             for r in config.get("routes", ())
@@ -209,7 +209,7 @@ def _inspect(call: Call) -> int:
         except TiffinError as error:
             if len(call.arguments) == 1:
                 raise
-            sys.stderr.write(f"Error: {printable.line(str(error))}\n")
+            printable.failure(printable.line(str(error)), error, call.debug)
             failed = error.exit_code
     if template and template != "json":
         from . import gotemplate

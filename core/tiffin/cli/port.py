@@ -44,6 +44,7 @@ def run(call: Call) -> int:
         if len(arguments) > 1 or (call.options["all"] and arguments):
             raise UserError("port: --all and --latest take no container")
         found = reads.rows(connection, queries.CONTAINERS)
+        reads.lend(connection, found)
         if call.options["all"]:
             for row in found:
                 for text in lines(row):
@@ -56,6 +57,7 @@ def run(call: Call) -> int:
         raise UserError("port: needs a container", hint="or --all, or --latest")
     else:
         row, wanted = reads.container(connection, arguments[0]), "".join(arguments[1:])
+        reads.lend(connection, [row])
     sys.stdout.writelines(f"{text}\n" for text in lines(row, wanted))
     return 0
 

@@ -6,16 +6,13 @@ printable is shown as Python would write it: `\\x1b`.
 
 from __future__ import annotations
 
+import sys
+
 
 def _escape(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
-
-
-def printable(text: str) -> str:
-    """The same as `line`."""
-    return line(text)
 
 
 def line(text: str) -> str:
@@ -30,3 +27,13 @@ def block(text: str) -> str:
     return "\n".join(
         "\t".join(line(cell) for cell in part.split("\t")) for part in text.split("\n")
     )
+
+
+def failure(text: str, error: BaseException, debug: bool) -> None:
+    """Say on stderr what went wrong: one line (already safe), after a traceback with --debug."""
+    if debug:
+        import traceback
+
+        sys.stderr.write(block("".join(traceback.format_exception(error))))
+    if text:
+        sys.stderr.write(f"Error: {text}\n")

@@ -6,7 +6,7 @@ import sys
 
 from ..errors import UserError
 from ..store import queries
-from ..units import human_ago, human_duration
+from ..units import human_ago, human_duration, parse_time
 from . import reads, table
 from .flags import AT, Call, Command, Flag
 
@@ -44,7 +44,11 @@ FILTERS = (
     "before",
     "since",
     "network",
+    "volume",
+    "until",
 )
+STATES = ("creating", "created", "initialized", "running", "paused", "exited", "removing")
+ENDS = ("source", "target")
 SORTS = ("created", "command", "id", "image", "names", "status")
 
 
@@ -159,11 +163,16 @@ def plain(row: Row, now: int) -> dict[str, Any]:
 
 
 def network_names(row: Row) -> list[str]:
-    return [name for name in row["network"].split(",") if name not in ("none", "host")]
+    """Those it is on, not one that it shares."""
+    words = row["network"].split(",")
+    return [name for name in words if name not in ("none", "host", "") and ":" not in name]
 
 
 def choose(
-    connection: sqlite3.Connection | None, found: list[Row], given: dict[str, list[str]]
+    connection: sqlite3.Connection | None,
+    found: list[Row],
+    given: dict[str, list[str]],
+    now: int,
 ) -> list[Row]:
     """The rows that pass: every key must match, by any of its values (labels: by all)."""
     if not given:
@@ -181,6 +190,12 @@ def choose(
         if not text.isdecimal():
             raise UserError(f"--filter exited={text}: not an exit code")
         codes.append(int(text))
+    states = ["exited" if text == "stopped" else text for text in given.get("status", ())]
+    for text in states:
+        if text not in STATES:
+            raise UserError(f"--filter status={text}: no such state", hint=", ".join(STATES))
+    volumes = {text.rstrip("/") or "/" for text in given.get("volume", ())}
+    until = [parse_time(text, now, "--filter until") for text in given.get("until", ())]
     before = [reads.container(connection, name)["created"] for name in given.get("before", ())]
     since = [reads.container(connection, name)["created"] for name in given.get("since", ())]
     images = given.get("ancestor", [])
@@ -191,7 +206,11 @@ def choose(
             return False
         if patterns and not any(pattern.search(row["name"]) for pattern in patterns):
             return False
-        if "status" in given and row["state"] not in given["status"]:
+        if states and row["state"] not in states:
+            return False
+        if volumes and not volumes & mounted(row):
+            return False
+        if until and row["created"] > max(until):
             return False
         if images and not any(
             row["image_name"] == text or row["image_id"] == ids[text] for text in images
@@ -208,6 +227,13 @@ def choose(
         return table.has_labels(row["labels"], given.get("label", ()))
 
     return [row for row in found if passes(row)]
+
+
+def mounted(row: Row) -> set[str]:
+    """Both ends of a container's mounts."""
+    mounts = row["options"].get("mounts", ())
+    ends = [mount.get(end) for mount in mounts for end in ENDS]
+    return {end.rstrip("/") or "/" for end in ends if end}
 
 
 def _ancestor(connection: sqlite3.Connection | None, given: str) -> str:
@@ -236,9 +262,10 @@ def run(call: Call) -> int:
     everything = options["all"] or last is not None or "status" in given or "exited" in given
     if not everything:
         found = [row for row in found if row["state"] in ACTIVE]
-    found = choose(connection, found, given)
+    found = choose(connection, found, given, now)
     if last is not None and last >= 0:
         found = found[max(0, len(found) - last) :]
+    reads.lend(connection, found)
     if options["sort"]:
         found = order(found, options["sort"])
     sys.stdout.write(show(found, options, now))

@@ -35,6 +35,20 @@ def container(connection: sqlite3.Connection | None, given: str) -> Row:
     return queries.find_container(connection, given)
 
 
+def lend(connection: sqlite3.Connection | None, found: list[Row]) -> None:
+    """Who uses another container's network (`container:ID`) gets its ports and attachments, as
+    podman shows them."""
+    for row in found:
+        owner = row
+        while owner["network"].startswith("container:"):
+            there = rows(connection, queries.CONTAINER_BY_ID, (owner["network"][10:],))
+            if not there:
+                break  # removed by force
+            owner = there[0]
+        for column in ("ports", "attachments", "netns"):
+            row[column] = owner[column]
+
+
 def image(connection: sqlite3.Connection | None, given: str) -> Row:
     """By name, id, unique prefix or digest. Errors: NotFound, Conflict, UserError."""
     from ..images import reference

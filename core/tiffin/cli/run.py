@@ -31,8 +31,20 @@ def _write_cidfile(path: str, cid: str) -> None:
         raise UserError(f"--cidfile {path}: {error.strerror}") from None
 
 
-def _create(call: Call) -> int:
+def _options(call: Call) -> ContainerOptions:
+    from .. import network_modes
+
     options = options_from(call.options, call.arguments)
+    if network_modes.without_ports(options.network) and (options.ports or options.publish_all):
+        print(
+            f"Ports are not published with --network {options.network}: it has none of its own",
+            file=sys.stderr,
+        )
+    return options
+
+
+def _create(call: Call) -> int:
+    options = _options(call)
     cidfile = _cidfile(call)
     from ..engine.base import Engine
     from ..engine.create import create
@@ -73,7 +85,7 @@ def _warm(call: Call, options: ContainerOptions) -> Plugins:
 
 
 def _run(call: Call) -> int:
-    options = options_from(call.options, call.arguments)
+    options = _options(call)
     cidfile = _cidfile(call)
     streams = _streams(call)
     if options.tty and not options.detach and options.interactive and not sys.stdin.isatty():
@@ -97,7 +109,8 @@ def _run(call: Call) -> int:
                 engine,
                 terminal=options.tty,
                 stdin=options.interactive and "stdin" in streams,
-                output="stdout" in streams or "stderr" in streams,
+                stdout="stdout" in streams,
+                stderr="stderr" in streams,
                 detach=call.options["detach_keys"] or None,
                 proxy=bool(call.options["sig_proxy"]) and not options.tty,
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -14,10 +13,13 @@ from ..engine.run import Attach
 from ..errors import Conflict, NotFound, TiffinError
 from ..plugins import Plugins
 from ..store import queries
+from ..store.log import Record
+from . import printable
 from .flags import Call
-from .printable import printable
 
 T = TypeVar("T")
+LOUD = ("info", "debug", "trace")
+"""Levels of --log-level that tell each event."""
 
 
 def drive(call: Call, work: Callable[[Engine], Awaitable[T]], plugins: Plugins | None = None) -> T:
@@ -35,9 +37,28 @@ def drive(call: Call, work: Callable[[Engine], Awaitable[T]], plugins: Plugins |
             # Collection was off while modules were loaded; an attached `run` may last for days.
             gc.freeze()
             gc.enable()
+            if call.log_level in LOUD:
+                engine.watch = _log(call.log_level)
             return await work(engine)
 
     return trio.run(main)
+
+
+def _log(level: str) -> Callable[[int, Record], None]:
+    """Writes a line to stderr for each event, in the form of podman's log; with the event's data
+    unless the level is `info`."""
+    import json
+    import sys
+    import time
+
+    def write(seq: int, record: Record) -> None:
+        data = "" if level == "info" else f" {record.data}"
+        text = printable.line(f"{seq} {record.type} {record.stream}{data}")
+        quoted = json.dumps(text, ensure_ascii=False)
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        sys.stderr.write(f'time="{stamp}" level={level} msg={quoted}\n')
+
+    return write
 
 
 def each(
@@ -56,7 +77,7 @@ def each(
                 said = await work(engine, name)
             except* TiffinError as group:
                 error = _first(group)
-                print(f"Error: {printable(str(error))}", file=sys.stderr)
+                printable.failure(printable.line(str(error)), group, call.debug)
                 code = codes(error)
             else:
                 if said is not None:
@@ -100,7 +121,8 @@ def attacher(
     *,
     terminal: bool,
     stdin: bool,
-    output: bool = True,
+    stdout: bool = True,
+    stderr: bool = True,
     detach: str | None = None,
     proxy: bool = True,
 ) -> Attach:
@@ -118,7 +140,8 @@ def attacher(
             directory=row["directory"],
             terminal=terminal,
             stdin=stdin,
-            output=output,
+            stdout=stdout,
+            stderr=stderr,
             detach=keys,
         )
 

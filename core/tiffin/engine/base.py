@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 
@@ -56,6 +56,8 @@ class Engine:
         self.plugins = plugins or Plugins(layout, chosen.tables)
         self.locks = Locks(layout)
         self.actor = actor.current(front_end)
+        self.watch: Callable[[int, log.Record], None] | None = None
+        """Called with (seq, record) of every event once it is written: for a front end's log."""
 
     def journal(self, command: str = "") -> Journal:
         """The journal of one command; `command` continues another's."""
@@ -118,11 +120,14 @@ class Journal:
         if not records:
             return
         try:
-            await self.engine.store.append(
+            seqs = await self.engine.store.append(
                 records, command=self.command, actor=self.engine.actor, expect=expect
             )
         except sqlite3.IntegrityError as error:
             raise _taken(str(error)) from error
+        if self.engine.watch is not None:
+            for seq, record in zip(seqs, records, strict=True):
+                self.engine.watch(seq, record)
 
 
 def _taken(constraint: str) -> TiffinError:

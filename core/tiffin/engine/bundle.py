@@ -16,9 +16,11 @@ from .. import conmon, programs
 from ..errors import DriverError, RuntimeFailed, UserError
 from ..hooks import Amendment, Attachment
 from ..images import digest
+from ..network_modes import CONTAINER
 from ..options import ContainerOptions, Device
 from ..spec import amend, build, facts, files, resources, rlimits, seccomp, users
 from ..spec.build import HostDevice, Spec, SpecRequest
+from ..store import queries
 from . import images
 from .hold import Held
 
@@ -79,6 +81,10 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname)
+    if row["network"].startswith(CONTAINER):
+        from . import shared
+
+        placed = await shared.files(held, dict(placed))
     request = SpecRequest(
         id=held.id,
         name=row["name"],
@@ -161,8 +167,20 @@ def _write_files(
     host_name: str,
 ) -> tuple[tuple[str, str], ...]:
     """hosts, resolv.conf and hostname; [(place in the container, file here)]."""
+    contents = network_files(held.row, options, attachments, host_name)
+    for file_name, text in contents.items():
+        path = f"{directory}/{file_name}"
+        _write(path, text.encode("utf-8", "surrogateescape"), 0o644)
+        os.chmod(path, 0o644)
+    return tuple((f"/etc/{file_name}", f"{directory}/{file_name}") for file_name in contents)
+
+
+def network_files(
+    row: queries.Row, options: ContainerOptions, attachments: Sequence[Attachment], host_name: str
+) -> dict[str, str]:
+    """What hosts, resolv.conf and hostname say of a container on these networks."""
     shared = options.network == "host"
-    name = options.hostname or (host_name if shared else held.id[:12])
+    name = options.hostname or (host_name if shared else row["id"][:12])
     addresses = [a.partition("/")[0] for at in attachments for a in at.addresses]
     gateway = next((s.gateway for at in attachments for s in at.network.subnets if s.gateway), "")
     resolver = ""
@@ -172,15 +190,16 @@ def _write_files(
     except OSError:
         resolver = ""
     contents = {
-        "hosts": files.hosts(addresses, (name, held.row["name"]), options.add_hosts, gateway),
-        "resolv.conf": files.resolv_conf(resolver, options.dns, own_network=not shared),
+        "hosts": files.hosts(addresses, (name, row["name"]), options.add_hosts, gateway),
         "hostname": f"{name}\n",
     }
-    for file_name, text in contents.items():
-        path = f"{directory}/{file_name}"
-        _write(path, text.encode("utf-8", "surrogateescape"), 0o644)
-        os.chmod(path, 0o644)
-    return tuple((f"/etc/{file_name}", f"{directory}/{file_name}") for file_name in contents)
+    if options.dns != ("none",):
+        wanted = files.resolving(
+            *(attachments, options.dns, options.dns_search, options.dns_options),
+            own_network=not shared,
+        )
+        contents["resolv.conf"] = files.resolv_conf(resolver, wanted)
+    return contents
 
 
 def devices(options: ContainerOptions) -> list[HostDevice]:

@@ -60,7 +60,9 @@ async def creating(
         try:
             async with images.in_use(engine), networks.in_use(engine):
                 await images.need(engine, image.id)
-                network = await networks.canonical(engine, options.network)
+                network, options = await networks.canonical(engine, options)
+                if ports and not await networks.publish(engine, network):
+                    ports = []  # left out, as podman and docker do
                 await _plan(engine, journal, cid, options, image, driver, runtime, ports, network)
         except BaseException:  # a cancellation as well; raised again
             engine.locks.forget(cid)
@@ -176,8 +178,8 @@ def choose_ports(options: ContainerOptions, image_config: dict[str, Any]) -> lis
             number, _, protocol = exposed.partition("/")
             if number.isdecimal() and 0 < int(number) < 65536:
                 ports.append(Port(container_port=int(number), protocol=protocol or "tcp"))
-    if options.network in network_modes.NO_NETWORK:
-        return []  # podman and docker both ignore -p there
+    if network_modes.without_ports(options.network):
+        return []
     seen = set()
     chosen = []
     for port in ports:

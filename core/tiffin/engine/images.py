@@ -11,7 +11,7 @@ import trio
 from msgspec import Struct
 
 from ..content import ContentStore
-from ..errors import Conflict, NotFound, UserError
+from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.image import (
     ImageAdded,
     ImageRemovalPlanned,
@@ -113,15 +113,19 @@ async def obtain(engine: Engine, given: str, *, driver: str, pull: Pull) -> Usab
     """
     if pull.policy not in ("always", "missing", "newer", "never"):
         raise UserError(f"--pull {pull.policy!r}", hint="always, missing, newer or never")
-    row = None
-    if pull.policy in ("missing", "never") or given.startswith(EMBEDDED):
-        row = await find(engine, given)
+    local = pull.policy in ("missing", "never") or given.startswith(EMBEDDED)
+    here = await find(engine, given) if local or pull.policy == "newer" else None
+    row = here if local else None
     if row is None:
         if pull.policy == "never":
             raise NotFound(f"no such image: {given}", hint="and --pull=never forbids to fetch it")
-        if queries.is_hex(given.removeprefix("sha256:")) and len(given) >= 12:
+        by_id = queries.is_hex(given.removeprefix("sha256:")) and len(given) >= 12
+        if by_id and here is None:
             raise NotFound(f"no such image: {given}")
-        image_id = await fetch(engine, given, driver=driver, pull=pull)
+        if here is None:
+            image_id = await fetch(engine, given, driver=driver, pull=pull)
+        else:
+            image_id = await _newer(engine, given, here["id"], driver=driver, pull=pull)
         row = (await engine.store.rows("SELECT * FROM images WHERE id=?", (image_id,)))[0]
     described = tuple(msgspec.convert(layer, Layer) for layer in row["layers"])
     await unpacked.ensure(engine, engine.journal(), driver, described)
@@ -136,6 +140,16 @@ async def obtain(engine: Engine, given: str, *, driver: str, pull: Pull) -> Usab
         config=dict(config.config),
         layers=tuple(layer.chain_id for layer in described),
     )
+
+
+async def _newer(engine: Engine, given: str, here: str, *, driver: str, pull: Pull) -> str:
+    """The image that the registry has, or the one that is here when that cannot be had."""
+    image_id = here
+    try:
+        image_id = await fetch(engine, given, driver=driver, pull=pull)
+    except* TiffinError:  # perhaps in a group; the log of events has it
+        pass
+    return image_id
 
 
 async def fetch(engine: Engine, given: str, *, driver: str, pull: Pull) -> str:
@@ -303,6 +317,7 @@ async def remove(
     """
     if force:
         await _remove_containers(engine, given)
+        await _unmount(engine, given)
     async with engine.locks.named(garbage.lock(engine)):
         row = await need(engine, given)
         image_id = row["id"]
@@ -326,6 +341,11 @@ async def remove(
                 f"image {given} is used by container {users[0]['name']}",
                 hint="remove that first, or use rmi --force",
             )
+        mounted = await engine.store.rows(
+            "SELECT id FROM image_mounts WHERE image=? LIMIT 1", (image_id,)
+        )
+        if mounted:
+            raise Conflict(f"image {given} is mounted", hint="unmount it first, or use rmi --force")
         blobs, gone = await _unused(engine, row)
         await journal.write(stream, ImageRemovalPlanned(blobs=tuple(blobs), layers=tuple(gone)))
         await garbage.delete(engine, journal, blobs, gone)
@@ -340,6 +360,12 @@ async def _remove_containers(engine: Engine, given: str) -> None:
     users = await engine.store.rows("SELECT id FROM containers WHERE image_id=?", (row["id"],))
     for user in users:
         await removal.remove(engine, user["id"], force=True)
+
+
+async def _unmount(engine: Engine, given: str) -> None:
+    from . import image_mounts
+
+    await image_mounts.unmount(engine, given, force=True)
 
 
 async def _unused(engine: Engine, row: queries.Row) -> tuple[list[str], list[tuple[str, str]]]:

@@ -11,7 +11,6 @@ import trio
 from .. import netns, network_modes
 from ..errors import Conflict
 from ..events.container import Failed, Initialized, InitPlanned
-from ..hooks import Attachment
 from . import bundle, mount, networks, teardown
 from .base import Engine
 from .hold import Held, hold
@@ -40,17 +39,17 @@ async def prepare(held: Held) -> None:
     before = held.state
     network_modes.warm_up(engine.plugins, row["network"])
     must_mount = not row["mounted"]
-    attachments, netns_path = await _plan(held, must_mount)
+    network = await _plan(held, must_mount)
     try:
         os.makedirs(engine.layout.container_run(held.id), mode=0o700, exist_ok=True)
         if must_mount:
             await mount.carry_out(held)
-        if netns_path:
-            netns.create(netns_path)
+        if network.netns:
+            netns.create(network.netns)
         made: bundle.Made | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(networks.attach, engine, attachments)
-            made = await bundle.make(held, attachments, netns_path)
+            nursery.start_soon(networks.attach, engine, network.attachments)
+            made = await bundle.make(held, network.attachments, network.netns or network.joined)
     except BaseException as error:
         with trio.CancelScope(shield=True):
             await undo(held, _text(error), state=before)
@@ -62,19 +61,19 @@ async def prepare(held: Held) -> None:
     held.row.update(state="initialized", pid=made.pid, conmon_pid=made.conmon_pid)
 
 
-async def _plan(held: Held, must_mount: bool) -> tuple[tuple[Attachment, ...], str]:
+async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
     """Write the intents to mount and to init in one go; reserves the addresses."""
     engine, row = held.engine, held.row
     for attempt in range(TRIES):
-        netns_path, attachments = await networks.plan(engine, row, engine.layout.netns(held.id))
+        network = await networks.plan(engine, row, engine.layout.netns(held.id))
         event = InitPlanned(
             runtime=row["runtime"],
             program=engine.runtime(row["runtime"]).program(),
             bundle=row["directory"],
             rootfs=engine.storage(row["storage_driver"]).mount_path(held.id),
             cgroup=bundle.cgroup(held),
-            netns=netns_path,
-            attachments=tuple(msgspec.to_builtins(a) for a in attachments),
+            netns=network.netns,
+            attachments=tuple(msgspec.to_builtins(a) for a in network.attachments),
         )
         if must_mount:
             await mount.plan(held, now=False)
@@ -85,7 +84,7 @@ async def _plan(held: Held, must_mount: bool) -> tuple[tuple[Attachment, ...], s
                 raise
             continue
         await held.again()
-        return attachments, netns_path
+        return network
     raise AssertionError("unreachable")
 
 

@@ -6,15 +6,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import trio
 
-from .. import network_specs
+from .. import netns, network_specs
 from ..errors import Conflict, NotFound, TiffinError, UserError
-from ..events.network import NetworkCreated, NetworkRemovalPlanned, NetworkRemoved
-from ..hooks import NetworkConfig
+from ..events.container import Failed, NetworkReloaded, NetworkReloadPlanned
+from ..events.network import (
+    NetworkCreated,
+    NetworkRemovalPlanned,
+    NetworkRemoved,
+    NetworkUpdated,
+    NetworkUpdatePlanned,
+)
+from ..hooks import Attachment, NetworkConfig
 from ..network_modes import DEFAULT
 from ..network_specs import NetworkRequest
-from . import networks, remove
+from . import networks, remove, shared
 from .base import Engine, Journal
+from .hold import hold
+from .recover import LIVE
 
 
 async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = False) -> NetworkConfig:
@@ -30,11 +40,46 @@ async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = Fals
                 if network.name == request.name:
                     return network
         private = networks.is_private(engine)
-        config = network_specs.define(request, there, private=private)
-        await driver.create(config)
+        config = network_specs.define(
+            request,
+            there,
+            private=private,
+            own_subnets=driver.owns_subnets,
+            serves_names=driver.serves_names,
+        )
+        config = msgspec.convert(await driver.create(config), NetworkConfig)
         event = NetworkCreated(config=msgspec.to_builtins(config))
         await engine.journal().write(f"network/{config.id}", event)
         return config
+
+
+async def update(
+    engine: Engine, given: str, *, add: Sequence[str] = (), drop: Sequence[str] = ()
+) -> str:
+    """Other name servers for a network, at once for the containers on it. Returns its name.
+
+    Errors: NotFound; UserError for one that is no address, or a network without names.
+    """
+    added = network_specs.name_servers(add, "--dns-add")
+    dropped = network_specs.name_servers(drop, "--dns-drop")
+    async with engine.locks.named(networks.lock(engine)):
+        config = await networks.find(engine, given)
+        if not config.dns_enabled:
+            raise UserError(
+                f"network {config.name} has no names, and so no name servers",
+                hint="make it without --disable-dns",
+            )
+        kept = [server for server in config.dns if server not in dropped]
+        servers = tuple(dict.fromkeys((*kept, *added)))
+        if servers == config.dns:
+            return config.name
+        config = msgspec.structs.replace(config, dns=servers)
+        stream, plain = f"network/{config.id}", msgspec.to_builtins(config)
+        journal = engine.journal()
+        await journal.write(stream, NetworkUpdatePlanned(config=plain))
+        await engine.network(config.driver).update(config)
+        await journal.write(stream, NetworkUpdated(config=plain))
+    return config.name
 
 
 async def remove_network(
@@ -49,7 +94,7 @@ async def remove_network(
         raise UserError(f"{DEFAULT} is the default network, which cannot be removed")
     journal = engine.journal()
     if force:
-        for row in await networks.users(engine, config):
+        for row in await shared.with_dependents(engine, await networks.users(engine, config)):
             await remove.remove(
                 engine, row["id"], force=True, timeout=timeout, ignore_missing=True, journal=journal
             )
@@ -85,15 +130,58 @@ async def prune(engine: Engine, unused: Sequence[str]) -> list[str]:
     return gone
 
 
+RELOADABLE = "SELECT id FROM containers WHERE attachments<>'[]' ORDER BY created"
+
+
+async def reload(engine: Engine, given: str) -> str:
+    """Make again what is missing of a container's interfaces, addresses, routes and rules; what is
+    there stays, connections too. Returns its id.
+
+    Errors: NotFound; Conflict when it does not run, or has no network of its own.
+    """
+    async with hold(engine, given) as held:
+        row = held.row
+        held.need("reload the network of", *LIVE)
+        if not row["attachments"]:
+            raise Conflict(
+                f"container {row['name']} is on no network", hint=f"--network {row['network']}"
+            )
+        await held.journal.write(held.stream, NetworkReloadPlanned())
+        try:
+            netns.pin(row["netns"], f"/proc/{row['pid']}/ns/net")
+            for plain in row["attachments"]:
+                attachment = msgspec.convert(plain, Attachment)
+                await engine.network(attachment.network.driver).reload(attachment)
+        except BaseException as error:  # a cancellation as well; raised again
+            event = Failed(operation="reload", error=str(error), state=held.state)
+            with trio.CancelScope(shield=True):
+                await held.journal.write(held.stream, event)
+            raise
+        await held.journal.write(held.stream, NetworkReloaded())
+        return held.id
+
+
+async def reloadable(engine: Engine) -> list[str]:
+    """The containers that have interfaces now, and so can be reloaded."""
+    return [row["id"] for row in await engine.store.rows(RELOADABLE)]
+
+
 async def recover(engine: Engine) -> list[str]:
-    """Finish the removals that dead processes left open. Returns a line for each."""
+    """Finish the removals and updates that dead processes left open. Returns a line for each."""
     mended = []
     async with engine.locks.named(networks.lock(engine)):
         intents = "SELECT * FROM intents WHERE stream LIKE 'network/%' ORDER BY seq"
         for intent in await engine.store.rows(intents):
             config = msgspec.convert(intent["data"]["config"], NetworkConfig)
+            driver = engine.network(config.driver)
             try:
-                await engine.network(config.driver).remove(config)
+                if intent["operation"] == "update":
+                    await driver.update(config)
+                    outcome = NetworkUpdated(config=intent["data"]["config"])
+                    await engine.journal().write(intent["stream"], outcome)
+                    mended.append(f"network {config.name}: updated")
+                    continue
+                await driver.remove(config)
             except TiffinError:
                 continue  # stays open, for the next time
             await engine.journal().write(intent["stream"], NetworkRemoved())

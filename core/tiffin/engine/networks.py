@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import trio
+from msgspec import Struct
 
-from .. import ids, ipam, network_modes
-from ..errors import Conflict, DriverError, NotFound
+from .. import ids, ipam, leases, network_modes
+from ..errors import Conflict, DriverError, NotFound, UserError
 from ..events.network import NetworkCreated
 from ..hooks import Attachment, NetworkConfig, PortMapping
+from ..leases import Lease
 from ..network_modes import DEFAULT
+from ..options import ContainerOptions, NetworkOptions
 from ..store import queries
 from .base import Engine
 
-USED = "SELECT address FROM addresses WHERE network=?"
+HOLDERS = "SELECT address, container FROM addresses WHERE network=?"
+LEASES = "SELECT container, mac, addresses FROM leases WHERE network=?"
 BY_NAME = "SELECT * FROM networks WHERE name=? OR id=?"
 BY_PREFIX = "SELECT * FROM networks WHERE id>=? AND id<? ORDER BY id LIMIT 2"
 USERS = "SELECT * FROM containers WHERE instr(','||network||',', ','||?||',') ORDER BY created"
@@ -61,13 +66,49 @@ async def in_use(engine: Engine) -> AsyncIterator[None]:
         yield
 
 
-async def canonical(engine: Engine, given: str) -> str:
-    """The words of --network with each network by its name. Errors: NotFound, UserError."""
-    words = []
-    for name in network_modes.names(given):
-        known = name in network_modes.NO_NETWORK
-        words.append(name if known else (await find(engine, name)).name)
-    return ",".join(words)
+async def canonical(engine: Engine, options: ContainerOptions) -> tuple[str, ContainerOptions]:
+    """(the words of --network, the options), both with each network by its name, and the wishes
+    checked as far as they do not depend on others. Errors: NotFound, UserError."""
+    words: dict[str, None] = {}
+    wishes = {wish.network: wish for wish in options.joins}
+    joins = []
+    for name in network_modes.names(options.network):
+        if name in network_modes.NO_NETWORK or network_modes.joins(name):
+            words[await _mode(engine, name)] = None
+            continue
+        network = await find(engine, name)
+        if network.name in words:
+            raise UserError(f"--network {options.network}: {network.name} is named twice")
+        words[network.name] = None
+        wish = wishes.get(name)
+        if wish is not None:
+            leases.check(network, wish)
+            if wish.mac and not engine.network(network.driver).has_mac:
+                raise UserError(
+                    f"network {network.name}: its containers have the MAC address of "
+                    f"{network.interface} ({network.driver})"
+                )
+            joins.append(msgspec.structs.replace(wish, network=network.name))
+    interfaces = [join.interface for join in joins if join.interface]
+    if len(set(interfaces)) < len(interfaces):
+        raise UserError(f"interface_name={interfaces[0]} is given for two networks")
+    if tuple(joins) != options.joins:
+        options = msgspec.structs.replace(options, joins=tuple(joins))
+    return ",".join(words), options
+
+
+async def _mode(engine: Engine, word: str) -> str:
+    if word in network_modes.NO_NETWORK:
+        return word
+    from . import shared
+
+    return await shared.canonical(engine, word)
+
+
+async def publish(engine: Engine, network: str) -> bool:
+    """True when the first of these networks, which gets the published ports, can have some."""
+    first = await find(engine, network_modes.names(network)[0])
+    return bool(engine.network(first.driver).publishes)
 
 
 def is_private(engine: Engine) -> bool:
@@ -88,38 +129,130 @@ async def _define_default(engine: Engine) -> None:
             raise
 
 
-async def plan(
-    engine: Engine, row: queries.Row, netns_path: str
-) -> tuple[str, tuple[Attachment, ...]]:
-    """(path of the network namespace or "" for the host's, attachments) of a container.
+class NetworkPlan(Struct, frozen=True):
+    """What a container's network will be."""
 
-    Addresses are free as far as we can see; the intent that names them reserves them, or fails.
+    netns: str = ""
+    """Path of a namespace of its own, to be made; empty: the runtime makes one, or none."""
+    joined: str = ""
+    """Path of one that is there already, and not ours to remove."""
+    attachments: tuple[Attachment, ...] = ()
+
+
+async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan:
+    """Addresses are free as far as we can see; the intent that names them reserves them, or fails.
+
+    Errors: Conflict (no address, or the other container of `container:ID` does not run), UserError.
     """
+    if not row["network"]:
+        return NetworkPlan(netns=netns_path)  # taken off all networks, but it may join others
     names = network_modes.names(row["network"])
-    if names == ["host"]:
-        return "", ()
-    if names == ["none"]:
-        return "", ()
-    attachments = []
-    for position, name in enumerate(names):
-        network = await find(engine, name)
-        used = {r["address"] for r in await engine.store.rows(USED, (network.id,))}
-        addresses = tuple(ipam.choose(network, used))
-        ports = tuple(msgspec.convert(p, PortMapping) for p in row["ports"])
-        attachments.append(
-            Attachment(
-                container=row["id"],
-                network=network,
-                netns=netns_path,
-                interface=f"eth{position}",
-                host_interface=ipam.host_interface(row["id"], network.id),
-                mac=ipam.mac_address(addresses),
-                addresses=addresses,
-                ports=ports if position == 0 else (),
-                default_route=position == 0,
+    if row["network"] in network_modes.NO_NETWORK:
+        return NetworkPlan()
+    if network_modes.joins(row["network"]):
+        from . import shared
+
+        return NetworkPlan(joined=await shared.namespace(engine, row))
+    wishes = {
+        join["network"]: msgspec.convert(join, NetworkOptions)
+        for join in row["options"].get("joins", ())
+    }
+    configs = [await find(engine, name) for name in names]
+    wished = [wishes.get(name, NetworkOptions(name)) for name in names]
+    interfaces = _interfaces([wish.interface for wish in wished])
+    found = [
+        await attachment(engine, row, network, wish, netns_path, interface)
+        for network, wish, interface in zip(configs, wished, interfaces, strict=True)
+    ]
+    return NetworkPlan(netns=netns_path, attachments=roles(found, row["ports"]))
+
+
+async def attachment(
+    engine: Engine,
+    row: queries.Row,
+    network: NetworkConfig,
+    wish: NetworkOptions,
+    netns_path: str,
+    interface: str,
+) -> Attachment:
+    """A container on one of its networks; `roles` says what it is to that container."""
+    held = await engine.store.rows(HOLDERS, (network.id,))
+    holders = {r["address"]: r["container"] for r in held}
+    known = [
+        Lease(r["container"], r["mac"], tuple(r["addresses"].split()))
+        for r in await engine.store.rows(LEASES, (network.id,))
+    ]
+    addresses = leases.addresses(network, wish, row["id"], holders, known)
+    mac = leases.mac(network, wish, row["id"], addresses, holders, known)
+    return Attachment(
+        container=row["id"],
+        network=network,
+        netns=netns_path,
+        interface=interface,
+        host_interface=ipam.host_interface(row["id"], network.id),
+        mac=mac if engine.network(network.driver).has_mac else "",
+        addresses=addresses,
+        default_route=False,
+        names=called(row, wish) if network.dns_enabled else (),
+        dns=upstream(row) if network.dns_enabled else (),
+    )
+
+
+SPARE = 2000
+"""Metrics of spare routes begin above it: the kernel's default is 0 (IPv4) or 1024 (IPv6)."""
+
+
+def roles(attachments: Sequence[Attachment], ports: Sequence[Any]) -> tuple[Attachment, ...]:
+    """Published ports and the default route go to the first network that is not internal; the
+    others like it get spare routes. Those that there are stay: they are in use."""
+    outward = [at for at in attachments if not at.network.internal]
+    carrier = next((at for at in outward if at.ports), None)
+    carrier = carrier or next((at for at in attachments if at.ports and not outward), None)
+    carrier = carrier or next(iter(outward or attachments), None)
+    routed = any(at.default_route or at.spare_route for at in attachments)
+    spare = max([SPARE, *(at.spare_route for at in attachments)])
+    published = tuple(msgspec.convert(port, PortMapping) for port in ports)
+    found = []
+    for at in attachments:
+        default = at.default_route
+        metric = at.spare_route
+        if not at.network.internal and not default and not metric:
+            default, routed = not routed, True
+            if not default:
+                spare += 1
+                metric = spare
+        found.append(
+            msgspec.structs.replace(
+                at,
+                ports=published if at is carrier else (),
+                default_route=default,
+                spare_route=metric,
+                outward=bool(outward),
             )
         )
-    return netns_path, tuple(attachments)
+    return tuple(found)
+
+
+def free_interface(taken: Collection[str]) -> str:
+    """The first of eth0, eth1, ... that a container does not have."""
+    return next(name for number in itertools.count() if (name := f"eth{number}") not in taken)
+
+
+def called(row: queries.Row, wish: NetworkOptions) -> tuple[str, ...]:
+    """What a container is called on a network."""
+    return (row["name"], ids.short(row["id"]), *wish.aliases)
+
+
+def upstream(row: queries.Row) -> tuple[str, ...]:
+    """The name servers that a container asks for names outside of its networks (--dns)."""
+    servers = tuple(row["options"].get("dns", ()))
+    return () if servers == ("none",) else servers
+
+
+def _interfaces(wished: Sequence[str]) -> list[str]:
+    """Names inside the container: those asked for, and eth0, eth1, ... for the others."""
+    free = (name for number in itertools.count() if (name := f"eth{number}") not in wished)
+    return [wish or next(free) for wish in wished]
 
 
 async def attach(engine: Engine, attachments: tuple[Attachment, ...]) -> None:

@@ -6,7 +6,10 @@ the log calls running may have ended with nobody recording it (conmon killed, a 
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+import msgspec
 
 from .. import processes
 from ..errors import TiffinError
@@ -14,14 +17,19 @@ from ..events.base import Event
 from ..events.container import (
     CleanedUp,
     CleanupPlanned,
+    ConnectFailed,
+    Disconnected,
     Exited,
     Failed,
     Mounted,
+    Paused,
     Recovered,
     Removed,
     Started,
     Unmounted,
+    Unpaused,
 )
+from ..hooks import Attachment
 from ..store import log, queries
 from . import teardown
 from .base import Engine, Journal
@@ -57,6 +65,13 @@ async def resolve(engine: Engine, journal: Journal, row: queries.Row) -> bool:
     row = await engine.container_now(row["id"])
     if row["state"] in LIVE:
         changed = await _notice_end(engine, journal, row) or changed
+        row = await engine.container_now(row["id"])
+    if row["state"] == "exited" and os.path.isdir(engine.layout.container_run(row["id"])):
+        # conmon's exit command recorded the end, and its clean-up waits for the lock that we have.
+        await journal.write(stream, CleanupPlanned())
+        await teardown.run_state(engine, row)
+        await journal.write(stream, CleanedUp())
+        changed = True
     return changed
 
 
@@ -127,6 +142,18 @@ async def _start(engine: Engine, row: queries.Row) -> Outcome:
     return None, "undone", row["state"]
 
 
+async def _freezing(engine: Engine, row: queries.Row) -> Outcome:
+    """`pause` or `unpause`: the runtime knows which of the two it is now."""
+    try:
+        state = await engine.runtime(row["runtime"]).state(row["id"])
+    except TiffinError:
+        state = None
+    if state is not None and state.status in ("running", "paused"):
+        outcome = Paused() if state.status == "paused" else Unpaused()
+        return outcome, "finished", state.status
+    return None, "undone", row["state"]
+
+
 async def _cleanup(engine: Engine, row: queries.Row) -> Outcome:
     await teardown.run_state(engine, row)
     return CleanedUp(), "finished", "exited"
@@ -137,12 +164,60 @@ async def _remove(engine: Engine, row: queries.Row) -> Outcome:
     return Removed(), "finished", "removed"
 
 
+async def _connect(engine: Engine, row: queries.Row) -> Outcome:
+    from . import connections
+
+    data = (await _intent(engine, row, "connect"))["data"]
+    added = msgspec.convert(data["attachment"], Attachment)
+    before = [msgspec.convert(plain, Attachment) for plain in data.get("before", ())]
+    await connections.take_back(engine, added, before)
+    outcome = ConnectFailed(
+        network=added.network.name,
+        network_id=added.network.id,
+        before=tuple(data.get("before", ())),
+        error="the command was killed",
+    )
+    return outcome, "undone", row["state"]
+
+
+async def _disconnect(engine: Engine, row: queries.Row) -> Outcome:
+    from . import connections
+
+    data = (await _intent(engine, row, "disconnect"))["data"]
+    gone = msgspec.convert(data["attachment"], Attachment)
+    left = [msgspec.convert(plain, Attachment) for plain in data.get("attachments", ())]
+    await connections.carry_off(engine, row, gone, left)
+    outcome = Disconnected(
+        network=data["network"],
+        network_id=gone.network.id,
+        networks=data["networks"],
+        joins=tuple(data.get("joins", ())),
+        attachments=tuple(data.get("attachments", ())),
+    )
+    return outcome, "finished", row["state"]
+
+
+async def _intent(engine: Engine, row: queries.Row, operation: str) -> queries.Row:
+    found = await engine.store.rows(INTENTS, (f"container/{row['id']}",))
+    return next(intent for intent in found if intent["operation"] == operation)
+
+
+async def _reload(engine: Engine, row: queries.Row) -> Outcome:
+    """What was made again stays, whatever it was; the next reload makes the rest."""
+    return None, "undone", row["state"]
+
+
 RESOLVERS = {
     "create": _create,
     "mount": _mount,
     "unmount": _unmount,
     "init": _init,
     "start": _start,
+    "reload": _reload,
+    "connect": _connect,
+    "disconnect": _disconnect,
+    "pause": _freezing,
+    "unpause": _freezing,
     "cleanup": _cleanup,
     "remove": _remove,
 }

@@ -23,10 +23,13 @@ async def remove(
     """Remove a container; with `force` a running one is killed first (after `timeout` seconds of
     SIGTERM, when given). Returns its id, or None when it is not there and that is ignored.
 
-    Errors: NotFound, Conflict when it runs and `force` is not given.
+    Errors: NotFound, Conflict when it runs and `force` is not given, or others are in its network.
     """
     try:
         async with hold(engine, given, journal) as held:
+            from . import shared
+
+            await shared.need_none(engine, held.row)
             await remove_held(held, force=force, timeout=timeout)
             return held.id
     except NotFound:

@@ -47,6 +47,7 @@ async def restart(engine: Engine, given: str, *, timeout: int | None = None) -> 
     from .stop import end_process
 
     async with hold(engine, given) as held:
+        held.need("restart", "created", "initialized", "running", "exited")
         if held.state in LIVE and held.state != "initialized":
             wanted = held.row["stop_timeout"] if timeout is None else timeout
             await end_process(held, timeout=wanted)

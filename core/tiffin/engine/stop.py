@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal as signals
 from collections.abc import AsyncIterator
@@ -43,7 +44,7 @@ async def kill(engine: Engine, given: str, signal: int, *, reason: str = "kill")
 async def stop(engine: Engine, given: str, *, timeout: int | None = None) -> str:
     """Stop signal, then SIGKILL after `timeout` seconds (the container's own when None)."""
     async with hold(engine, given) as held:
-        if held.state in ("running", "paused"):
+        if held.state == "running":
             wanted = held.row["stop_timeout"] if timeout is None else timeout
             await end_process(held, timeout=wanted)
             await _remove_if_asked(held)
@@ -51,6 +52,10 @@ async def stop(engine: Engine, given: str, *, timeout: int | None = None) -> str
             ended = Exited(exit_code=0, reason="stopped before it ran")
             await held.clean_up(ended=ended)
             await held.journal.flush()
+        elif held.state == "paused":
+            raise Conflict(
+                f"cannot stop container {held.row['name']}: it is paused", hint="unpause it first"
+            )
         else:
             held.need("stop", "created", "exited")
         return held.id
@@ -67,8 +72,8 @@ async def _remove_if_asked(held: Held) -> None:
 
 async def end_process(held: Held, *, timeout: int) -> None:
     """The stop signal, then SIGKILL; records the end and cleans up. `timeout` 0: SIGKILL at once;
-    -1: wait for ever."""
-    if timeout != 0:
+    -1: wait for ever. A paused one could not react to any other signal."""
+    if timeout != 0 and held.state != "paused":
         number = held.row["stop_signal"]
         await held.journal.write(held.stream, SignalSent(signal=number, reason="stop"))
         await send(held, number)
@@ -84,10 +89,14 @@ async def end_process(held: Held, *, timeout: int) -> None:
 
 
 async def send(held: Held, number: int) -> None:
-    """Through the runtime; a process that is gone already is no error."""
+    """Through the runtime; a process that is gone already is no error. SIGKILL ends a paused one as
+    well: with cgroup v1 the kernel delivers it only when the process is let go."""
     runtime = held.engine.runtime(held.row["runtime"])
     try:
         await runtime.kill(held.id, number)
+        if held.state == "paused" and number == signals.SIGKILL:
+            with contextlib.suppress(TiffinError):
+                await runtime.resume(held.id)
     except TiffinError:
         if processes.alive(held.row["pid"]):
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import NotFound
 from ..events.execs import ExecFailed
 from ..events.image import ImageRemoved, LayerUnpackFailed, PullFailed
-from . import garbage, network
+from . import garbage, image_mounts, network
 from .base import Engine
 from .hold import hold
 from .recover import LIVE
@@ -68,6 +68,10 @@ async def _images(engine: Engine) -> list[str]:
                 gone = [tuple(pair) for pair in data["layers"]]
                 await garbage.delete(engine, journal, data["blobs"], gone)
                 await journal.write(stream, ImageRemoved())
+            elif noun == "mount":
+                await image_mounts.take_away(
+                    engine, journal, stream.partition("/")[2], data["driver"]
+                )
             elif noun == "exec":
                 await journal.write(stream, ExecFailed(error=why))
             else:

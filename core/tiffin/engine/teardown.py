@@ -5,6 +5,7 @@ Every step may be repeated: the next command does it again when this one is kill
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
@@ -14,10 +15,13 @@ import trio
 from .. import cgroups, netns
 from ..errors import RuntimeFailed, TiffinError
 from ..hooks import Attachment
-from ..layer.remove import discard_tree
+from ..layer.remove import remove_tree
 from ..processes import alive
 from ..store import queries
 from .base import Engine
+
+TRIES = 5
+"""How often a directory is emptied that others still write to."""
 
 
 async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False) -> None:
@@ -46,14 +50,27 @@ async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False
         nursery.start_soon(runtime)
         nursery.start_soon(mount)
         nursery.start_soon(detach, engine, row)
-    discard_tree(engine.layout.container_run(cid))
+    remove_directory(engine.layout.container_run(cid))
 
 
 async def everything(engine: Engine, row: queries.Row) -> None:
     """Its run, its own layer, its directory and its lock."""
     await run_state(engine, row, layer_too=True)
-    discard_tree(row["directory"])
+    remove_directory(row["directory"])
     engine.locks.forget(row["id"])
+
+
+def remove_directory(path: str) -> None:
+    """One of the container's own directories. Error: TiffinError; the intent stays open then, and
+    the next command goes on with it."""
+    for attempt in range(TRIES):
+        try:
+            remove_tree(path)
+            return
+        except OSError as error:
+            # conmon, on its way out, still writes and deletes files of its own there.
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or attempt + 1 == TRIES:
+                raise TiffinError(f"cannot remove {path}: {error.strerror}") from error
 
 
 async def detach(engine: Engine, row: queries.Row) -> None:

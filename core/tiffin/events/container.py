@@ -143,6 +143,43 @@ class SignalSent(Event, frozen=True, kw_only=True):
     """`kill`, `stop`, `stop timeout`, `proxy`."""
 
 
+class PausePlanned(Event, frozen=True, kw_only=True):
+    """All processes of the container are about to be frozen."""
+
+    TYPE: ClassVar[str] = "container.pause_planned"
+    OPENS: ClassVar[str] = "pause"
+
+
+class Paused(Event, frozen=True, kw_only=True):
+    """The container's processes are frozen where they were."""
+
+    TYPE: ClassVar[str] = "container.paused"
+    CLOSES: ClassVar[str] = "pause"
+
+
+class UnpausePlanned(Event, frozen=True, kw_only=True):
+    """The frozen processes of the container are about to go on."""
+
+    TYPE: ClassVar[str] = "container.unpause_planned"
+    OPENS: ClassVar[str] = "unpause"
+
+
+class Unpaused(Event, frozen=True, kw_only=True):
+    """The container's processes go on."""
+
+    TYPE: ClassVar[str] = "container.unpaused"
+    CLOSES: ClassVar[str] = "unpause"
+
+
+class Renamed(Event, frozen=True, kw_only=True):
+    """The container has another name."""
+
+    TYPE: ClassVar[str] = "container.renamed"
+
+    name: str
+    was: str
+
+
 class Exited(Event, frozen=True, kw_only=True):
     """The container's process ended. Recorded by conmon's exit command, by the attached `run`, or
     by the first command that notices it (`reason`)."""
@@ -154,6 +191,88 @@ class Exited(Event, frozen=True, kw_only=True):
     oom: bool = False
     reason: str = ""
     """Empty, or how it was noticed when nobody recorded it: `lost`, `reboot`."""
+
+
+class NetworkReloadPlanned(Event, frozen=True, kw_only=True):
+    """The container's interfaces, addresses, routes and rules are about to be made again where they
+    are missing: those that `container.init_planned` named."""
+
+    TYPE: ClassVar[str] = "container.network_reload_planned"
+    OPENS: ClassVar[str] = "reload"
+
+
+class NetworkReloaded(Event, frozen=True, kw_only=True):
+    """Interfaces, addresses, routes and rules are what they should be."""
+
+    TYPE: ClassVar[str] = "container.network_reloaded"
+    CLOSES: ClassVar[str] = "reload"
+
+
+class ConnectPlanned(Event, frozen=True, kw_only=True):
+    """A container that runs is about to be put on one more network."""
+
+    TYPE: ClassVar[str] = "container.connect_planned"
+    OPENS: ClassVar[str] = "connect"
+
+    network: str
+    attachment: Mapping[str, Any]
+    before: tuple[Mapping[str, Any], ...] = ()
+    """`tiffin.hooks.Attachment` of each network that it was on, as plain data."""
+    attachments: tuple[Mapping[str, Any], ...] = ()
+    """The same afterwards: ports and routes of the others may change as well."""
+
+
+class Connected(Event, frozen=True, kw_only=True):
+    """The container is on one more network, now if it runs, or from its next start on."""
+
+    TYPE: ClassVar[str] = "container.connected"
+    CLOSES: ClassVar[str] = "connect"
+
+    network: str
+    network_id: str
+    networks: str
+    """Names of all that it is on, comma-separated."""
+    joins: tuple[Mapping[str, Any], ...] = ()
+    """`tiffin.options.NetworkOptions` for those that have some, as plain data."""
+
+
+class ConnectFailed(Event, frozen=True, kw_only=True):
+    """The container is on the networks that it was on."""
+
+    TYPE: ClassVar[str] = "container.connect_failed"
+    CLOSES: ClassVar[str] = "connect"
+
+    network: str
+    network_id: str
+    before: tuple[Mapping[str, Any], ...] = ()
+    error: str
+
+
+class DisconnectPlanned(Event, frozen=True, kw_only=True):
+    """A container that runs is about to be taken off a network."""
+
+    TYPE: ClassVar[str] = "container.disconnect_planned"
+    OPENS: ClassVar[str] = "disconnect"
+
+    network: str
+    networks: str
+    joins: tuple[Mapping[str, Any], ...] = ()
+    attachment: Mapping[str, Any]
+    attachments: tuple[Mapping[str, Any], ...] = ()
+    """Those that it keeps, as they will be."""
+
+
+class Disconnected(Event, frozen=True, kw_only=True):
+    """The container is no longer on a network."""
+
+    TYPE: ClassVar[str] = "container.disconnected"
+    CLOSES: ClassVar[str] = "disconnect"
+
+    network: str
+    network_id: str
+    networks: str
+    joins: tuple[Mapping[str, Any], ...] = ()
+    attachments: tuple[Mapping[str, Any], ...] = ()
 
 
 class CleanupPlanned(Event, frozen=True, kw_only=True):
@@ -193,6 +312,15 @@ class Committed(Event, frozen=True, kw_only=True):
 
     image_id: str
     image_name: str = ""
+
+
+class FilesCopied(Event, frozen=True, kw_only=True):
+    """Files were copied into the container from outside (`cp`)."""
+
+    TYPE: ClassVar[str] = "container.files_copied"
+
+    path: str
+    """Where to, as given."""
 
 
 class Failed(Event, frozen=True, kw_only=True):

@@ -76,6 +76,16 @@ class ImageUntagged(Event, frozen=True, kw_only=True):
     name: str
 
 
+class ImagePushed(Event, frozen=True, kw_only=True):
+    """The image is in a registry, under this name."""
+
+    TYPE: ClassVar[str] = "image.pushed"
+
+    destination: str
+    digest: str
+    """Of the manifest."""
+
+
 class ImageRemovalPlanned(Event, frozen=True, kw_only=True):
     """The image's blobs and layers that nothing else uses are about to be deleted."""
 

@@ -17,6 +17,24 @@ class NetworkCreated(Event, frozen=True, kw_only=True):
     """`tiffin.hooks.NetworkConfig` as plain data."""
 
 
+class NetworkUpdatePlanned(Event, frozen=True, kw_only=True):
+    """The name servers of a network are about to be others, for the containers on it as well."""
+
+    TYPE: ClassVar[str] = "network.update_planned"
+    OPENS: ClassVar[str] = "update"
+
+    config: Mapping[str, Any]
+
+
+class NetworkUpdated(Event, frozen=True, kw_only=True):
+    """The network is defined anew."""
+
+    TYPE: ClassVar[str] = "network.updated"
+    CLOSES: ClassVar[str] = "update"
+
+    config: Mapping[str, Any]
+
+
 class NetworkRemovalPlanned(Event, frozen=True, kw_only=True):
     """A network is no longer defined, and what its driver made for it is about to go."""
 

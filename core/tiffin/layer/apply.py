@@ -53,6 +53,8 @@ class Applier:
     def __init__(self, root: int, style: str, limits: Limits | None = None) -> None:
         self.root = root
         self.overlay = style == "overlay"
+        self.whiteouts = True
+        """Whether names with .wh. mean deletion; not so in a tar that is no layer."""
         self.limits = limits or Limits()
         self.size = 0
         self.count = 0
@@ -105,7 +107,7 @@ class Applier:
                 return
             base = entered
         self.count += 1
-        if base.startswith(WHITEOUT):
+        if self.whiteouts and base.startswith(WHITEOUT):
             self._whiteout(base)
             return
         if not (0 <= entry.uid <= MAX_ID and 0 <= entry.gid <= MAX_ID):
@@ -134,10 +136,10 @@ class Applier:
             return None
         if len(parts) > self.limits.depth:
             raise ImageError(f"layer has directories nested too deeply: {show(entry.name[:60])}...")
-        for part in parts:
+        for part in parts if self.whiteouts else ():
             if part.startswith(AUFS) and part != OPAQUE:
                 return None  # left over from aufs (image-spec, layer.md: reserved)
-        for part in parts[:-1]:
+        for part in parts[:-1] if self.whiteouts else ():
             if part.startswith(WHITEOUT):
                 raise ImageError(f"layer has something beneath a whiteout: {show(entry.name)}")
         above = b"/".join(parts[:-1])

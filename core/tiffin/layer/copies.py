@@ -73,7 +73,7 @@ def _copy_inside(item: Item, new: int) -> None:
         copy = os.open(item.path, flags, 0o600, dir_fd=new)
         try:
             if not item.is_directory:
-                _copy_data(original, copy, item.stat.st_size)
+                copy_data(original, copy, item.stat.st_size)
             _copy_metadata(original, copy, item.stat)
         finally:
             os.close(copy)
@@ -95,7 +95,7 @@ def _copy_metadata(original: int, copy: int, status: os.stat_result) -> None:
     os.utime(copy, ns=_times(status))
 
 
-def _copy_data(original: int, copy: int, size: int) -> None:
+def copy_data(original: int, copy: int, size: int) -> None:
     """Data with its holes (lseek(2), SEEK_DATA), by copy_file_range(2)."""
     position = 0
     while position < size:

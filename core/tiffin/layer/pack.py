@@ -21,22 +21,25 @@ VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 class Packer:
     """Writes items to a tar; hard links are kept. Left out are sockets, what vanishes, and 0/0
-    devices, which no layer can have."""
+    devices, which no layer can have. `prefix` goes before every name; with `whiteouts` false the
+    tar is no layer, and no name means anything."""
 
-    def __init__(self, target: TarWriter) -> None:
+    def __init__(self, target: TarWriter, *, prefix: str = "", whiteouts: bool = True) -> None:
         self._tar = target
+        self._prefix = os.fsencode(prefix)
+        self._whiteouts = whiteouts
         self._links: dict[tuple[int, int], bytes] = {}
 
     def add(self, item: Item) -> None:
         """Error: ImageError for a name that would mean a whiteout to whoever unpacks the layer."""
-        if item.base.startswith(WHITEOUT.decode()):
+        if self._whiteouts and item.base.startswith(WHITEOUT.decode()):
             raise ImageError(
                 f"{'/' + item.path!a} cannot be stored in a layer: names with .wh. mean deletion",
                 hint="rename or delete it",
             )
         status = item.stat
         kind = stat.S_IFMT(status.st_mode)
-        name = os.fsencode(item.path)
+        name = self._prefix + os.fsencode(item.path)
         if kind == stat.S_IFREG:
             self._add_file(item, name)
         elif kind == stat.S_IFDIR:
@@ -55,9 +58,15 @@ class Packer:
         elif kind in (stat.S_IFCHR, stat.S_IFBLK) and status.st_rdev:
             self._entry(name, tar.CHAR if kind == stat.S_IFCHR else tar.BLOCKDEV, status)
 
-    def add_root(self, fd: int) -> None:
+    def add_root(self, fd: int, name: bytes = b"./") -> None:
         """The root directory itself, for its mode and owner."""
-        self._entry(b"./", tar.DIRECTORY, os.fstat(fd), xattrs=_xattrs(fd))
+        self._entry(name, tar.DIRECTORY, os.fstat(fd), xattrs=_xattrs(fd))
+
+    def add_open_file(self, fd: int, name: bytes) -> None:
+        """A regular file that is open already."""
+        status = os.fstat(fd)
+        self._entry(name, tar.REGULAR, status, size=status.st_size, xattrs=_xattrs(fd))
+        self._tar.data(fd, status.st_size)
 
     def _entry(
         self,
@@ -84,7 +93,7 @@ class Packer:
 
     def _add_directory(self, fd: int, name: bytes, status: os.stat_result) -> None:
         self._entry(name + b"/", tar.DIRECTORY, status, xattrs=_xattrs(fd))
-        if is_opaque(fd):
+        if self._whiteouts and is_opaque(fd):
             self._empty(name + b"/" + OPAQUE)
 
     def _add_file(self, item: Item, name: bytes) -> None:

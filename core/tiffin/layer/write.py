@@ -22,9 +22,9 @@ MAX_11 = 0o77777777777
 
 
 class TarWriter:
-    """Writes a tar to a new file."""
+    """Writes a tar to a new file, or to a descriptor (which is closed at the end)."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str | int) -> None:
         self._file: BinaryIO = open(target, "wb", buffering=BUFFER)  # noqa: SIM115
 
     def close(self, *, complete: bool) -> None:

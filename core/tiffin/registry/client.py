@@ -70,6 +70,8 @@ class Registry:
         self._origin: Origin | None = None
         self._authorization: tuple[Origin, str] | None = None
         self._lock = threading.Lock()
+        self._scopes: list[str] = []
+        """What a token must be good for besides what the registry asks for."""
 
     async def __aenter__(self) -> Registry:
         return self
@@ -343,7 +345,8 @@ class Registry:
                 f"{self.registry} wants credentials sent in the clear to {realm.netloc}",
                 hint="ask whoever runs it",
             )
-        fields = {"scope": parameters.get("scope") or f"repository:{self.repository}:pull"}
+        scopes = [parameters.get("scope") or f"repository:{self.repository}:pull", *self._scopes]
+        fields = {"scope": " ".join(dict.fromkeys(scopes))}
         if parameters.get("service"):
             fields["service"] = parameters["service"]
         if credentials is not None and credentials.token:

@@ -33,18 +33,20 @@ class Interrupted(Exception):
         """What to raise when we give up."""
 
 
-def refusal(registry: str, repository: str, what: str, status: int, body: bytes) -> Exception:
+def refusal(
+    registry: str, repository: str, what: str, status: int, body: bytes, verb: str = "pull"
+) -> Exception:
     """The error for an HTTP status that is no success. `what`: `tag 1.2`, `blob sha256:...`."""
     said = _message(body)
     because = f": {said}" if said else ""
     if status == 401:
         return RegistryError(
-            f"{registry} wants to know who you are before you pull {repository} (401{because})",
-            hint=f"log in with `podman login {registry}`, or check the name",
+            f"{registry} wants to know who you are before you {verb} {repository} (401{because})",
+            hint=f"log in with `tiffin login {registry}`, or check the name",
         )
     if status == 403:
         return RegistryError(
-            f"{registry} does not let you pull {repository} (403{because})",
+            f"{registry} does not let you {verb} {repository} (403{because})",
             hint="log in as somebody who may",
         )
     if status == 404:

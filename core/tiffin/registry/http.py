@@ -13,7 +13,7 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 from msgspec import Struct
@@ -146,7 +146,7 @@ class Pool:
         url: str,
         headers: Mapping[str, str],
         *,
-        body: bytes | None = None,
+        body: bytes | BinaryIO | None = None,
         authorization: tuple[Origin, str] | None = None,
     ) -> Response:
         """Send a request and follow redirects. `authorization` goes to its own origin only: a
@@ -179,12 +179,14 @@ class Pool:
         origin: Origin,
         target: str,
         headers: dict[str, str],
-        body: bytes | None,
+        body: bytes | BinaryIO | None,
         url: str,
     ) -> Response:
         headers.setdefault("User-Agent", USER_AGENT)
         while True:
             connection, fresh = self._take(origin)
+            if not isinstance(body, bytes) and body is not None:
+                body.seek(0)  # `Content-Length` is among the headers
             via = getattr(connection, "via", None)
             if via is not None and origin.scheme == "http":
                 headers["Host"] = origin.netloc

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from .. import network_modes
 from ..errors import UserError
 from ..hooks import Origin
 from ..options import ContainerOptions
@@ -432,7 +433,8 @@ def _linux(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]) 
         source = "user" if flag else "engine"
         draft.put(f"/linux/resources{pointer}", value, source, flag or "default")
     settings: dict[str, tuple[str, str, str]] = {}
-    if options.network != "host" and not request.facts.rootless:
+    own = options.network != "host" and not network_modes.joins(options.network)
+    if own and not request.facts.rootless:
         # Lets ping work without a raw socket (containers.conf(5), default_sysctls).
         settings["net.ipv4.ping_group_range"] = ("0 0", "engine", "ping without CAP_NET_RAW")
     for name, value in options.sysctls:

@@ -96,7 +96,14 @@ def _creation_planned(fact: Fact) -> Statements:
     }
     marks = ",".join("?" * len(columns))
     insert = f"INSERT INTO containers ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
-    return [(insert, tuple(columns.values())), _opens(fact, "create")]
+    wishes: Statements = [
+        (
+            "INSERT INTO leases SELECT id,?,?,? FROM networks WHERE name=?",
+            (fact.key, join.get("mac", ""), " ".join(join.get("addresses", ())), join["network"]),
+        )
+        for join in d["options"].get("joins", ())
+    ]
+    return [(insert, tuple(columns.values())), *wishes, _opens(fact, "create")]
 
 
 def _created(fact: Fact) -> Statements:
@@ -133,14 +140,18 @@ def _init_planned(fact: Fact) -> Statements:
         _opens(fact, "init"),
     ]
     for attachment in attachments:
-        for address in attachment["addresses"]:
-            statements.append(
-                (
-                    "INSERT INTO addresses VALUES (?,?,?)",
-                    (attachment["network"]["id"], address.partition("/")[0], fact.key),
-                )
-            )
+        statements += _addressed(fact, attachment)
     return statements
+
+
+def _addressed(fact: Fact, attachment: dict[str, Any]) -> Statements:
+    network = attachment["network"]["id"]
+    plain = [address.partition("/")[0] for address in attachment["addresses"]]
+    lease = (network, fact.key, attachment["mac"], " ".join(plain))
+    return [
+        *(("INSERT INTO addresses VALUES (?,?,?)", (network, a, fact.key)) for a in plain),
+        ("INSERT OR REPLACE INTO leases VALUES (?,?,?,?)", lease),
+    ]
 
 
 def _initialized(fact: Fact) -> Statements:
@@ -183,11 +194,79 @@ def _exited(fact: Fact) -> Statements:
     return [change]
 
 
+def _paused(fact: Fact) -> Statements:
+    return [_while_live(fact, "paused"), _closes(fact, "pause")]
+
+
+def _unpaused(fact: Fact) -> Statements:
+    return [_while_live(fact, "running"), _closes(fact, "unpause")]
+
+
+def _while_live(fact: Fact, state: str) -> tuple[str, Sequence[Any]]:
+    """As in `_started`: the exit command may have been quicker."""
+    return (
+        "UPDATE containers SET state=? WHERE id=? AND state IN ('running','paused')",
+        (state, fact.key),
+    )
+
+
+def _renamed(fact: Fact) -> Statements:
+    return [_set(fact, name=fact.data["name"])]
+
+
 def _network_gone(fact: Fact) -> Statements:
     return [
         _set(fact, netns="", attachments="[]", cgroup="", process_label=""),
         ("DELETE FROM addresses WHERE container=?", (fact.key,)),
     ]
+
+
+def _connect_planned(fact: Fact) -> Statements:
+    d = fact.data
+    return [
+        _set(fact, attachments=_text(d.get("attachments", []))),
+        *_addressed(fact, d["attachment"]),
+        _opens(fact, "connect"),
+    ]
+
+
+def _networks(fact: Fact) -> tuple[str, Sequence[Any]]:
+    """Names and wishes of all the networks that a container is on."""
+    d = fact.data
+    return (
+        "UPDATE containers SET network=?, options=json_set(options, '$.joins', json(?)) WHERE id=?",
+        (d["networks"], _text(d.get("joins", [])), fact.key),
+    )
+
+
+def _connected(fact: Fact) -> Statements:
+    wished: Statements = [
+        (
+            "INSERT OR IGNORE INTO leases SELECT id,?,?,? FROM networks WHERE name=?",
+            (fact.key, join.get("mac", ""), " ".join(join.get("addresses", ())), join["network"]),
+        )
+        for join in fact.data.get("joins", ())
+    ]
+    return [_networks(fact), *wished, _closes(fact, "connect")]
+
+
+def _off(fact: Fact, attachments: list[Any]) -> Statements:
+    """Without a network, on others."""
+    place = (fact.key, fact.data["network_id"])
+    return [
+        _set(fact, attachments=_text(attachments)),
+        ("DELETE FROM addresses WHERE container=? AND network=?", place),
+        ("DELETE FROM leases WHERE container=? AND network=?", place),
+    ]
+
+
+def _connect_failed(fact: Fact) -> Statements:
+    return [*_off(fact, fact.data.get("before", [])), _closes(fact, "connect")]
+
+
+def _disconnected(fact: Fact) -> Statements:
+    gone = _off(fact, fact.data.get("attachments", []))
+    return [*gone, _networks(fact), _closes(fact, "disconnect")]
 
 
 def _cleaned_up(fact: Fact) -> Statements:
@@ -206,6 +285,7 @@ def _removed(fact: Fact) -> Statements:
     return [
         ("DELETE FROM containers WHERE id=?", (fact.key,)),
         ("DELETE FROM addresses WHERE container=?", (fact.key,)),
+        ("DELETE FROM leases WHERE container=?", (fact.key,)),
         ("DELETE FROM execs WHERE container=?", (fact.key,)),
         ("DELETE FROM intents WHERE stream=?", (fact.stream,)),
     ]
@@ -289,6 +369,21 @@ def _image_removal_planned(fact: Fact) -> Statements:
     ]
 
 
+def _mount_planned(fact: Fact) -> Statements:
+    d = fact.data
+    row = (fact.key, d["image_id"], d["driver"], _text(d["layers"]), d["path"], 0)
+    return [("INSERT INTO image_mounts VALUES (?,?,?,?,?,?)", row), _opens(fact, "mount")]
+
+
+def _mount_made(fact: Fact) -> Statements:
+    change = ("UPDATE image_mounts SET complete=1 WHERE id=?", (fact.key,))
+    return [change, _closes(fact, "mount")]
+
+
+def _mount_removed(fact: Fact) -> Statements:
+    return [("DELETE FROM image_mounts WHERE id=?", (fact.key,)), _closes(fact, "mount")]
+
+
 def _layer_unpacked(fact: Fact) -> Statements:
     d = fact.data
     row = (d["driver"], d["chain_id"], d["size"], d["entries"])
@@ -304,6 +399,11 @@ def _network_created(fact: Fact) -> Statements:
     config = fact.data["config"]
     row = (fact.key, config["name"], config["driver"], fact.time, _text(config))
     return [("INSERT INTO networks VALUES (?,?,?,?,?)", row)]
+
+
+def _network_updated(fact: Fact) -> Statements:
+    change = "UPDATE networks SET config=? WHERE id=?", (_text(fact.data["config"]), fact.key)
+    return [change, _closes(fact, "update")]
 
 
 def _network_removal_planned(fact: Fact) -> Statements:
@@ -354,7 +454,19 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.initialized": _initialized,
     "container.start_planned": _opening("start"),
     "container.started": _started,
+    "container.pause_planned": _opening("pause"),
+    "container.paused": _paused,
+    "container.unpause_planned": _opening("unpause"),
+    "container.unpaused": _unpaused,
+    "container.renamed": _renamed,
     "container.exited": _exited,
+    "container.network_reload_planned": _opening("reload"),
+    "container.network_reloaded": _closing("reload"),
+    "container.connect_planned": _connect_planned,
+    "container.connected": _connected,
+    "container.connect_failed": _connect_failed,
+    "container.disconnect_planned": _opening("disconnect"),
+    "container.disconnected": _disconnected,
     "container.cleanup_planned": _opening("cleanup"),
     "container.cleaned_up": _cleaned_up,
     "container.removal_planned": _removal_planned,
@@ -373,11 +485,16 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "image.untagged": _image_untagged,
     "image.removal_planned": _image_removal_planned,
     "image.removed": _closing("remove"),
+    "mount.planned": _mount_planned,
+    "mount.made": _mount_made,
+    "mount.removed": _mount_removed,
     "layer.unpack_planned": _opening("unpack"),
     "layer.unpacked": _layer_unpacked,
     "layer.unpack_failed": _closing("unpack"),
     "layer.removed": _layer_removed,
     "network.created": _network_created,
+    "network.update_planned": _opening("update"),
+    "network.updated": _network_updated,
     "network.removal_planned": _network_removal_planned,
     "network.removed": _network_removed,
     "plugin.enabled": _plugin_enabled,

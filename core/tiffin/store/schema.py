@@ -100,6 +100,14 @@ CREATE TABLE IF NOT EXISTS addresses (
     PRIMARY KEY (network, address)
 );
 CREATE INDEX IF NOT EXISTS addresses_container ON addresses (container);
+CREATE TABLE IF NOT EXISTS leases (
+    network TEXT NOT NULL,
+    container TEXT NOT NULL,
+    mac TEXT NOT NULL,
+    addresses TEXT NOT NULL,
+    PRIMARY KEY (network, container)
+);
+CREATE INDEX IF NOT EXISTS leases_container ON leases (container);
 CREATE TABLE IF NOT EXISTS networks (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -125,6 +133,14 @@ CREATE TABLE IF NOT EXISTS tags (
     image TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS tags_image ON tags (image);
+CREATE TABLE IF NOT EXISTS image_mounts (
+    id TEXT PRIMARY KEY,
+    image TEXT NOT NULL,
+    driver TEXT NOT NULL,
+    layers TEXT NOT NULL,
+    path TEXT NOT NULL,
+    complete INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS layers (
     driver TEXT NOT NULL,
     chain_id TEXT NOT NULL,
@@ -159,9 +175,11 @@ TABLES = (
     "containers",
     "intents",
     "addresses",
+    "leases",
     "networks",
     "images",
     "tags",
+    "image_mounts",
     "layers",
     "defaults",
     "execs",

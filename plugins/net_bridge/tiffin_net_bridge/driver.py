@@ -11,12 +11,13 @@ import os
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tiffin.errors import Conflict, DriverError, TiffinError, UserError
-from tiffin.hooks import Attachment, DriverContext, NetworkConfig, errors
+from tiffin.hooks import Attachment, DriverContext, NetworkConfig, Rule, errors
 
 if TYPE_CHECKING:
     from .pipe import Pipe
@@ -47,6 +48,10 @@ class BridgeDriver:
     """One for each engine; starts its worker when it is first needed."""
 
     name = "bridge"
+    owns_subnets = True
+    publishes = True
+    has_mac = True
+    serves_names = True
 
     def __init__(self, context: DriverContext) -> None:
         self.run = context.run
@@ -67,7 +72,7 @@ class BridgeDriver:
             process_group=0,  # a Ctrl-C is for the engine, which then undoes what was begun
         )
 
-    async def create(self, network: NetworkConfig) -> None:
+    async def create(self, network: NetworkConfig) -> NetworkConfig:
         """The bridge is made for the first container, and goes with the last."""
         for key, value in network.options.items():
             if key not in OPTIONS:
@@ -79,17 +84,31 @@ class BridgeDriver:
                 f"interface {network.interface} exists and is not tiffin's",
                 hint="choose another --interface-name",
             )
+        return network
 
     async def remove(self, network: NetworkConfig) -> None:
         await self._ask("remove", network)
 
+    async def update(self, network: NetworkConfig) -> None:
+        await self._ask("update", network)
+
     async def attach(self, attachment: Attachment) -> None:
         await self._ask("attach", attachment)
+
+    async def publish(self, attachment: Attachment) -> None:
+        await self._ask("publish", attachment)
+
+    async def reload(self, attachment: Attachment) -> None:
+        await self._ask("reload", attachment)
 
     async def detach(self, attachment: Attachment) -> None:
         await self._ask("detach", attachment)
 
-    async def _ask(self, operation: str, subject: msgspec.Struct) -> None:
+    async def rules(self, network: NetworkConfig, attachments: Sequence[Attachment]) -> list[Rule]:
+        found = await self._ask("rules", [network, *attachments])
+        return msgspec.convert(found, list[Rule])
+
+    async def _ask(self, operation: str, subject: object) -> Any:
         from .pipe import Silent
 
         try:
@@ -99,10 +118,11 @@ class BridgeDriver:
             raise DriverError(
                 f"the network worker {error}", hint="see its message above, if any"
             ) from None
-        if answer is not None:
+        if isinstance(answer, dict):
             kind = getattr(errors, answer["error"], DriverError)
             assert issubclass(kind, TiffinError)
             raise kind(answer["what"], hint=answer.get("hint", ""))
+        return answer
 
     def _connected(self) -> Pipe:
         from .pipe import Pipe

@@ -33,6 +33,8 @@ add rule {TABLE} publish meta nfproto ipv4 dnat ip to {KEY} map @ports4
 add rule {TABLE} publish meta nfproto ipv6 dnat ip6 to ip6 daddr . {KEY} map @bound6
 add rule {TABLE} publish meta nfproto ipv6 dnat ip6 to {KEY} map @ports6
 add chain {TABLE} prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}
+add chain {TABLE} named
+add rule {TABLE} prerouting jump named
 add rule {TABLE} prerouting fib daddr type local jump publish
 add chain {TABLE} output {{ type nat hook output priority -100; policy accept; }}
 add rule {TABLE} output ip6 daddr ::1 accept
@@ -58,6 +60,19 @@ container reach the host's loopback (CVE-2020-8558). IPv6 has no such switch: a 
 refused at once, rather than lost, and who asked for `localhost` goes on to 127.0.0.1.
 
 With br_netfilter, packets between two ports of one bridge are forwarded ones too: hence `same`."""
+
+
+def _mend() -> str:
+    lines = SETUP.strip().replace("create table", "add table").splitlines()
+    made = [line for line in lines if not line.startswith("add rule")]
+    chains = [line.split()[4] for line in made if " chain " in line]
+    flushed = [f"flush chain {TABLE} {chain}" for chain in chains if chain != "named"]
+    return "\n".join([*made, *flushed, *(line for line in lines if line not in made)]) + "\n"
+
+
+MEND = _mend()
+"""The same for a table that may be there and have lost some of it. One transaction, so that no
+packet passes between the rules before and those after; the elements stay."""
 
 Element = tuple[str, str, str]
 """(set or map, key, value or "")."""
@@ -122,6 +137,66 @@ def _lines(elements: Sequence[Element]) -> list[str]:
     return [f"element {TABLE} {name} {{ {', '.join(items)} }}\n" for name, items in grouped.items()]
 
 
+# --- names ----------------------------------------------------------------------------------------
+
+NAMES_SETUP = f"""
+add map {TABLE} names4 {{ type ifname . ipv4_addr : inet_service; }}
+add map {TABLE} names6 {{ type ifname . ipv6_addr : inet_service; }}
+add set {TABLE} asked4 {{ type ifname . ipv4_addr; }}
+add set {TABLE} asked6 {{ type ifname . ipv6_addr; }}
+add set {TABLE} answers4 {{ type ipv4_addr . inet_service; }}
+add set {TABLE} answers6 {{ type ipv6_addr . inet_service; }}
+add chain {TABLE} ask {{ type filter hook input priority security + 10; policy accept; }}
+flush chain {TABLE} ask
+add rule {TABLE} ask udp dport 53 udp dport set iifname . ip daddr map @names4
+add rule {TABLE} ask udp dport 53 udp dport set iifname . ip6 daddr map @names6
+add chain {TABLE} answer {{ type filter hook output priority raw; policy accept; }}
+flush chain {TABLE} answer
+add rule {TABLE} answer ip saddr . udp sport @answers4 udp sport set 53
+add rule {TABLE} answer ip6 saddr . udp sport @answers6 udp sport set 53
+add chain {TABLE} named
+flush chain {TABLE} named
+add rule {TABLE} named udp dport 53 iifname . ip daddr @asked4 accept
+add rule {TABLE} named udp dport 53 iifname . ip6 daddr @asked6 accept
+add rule {TABLE} named tcp dport 53 redirect to : iifname . ip daddr map @names4
+add rule {TABLE} named tcp dport 53 redirect to : iifname . ip6 daddr map @names6
+"""
+"""May be run again. A query to a gateway's port 53 is handed to the port of the server that knows
+the names now, and its answer goes back from port 53. Not by NAT: each packet goes to the present
+server, whatever the one before it did. So a new server takes over without a query lost, and port
+53 of the host stays free for others. `ask` comes after everybody's filters and `answer` before
+them: those see port 53. `named` keeps a container that publishes port 53 from getting the
+queries. (aardvark-dns 1.4.0 does not listen on TCP, later versions do.)"""
+
+NAMES = ("names4", "names6")
+
+
+def served_elements(name: str, address: str, ports: Sequence[int]) -> list[Element]:
+    """What a gateway adds that answers for names; the servers take turns on the ports."""
+    family = "6" if ":" in address else "4"
+    found: list[Element] = [
+        (f"asked{family}", f'"{interface}" . {address}', "") for interface in (name, "lo")
+    ]
+    return found + [(f"answers{family}", f"{address} . {port}", "") for port in ports]
+
+
+def asked_elements(name: str, address: str, port: int) -> list[Element]:
+    """Which port the queries to a gateway go to, by containers and by the host itself."""
+    family = "6" if ":" in address else "4"
+    return [
+        (f"names{family}", f'"{interface}" . {address}', str(port)) for interface in (name, "lo")
+    ]
+
+
+def served(name: str, listed: dict[str, Any]) -> list[Element]:
+    """The elements of a map of names, as libnftables-json(5) lists it."""
+    found: list[Element] = []
+    for key, port in listed.get("elem", ()):
+        interface, address = key["concat"]
+        found.append((name, f'"{interface}" . {address}', str(port)))
+    return found
+
+
 BRIDGES = f"set {TABLE} bridges"
 
 
@@ -129,6 +204,16 @@ def port_maps(attachment: dict[str, Any]) -> list[str]:
     """Those that the container's families of addresses have ports in."""
     families = sorted({"6" if ":" in address else "4" for address in attachment["addresses"]})
     return [f"map {TABLE} {kind}{family}" for family in families for kind in ("ports", "bound")]
+
+
+def aimed(name: str, listed: dict[str, Any], attachment: dict[str, Any]) -> list[Element]:
+    """The elements of a map of ports that lead to a container."""
+    own = {address.partition("/")[0] for address in attachment["addresses"]}
+    return [
+        (name, " . ".join(map(str, key["concat"])), " . ".join(map(str, value["concat"])))
+        for key, value in listed.get("elem", ())
+        if value["concat"][0] in own
+    ]
 
 
 def published(listed: dict[str, Any]) -> list[tuple[str, str, int, str]]:

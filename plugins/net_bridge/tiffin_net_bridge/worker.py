@@ -1,6 +1,7 @@
 """The worker process: JSON lines in, one out for each.
 
-Request: [operation, subject]; answer: null, or {"error": class, "what": ..., "hint": ...}.
+Request: [operation, subject]; answer: null, a list (of `rules`), or {"error": class, "what": ...,
+"hint": ...}.
 It is not a module of the engine: it imports next to nothing of it, because it starts beside it.
 """
 
@@ -20,11 +21,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tiffin import rtnetlink as links
 from tiffin.errors import Conflict, DriverError, TiffinError
+from tiffin.rtnetlink import Netlink, Refused
 
-from . import links, ports, rules
+from . import ports, rules, story
 from .firewall import Firewall
-from .links import Netlink, Refused
 
 CLONE_NEWNET = 0x40000000
 LOCK = "/run/tiffin-network.lock"
@@ -41,30 +43,76 @@ class Worker:
         links.load()
         self.links = Netlink()
         self.firewall = Firewall()
+        self._resolver: Any = None
         self.host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def attach(self, attachment: dict[str, Any]) -> None:
+    def attach(self, attachment: dict[str, Any], *, mend: bool = False) -> None:
+        """With `mend` what is there already may be damaged, and is in use."""
         network, published = attachment["network"], attachment["ports"]
         ports.probe(published, attachment["addresses"])
         elements = rules.network_elements(network) + rules.port_elements(attachment)
         with self.locked():
             if published:
                 self._check_published(attachment)
+            intact = mend and self._intact(attachment)
             try:
-                self._veth(attachment, self._bridge(network))
+                bridge = self._bridge(network)
+                if mend:
+                    self._set_up(network, bridge)
+                if intact:
+                    self._join(attachment, bridge)
+                else:
+                    self._veth(attachment, bridge)
                 self._inside(attachment)
-                self._add_rules(elements)
+                self._add_rules(elements, mend=mend)
+                if is_named(attachment):
+                    self.resolver().enter(attachment, mend=mend)
             except BaseException:
-                self._take_away(attachment)
+                if not mend:
+                    self._take_away(attachment)
                 raise
+
+    def publish(self, attachment: dict[str, Any]) -> None:
+        wanted = rules.port_elements(attachment)
+        ports.probe(attachment["ports"], attachment["addresses"])
+        with self.locked():
+            self._unpublish(attachment, wanted)
+            if wanted:
+                self._check_published(attachment)
+                self._add_rules(wanted, mend=False)
+            if is_named(attachment):
+                self.resolver().enter(attachment)
+
+    def _unpublish(self, attachment: dict[str, Any], wanted: list[rules.Element]) -> None:
+        """Delete the container's ports that it is not to have on this network any more."""
+        stale = []
+        for listed in rules.port_maps(attachment):
+            there = self.firewall.listed(listed) or {}
+            stale += rules.aimed(listed.split()[-1], there, attachment)
+        stale = [element for element in stale if element not in wanted]
+        failed = self.firewall.run(rules.delete(stale)) if stale else ""
+        if failed:
+            raise DriverError(f"nftables: {failed}")
+
+    def reload(self, attachment: dict[str, Any]) -> None:
+        self.attach(attachment, mend=True)
 
     def detach(self, attachment: dict[str, Any]) -> None:
         with self.locked():
             failed = self._take_away(attachment)
         if failed:
             raise DriverError(f"nftables: {failed}")
+
+    def tell(self, subject: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the table should have for a network and its attachments, and what it has."""
+        network, *attachments = subject
+        return story.told(network, attachments, self.firewall.table(rules.TABLE))
+
+    def update(self, network: dict[str, Any]) -> None:
+        with self.locked():
+            self.resolver().update(network)
 
     def remove(self, network: dict[str, Any]) -> None:
         with self.locked():
@@ -76,6 +124,8 @@ class Worker:
     def _take_away(self, attachment: dict[str, Any]) -> str:
         """Rules, veth, and with the last container bridge and table. Returns what nft said."""
         network = attachment["network"]
+        if is_named(attachment):
+            self.resolver().leave(attachment)
         veth = self.links.link(attachment["host_interface"])
         bridge = self.links.link(network["interface"])
         ours = bridge is not None and bridge.alias == alias(network)
@@ -123,25 +173,28 @@ class Worker:
         ]
         self.links.do(
             links.new_link(attributes, create=True),
-            links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))], up=True),
+            links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))]),
         )
         made = self.links.link(name)
         if made is None:
             raise DriverError(f"interface {name} vanished while it was made")
-        messages = [
-            links.new_address(
-                made.number, subnet["gateway"], int(subnet["subnet"].partition("/")[2])
-            )
+        self._set_up(network, made.number)
+        return made.number
+
+    def _set_up(self, network: dict[str, Any], bridge: int) -> None:
+        """Up, with the gateways' addresses; what is so already stays."""
+        name = network["interface"]
+        batch = [links.new_link([], index=bridge, up=True)]
+        batch += [
+            links.new_address(bridge, subnet["gateway"], int(subnet["subnet"].partition("/")[2]))
             for subnet in network["subnets"]
             if subnet["gateway"]
         ]
-        if messages:
-            self.links.do(*messages)
+        self.links.do(*batch)
         write_sysctl("net/ipv4/ip_forward", "1")
         write_sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")
         if any(":" in subnet["subnet"] for subnet in network["subnets"]):
             write_sysctl("net/ipv6/conf/all/forwarding", "1")
-        return made.number
 
     def _check_subnets(self, network: dict[str, Any]) -> None:
         """Error: Conflict when an interface has an address in one of the network's subnets: the
@@ -158,6 +211,24 @@ class Worker:
                             f"interface {name} already",
                             hint="remove one of the two",
                         )
+
+    def _intact(self, attachment: dict[str, Any]) -> bool:
+        """True when the pair is there already, as it should be: its connections then live on."""
+        veth = self.links.link(attachment["host_interface"])
+        if veth is None or veth.kind != "veth" or not os.path.exists(attachment["netns"]):
+            return False
+        with self.inside(attachment["netns"]) as netlink:
+            peer = netlink.link(attachment["interface"])
+        return peer is not None and peer.lower == veth.number and peer.mac == attachment["mac"]
+
+    def _join(self, attachment: dict[str, Any], bridge: int) -> None:
+        """Put an existing pair on the bridge, which may be a new one."""
+        name = attachment["host_interface"]
+        hairpin = linkinfo("INFO_SLAVE", "bridge", [("IFLA_BRPORT_MODE", 1)])
+        attributes = [("IFLA_IFNAME", name), ("IFLA_MASTER", bridge)]
+        self.links.do(
+            links.new_link(attributes, up=True), links.new_link([("IFLA_IFNAME", name), hairpin])
+        )
 
     def _veth(self, attachment: dict[str, Any], bridge: int) -> None:
         """The pair, in one message: its far end is born in the container's namespace."""
@@ -201,10 +272,12 @@ class Worker:
                 plain, _, prefix = address.partition("/")
                 batch.append(links.new_address(link.number, plain, int(prefix)))
             batch.append(links.new_link([], index=link.number, up=True))
-            if attachment["default_route"] and not attachment["network"].get("internal"):
+            default, spare = attachment["default_route"], attachment.get("spare_route", 0)
+            if (default or spare) and not attachment["network"].get("internal"):
+                metric = 0 if default else spare
                 for subnet in attachment["network"]["subnets"]:
                     if subnet["gateway"]:
-                        batch.append(links.new_route(link.number, subnet["gateway"]))
+                        batch.append(links.new_route(link.number, subnet["gateway"], metric=metric))
             for route in attachment["network"].get("routes", ()):
                 batch.append(
                     links.new_route(
@@ -253,7 +326,7 @@ class Worker:
     def _check_published(self, attachment: dict[str, Any]) -> None:
         there = []
         for name in rules.port_maps(attachment):
-            there += rules.published(self.firewall.list(name) or {})
+            there += rules.published(self.firewall.listed(name) or {})
         taken = ports.overlapping(attachment["ports"], there, attachment["addresses"])
         if taken is not None:
             raise Conflict(
@@ -261,9 +334,9 @@ class Worker:
                 hint="publish another one",
             )
 
-    def _add_rules(self, elements: list[rules.Element]) -> None:
+    def _add_rules(self, elements: list[rules.Element], *, mend: bool) -> None:
         """The table may be missing: no network is up, or an administrator flushed it."""
-        failed = self.firewall.run(rules.add(elements))
+        failed = self.firewall.run((rules.MEND if mend else "") + rules.add(elements))
         if "No such file or directory" in failed:
             failed = self.firewall.run(rules.SETUP + rules.add(elements))
         if failed:
@@ -275,7 +348,7 @@ class Worker:
         """Elements, and with the network's last container its own; with the last network the
         table. Returns why that failed, or ""."""
         if last:
-            bridges = self.firewall.list(rules.BRIDGES)
+            bridges = self.firewall.listed(rules.BRIDGES)
             if bridges is None:
                 return ""  # without a table there are no rules of ours
             if not set(bridges.get("elem", ())) - {network["interface"]}:
@@ -289,6 +362,14 @@ class Worker:
         # One of the ports is somebody else's by now: delete the others one by one.
         reasons = [self.firewall.run(rules.delete([element])) for element in elements]
         return next((r for r in reasons if r and "File exists" not in r), "")
+
+    def resolver(self) -> Any:
+        """Loaded for networks with names only."""
+        if self._resolver is None:
+            from .resolver import Resolver
+
+            self._resolver = Resolver(self.run, self.firewall)
+        return self._resolver
 
     # --- one at a time, and where -----------------------------------------------------------------
 
@@ -319,6 +400,11 @@ class Worker:
             yield netlink
         finally:
             netlink.close()
+
+
+def is_named(attachment: dict[str, Any]) -> bool:
+    """True when names are served on its network, and the container has some."""
+    return bool(attachment["network"].get("dns_enabled") and attachment.get("names"))
 
 
 def alias(network: dict[str, Any]) -> str:
@@ -388,21 +474,24 @@ def write_sysctl(name: str, value: str) -> None:
 # --- requests and answers -------------------------------------------------------------------------
 
 
-def answer(worker: Worker, line: bytes) -> dict[str, str] | None:
-    operations: dict[str, Callable[[dict[str, Any]], None]] = {
+def answer(worker: Worker, line: bytes) -> Any:
+    operations: dict[str, Callable[[Any], Any]] = {
         "attach": worker.attach,
+        "publish": worker.publish,
+        "reload": worker.reload,
         "detach": worker.detach,
+        "update": worker.update,
         "remove": worker.remove,
+        "rules": worker.tell,
     }
     operation, subject = json.loads(line)
     try:
-        operations[operation](subject)
+        return operations[operation](subject)
     except TiffinError as error:
         return failure(error)
     except (Refused, OSError) as error:
         name = subject.get("container", "")[:12] or subject.get("name", "")
         return failure(DriverError(f"cannot {operation} {name} (network): {error}"))
-    return None
 
 
 def failure(error: TiffinError) -> dict[str, str]:

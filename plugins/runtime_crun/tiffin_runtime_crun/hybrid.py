@@ -51,6 +51,7 @@ def script(crun: str, *, shared: bool) -> str:
     return (
         "#!/bin/sh\n"
         "# Written by tiffin: crun creates no container while cgroup v2 is mounted beside v1.\n"
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
         'for word do test "$word" != create ||\n'
         f'    exec unshare --mount --propagation unchanged /bin/sh -c {inner} crun "$@"\n'
         "done\n"

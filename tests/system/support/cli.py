@@ -37,6 +37,15 @@ class Done(NamedTuple):
         return self.out.splitlines()
 
 
+class Started(subprocess.Popen[bytes]):
+    """A command in the background; as a context manager it does not outlive a test that fails."""
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, trace)
+
+
 class Tiffin:
     """`tiffin("run", ...)` runs a command, asserts its exit code and returns its output."""
 
@@ -136,12 +145,12 @@ class Tiffin:
         assert says.lower() in lines[0].lower(), f"{says!r} not in {done.err!r}"
         return lines[0]
 
-    def start(self, *args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+    def start(self, *args: str | Path, **options: Any) -> Started:
         """Run in the background."""
         options.setdefault("stdout", subprocess.PIPE)
         options.setdefault("stderr", subprocess.PIPE)
         options.setdefault("env", self.environment())
-        return subprocess.Popen(self.argv(*args), **options)
+        return Started(self.argv(*args), **options)
 
     # -- what people read out of it
 

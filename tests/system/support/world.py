@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-OURS = re.compile(r"conmon|runc(:\[\d)?|crun|tiffin|docker-registry")
+OURS = re.compile(r"conmon|runc(:\[\d)?|crun|tiffin|docker-registry|aardvark-dns")
 CGROUP = re.compile(r"tiffin|conmon|[0-9a-f]{64}")
 
 

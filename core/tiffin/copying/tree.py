@@ -1,0 +1,271 @@
+"""Copying one file or tree: from descriptor to descriptor."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from ..errors import Conflict, NotFound, UserError
+from ..layer.copies import copy_data
+from ..layer.remove import remove_tree
+from ..layer.walk import MAX_DEPTH
+from ..layer.whiteouts import kept
+from .places import DIRECTORY, Place, blame, is_directory, reopen
+
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+VANISHED = (FileNotFoundError, NotADirectoryError)
+
+
+class Rules:
+    """How things are made at the destination."""
+
+    def __init__(
+        self,
+        owner: tuple[int, int] | None,
+        *,
+        overwrite: bool = False,
+        devices: bool = False,
+    ) -> None:
+        self.owner = owner
+        """(uid, gid) of all that is made; None: as at the source."""
+        self.overwrite = overwrite
+        """Whether a directory may take the place of something else, and the other way round."""
+        self.devices = devices
+        """Whether device nodes are made; they are never brought to this machine."""
+
+
+def copy(source: Place, target: Place, rules: Rules) -> None:
+    """`cp SOURCE TARGET` as docker-cp(1) and podman-cp(1) define it.
+
+    Errors: NotFound, Conflict (a directory over a file), UserError, StorageFull.
+    """
+    found, status = source.find()
+    try:
+        parent, base = _destination(source, found, status, target)
+        try:
+            _Copy(rules).top(found, status, parent, base, source, target)
+        except OSError as error:
+            raise blame(error, f"cannot copy {source.path} to {target.path}") from error
+        finally:
+            os.close(parent)
+    finally:
+        os.close(found)
+
+
+def _destination(
+    source: Place, found: int, status: os.stat_result, target: Place
+) -> tuple[int, str]:
+    """(directory, name in it) of what is made; the name is "" when the contents of the source go
+    into the directory itself."""
+    directory = is_directory(status)
+    try:
+        there, what = target.find()
+    except NotFound:
+        return target.parent()
+    if is_directory(what):
+        fd = reopen(there, DIRECTORY)
+        os.close(there)
+        return fd, "" if directory and source.contents_only else source.base(found)
+    path = os.readlink(f"/proc/self/fd/{there}")
+    os.close(there)
+    if directory:
+        raise Conflict(f"cannot copy the directory {source.path} to a file: {target.path}")
+    if target.ends_in_slash:
+        raise UserError(f"{target.path} {target.where} is no directory")
+    if target.root is None:
+        above, base = os.path.split(path)
+        return os.open(above, DIRECTORY), base
+    return _followed(target)
+
+
+def _followed(target: Place) -> tuple[int, str]:
+    """The directory and the name of an existing file, a link at the end of the path followed.
+    Each step is looked up in the container's root."""
+    path = target.path
+    for _ in range(40):
+        parent, base = Place(path, root=target.root).parent()
+        try:
+            link = os.readlink(base, dir_fd=parent)
+        except OSError:
+            return parent, base
+        os.close(parent)
+        path = link if link.startswith("/") else f"{os.path.dirname(path)}/{link}"
+    raise UserError(f"{target.path} {target.where}: too many links")
+
+
+class _Copy:
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+
+    def top(
+        self,
+        found: int,
+        status: os.stat_result,
+        parent: int,
+        base: str,
+        source: Place,
+        target: Place,
+    ) -> None:
+        if is_directory(status):
+            opened = reopen(found, DIRECTORY)
+            try:
+                if self._inside(opened, parent):
+                    raise UserError(f"cannot copy {source.path} into itself: {target.path}")
+                if base:
+                    self.directory(opened, status, parent, base, 0)
+                else:
+                    self.contents(opened, parent, 0)
+            finally:
+                os.close(opened)
+        elif stat.S_ISREG(status.st_mode):
+            opened = reopen(found, os.O_RDONLY)
+            try:
+                self.file(opened, status, parent, base)
+            finally:
+                os.close(opened)
+        else:
+            self.special(None, "", status, parent, base)
+
+    @staticmethod
+    def _inside(directory: int, below: int) -> bool:
+        """Whether `below` is `directory` or lies in it."""
+        wanted = os.fstat(directory)
+        fd = os.dup(below)
+        try:
+            for _ in range(MAX_DEPTH):
+                here = os.fstat(fd)
+                if (here.st_dev, here.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    return True
+                above = os.open("..", os.O_PATH | os.O_DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = above
+                if os.path.samestat(here, os.fstat(fd)):
+                    return False
+            return False
+        finally:
+            os.close(fd)
+
+    def contents(self, source: int, target: int, depth: int) -> None:
+        """Everything that is in a directory, into another."""
+        if depth > MAX_DEPTH:
+            raise UserError(f"directories are nested more than {MAX_DEPTH} deep")
+        for base in sorted(os.listdir(source)):
+            try:
+                status = os.stat(base, dir_fd=source, follow_symlinks=False)
+                if is_directory(status):
+                    fd = os.open(base, DIRECTORY | os.O_NOFOLLOW, dir_fd=source)
+                elif stat.S_ISREG(status.st_mode):
+                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+                    fd = os.open(base, flags, dir_fd=source)
+                else:
+                    self.special(source, base, status, target, base)
+                    continue
+            except VANISHED:
+                continue
+            try:
+                # What was opened counts: it may have been replaced since we looked.
+                status = os.fstat(fd)
+                if is_directory(status):
+                    self.directory(fd, status, target, base, depth + 1)
+                elif stat.S_ISREG(status.st_mode):
+                    self.file(fd, status, target, base)
+            finally:
+                os.close(fd)
+
+    def directory(
+        self, source: int, status: os.stat_result, parent: int, base: str, depth: int
+    ) -> None:
+        """One that is there already stays, and gets what the source has."""
+        try:
+            os.mkdir(base, 0o700, dir_fd=parent)
+        except FileExistsError:
+            there = os.stat(base, dir_fd=parent, follow_symlinks=False)
+            if not is_directory(there):
+                self._make_room(parent, base, there, directory=True)
+                os.mkdir(base, 0o700, dir_fd=parent)
+        fd = os.open(base, DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            if os.path.samestat(os.fstat(fd), status):
+                return  # onto itself
+            self.contents(source, fd, depth)
+            self._metadata(source, fd, status)
+        finally:
+            os.close(fd)
+
+    def file(self, source: int, status: os.stat_result, parent: int, base: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            there = os.stat(base, dir_fd=parent, follow_symlinks=False)
+            if os.path.samestat(there, status):
+                return  # onto itself
+            try:
+                self._make_room(parent, base, there, directory=False)
+            except OSError as error:
+                if error.errno != errno.EBUSY or not stat.S_ISREG(there.st_mode):
+                    raise
+                self._in_place(source, status, parent, base)
+                return
+        fd = os.open(base, CREATE, 0o600, dir_fd=parent)
+        try:
+            copy_data(source, fd, status.st_size)
+            self._metadata(source, fd, status)
+        except BaseException:  # a cancellation as well; raised again
+            with contextlib.suppress(OSError):
+                os.unlink(base, dir_fd=parent)
+            raise
+        finally:
+            os.close(fd)
+
+    def _in_place(self, source: int, status: os.stat_result, parent: int, base: str) -> None:
+        """Something is mounted on the file (a bind mount): only its contents can be replaced."""
+        flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(base, flags, dir_fd=parent)
+        try:
+            copy_data(source, fd, status.st_size)
+        finally:
+            os.close(fd)
+
+    def special(
+        self, source: int | None, name: str, status: os.stat_result, parent: int, base: str
+    ) -> None:
+        """Links, pipes and devices. Sockets are left out."""
+        mode = status.st_mode
+        device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        if stat.S_ISSOCK(mode) or (device and not self.rules.devices):
+            return
+        link = os.readlink(name, dir_fd=source) if stat.S_ISLNK(mode) else ""
+        with contextlib.suppress(FileNotFoundError):
+            there = os.stat(base, dir_fd=parent, follow_symlinks=False)
+            if os.path.samestat(there, status):
+                return  # onto itself
+            self._make_room(parent, base, there, directory=False)
+        if link:
+            os.symlink(link, base, dir_fd=parent)
+        else:
+            number = status.st_rdev if device else 0
+            os.mknod(base, stat.S_IFMT(mode) | stat.S_IMODE(mode), number, dir_fd=parent)
+        uid, gid = self.rules.owner or (status.st_uid, status.st_gid)
+        os.chown(base, uid, gid, dir_fd=parent, follow_symlinks=False)
+        times = (status.st_mtime_ns, status.st_mtime_ns)
+        os.utime(base, ns=times, dir_fd=parent, follow_symlinks=False)
+
+    def _make_room(self, parent: int, base: str, there: os.stat_result, *, directory: bool) -> None:
+        """Take away what lies where something of the other or the same kind is to be made."""
+        if is_directory(there) != directory and not self.rules.overwrite:
+            kinds = ("a directory", "something that is none")
+            new, old = kinds if directory else kinds[::-1]
+            raise Conflict(
+                f"cannot put {new} in the place of {old}: {base}", hint="--overwrite allows it"
+            )
+        remove_tree(base, dir_fd=parent)
+
+    def _metadata(self, source: int, fd: int, status: os.stat_result) -> None:
+        uid, gid = self.rules.owner or (status.st_uid, status.st_gid)
+        os.fchown(fd, uid, gid)
+        os.fchmod(fd, stat.S_IMODE(status.st_mode))  # after chown, which clears set-user-id
+        with contextlib.suppress(OSError):  # not every file system has attributes
+            for key in os.listxattr(source):
+                if kept(key):
+                    os.setxattr(fd, key, os.getxattr(source, key))
+        os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))

@@ -1,0 +1,74 @@
+"""How much room images, containers and volumes take on the disk."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from ..store import queries
+from .base import Engine
+
+LIVE = ("initialized", "running", "paused", "stopping")
+
+
+class ImageUsage(Struct, frozen=True):
+    row: queries.Row
+    names: tuple[str, ...]
+    shared: int
+    """Bytes of layers that other images have as well."""
+    unique: int
+    containers: int
+
+
+class ContainerUsage(Struct, frozen=True):
+    row: queries.Row
+    size: int
+    """Bytes of its own layer."""
+
+
+class Usage(Struct, frozen=True):
+    images: tuple[ImageUsage, ...]
+    containers: tuple[ContainerUsage, ...]
+    layers: int
+    """Bytes of all layers, each counted once."""
+
+
+async def measure(engine: Engine) -> Usage:
+    """Sizes are of unpacked layers, the largest of a layer's copies when two storage drivers have
+    it."""
+    images = await engine.store.rows(queries.IMAGES)
+    tags = await engine.store.rows(queries.TAGS)
+    rows = await engine.store.rows(queries.CONTAINERS)
+    sizes: dict[str, int] = {}
+    for layer in await engine.store.rows("SELECT chain_id, size FROM layers"):
+        sizes[layer["chain_id"]] = max(layer["size"], sizes.get(layer["chain_id"], 0))
+    users: dict[str, int] = {}
+    for image in images:
+        for chain in {layer["chain_id"] for layer in image["layers"]}:
+            users[chain] = users.get(chain, 0) + 1
+    found = []
+    for image in images:
+        chains = {layer["chain_id"] for layer in image["layers"]}
+        shared = sum(sizes.get(chain, 0) for chain in chains if users[chain] > 1)
+        found.append(
+            ImageUsage(
+                row=image,
+                names=tuple(tag["name"] for tag in tags if tag["image"] == image["id"]),
+                shared=shared,
+                unique=sum(sizes.get(chain, 0) for chain in chains) - shared,
+                containers=sum(row["image_id"] == image["id"] for row in rows),
+            )
+        )
+    containers = []
+    for row in rows:
+        containers.append(ContainerUsage(row=row, size=await container_size(engine, row)))
+    return Usage(
+        images=tuple(found),
+        containers=tuple(containers),
+        layers=sum(sizes[chain] for chain in users if chain in sizes),
+    )
+
+
+async def container_size(engine: Engine, row: queries.Row) -> int:
+    """Bytes of a container's own layer; 0 while it has none."""
+    size: int = await engine.storage(row["storage_driver"]).usage(row["id"])
+    return size

@@ -1,0 +1,335 @@
+"""The name server of a store's networks: aardvark-dns, one for all of them (a container on two
+networks may ask at either for the names of both).
+
+It is told of a change by a signal, but then closes its sockets before it opens them again
+(1.4.0): queries get lost. So a change starts another one beside it, on another port, with the new
+names; the rules hand it the queries in one transaction; the old one goes when it has answered its
+last. A generation is a directory with the server's files and its pid; the newest is the present.
+Callers hold the lock of the machine's networks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from tiffin.errors import DriverError
+
+from . import rules, zones
+from .firewall import Firewall
+from .zones import Zones
+
+PLACES = ("/usr/lib/podman/aardvark-dns", "/usr/libexec/podman/aardvark-dns")
+PID = "aardvark.pid"
+TURNS = 4
+"""Ports that the generations of a store take turns on, below those that the kernel hands out."""
+START = 2.0
+"""Seconds that a new server may take to listen; it takes 2 ms."""
+LAST_ANSWERS = 0.02
+"""Seconds in which a server mostly has answered what it was asked before the change."""
+TOO_OLD = 10.0
+"""Seconds after which nobody waits for an answer any more (resolv.conf(5), timeout, attempts)."""
+
+
+class Socket(NamedTuple):
+    address: str
+    port: int
+    waiting: int
+    """Bytes that were not read yet."""
+
+
+class Resolver:
+    """The servers of one store."""
+
+    def __init__(self, run: str, firewall: Firewall) -> None:
+        self.directory = f"{run}/names"
+        self.firewall = firewall
+        self.first_port = 20000 + zlib.crc32(run.encode()) % 2900 * TURNS
+
+    def enter(self, attachment: dict[str, Any], *, mend: bool = False) -> None:
+        """Serve a container's names on its network; with `mend` the rules may be damaged.
+        Errors: DriverError, UserError."""
+        if mend:
+            self.firewall.run(rules.NAMES_SETUP)
+        self._change(lambda there: zones.put(there, attachment))
+
+    def update(self, network: dict[str, Any]) -> None:
+        """The network's own name servers are others. Error: DriverError."""
+        self._change(lambda there: zones.update(there, network))
+
+    def leave(self, attachment: dict[str, Any]) -> None:
+        """A container's names go. When no new server can be started for that, the present one is
+        told, for what it says would be wrong otherwise."""
+
+        def update(there: Zones) -> None:
+            zones.take(there, attachment)
+
+        try:
+            self._change(update)
+        except DriverError:
+            current = self._numbers()[-1]
+            left = self._read(current)
+            update(left)
+            self._write(current, left)
+            pid = self._pid(current)
+            if pid:
+                os.kill(pid, signal.SIGHUP)
+
+    def _change(self, update: Callable[[Zones], object]) -> None:
+        """Have the names that `update` makes of the present ones served when this comes back.
+        Error: DriverError; the names are then what they were."""
+        numbers = self._numbers()
+        current = numbers[-1] if numbers else 0
+        before = self._read(current) if numbers else {}
+        after = {name: dict(zone) for name, zone in before.items()}
+        update(after)
+        if not after:
+            self._end(before, numbers)
+            return
+        if after == before and self._pid(current):
+            self._point(before, after, current, current)
+            return
+        number = self._next(current, after)
+        self._write(number, after)
+        try:
+            self._start(number, after)
+            self._point(before, after, current, number)
+        except BaseException:
+            self._kill(number)
+            raise
+        self._retire(numbers)
+
+    # --- generations ------------------------------------------------------------------------------
+
+    def _port(self, number: int) -> int:
+        return self.first_port + number % TURNS
+
+    def _place(self, number: int) -> str:
+        return f"{self.directory}/{number}"
+
+    def _numbers(self) -> list[int]:
+        try:
+            return sorted(int(name) for name in os.listdir(self.directory) if name.isdecimal())
+        except FileNotFoundError:
+            return []
+
+    def _read(self, number: int) -> Zones:
+        found = {}
+        for name in os.listdir(self._place(number)):
+            if name != PID:
+                with open(f"{self._place(number)}/{name}", encoding="ascii") as file:
+                    found[name] = zones.parse(file.read())
+        return found
+
+    def _write(self, number: int, content: Zones) -> None:
+        """A directory appears when it is complete; in one that is there each file changes at
+        once."""
+        final = self._place(number)
+        place = final if os.path.isdir(final) else f"{self.directory}/new"
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        for name in set(os.listdir(place)) - content.keys() - {PID}:
+            os.unlink(f"{place}/{name}")
+        for name, zone in content.items():
+            temporary = f"{self.directory}/new-file"
+            with open(temporary, "w", encoding="ascii") as file:
+                file.write(zones.render(zone))
+            os.replace(temporary, f"{place}/{name}")
+        if place != final:
+            os.rename(place, final)
+
+    def _next(self, current: int, content: Zones) -> int:
+        """The number of the next generation: that of a port which is free at all gateways."""
+        for number in range(current + 1, current + TURNS):
+            if all(_free(address, self._port(number)) for _, address in _gateways(content)):
+                return number
+        raise DriverError(
+            f"the ports {self.first_port} to {self.first_port + TURNS - 1} are in use, and the "
+            "names of containers cannot be served",
+            hint="ss -lunp shows by whom",
+        )
+
+    def _start(self, number: int, content: Zones) -> None:
+        port, place = self._port(number), self._place(number)
+        program = next((path for path in PLACES if os.access(path, os.X_OK)), "")
+        if not program:
+            raise DriverError(
+                "aardvark-dns is not installed, which serves the names of containers",
+                hint="install it: apt install aardvark-dns; or make the network with --disable-dns",
+            )
+        nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+        argv = [program, "--config", place, "--port", str(port), "run"]
+        child = os.posix_spawn(program, argv, {"PATH": os.defpath}, file_actions=nothing)
+        _, status = os.waitpid(child, 0)  # it goes into the background when it has forked
+        wanted = [(address, port) for _, address in _gateways(content)]
+        end = time.monotonic() + START
+        while status == 0:
+            there = {(s.address, s.port) for s in _sockets().values()}
+            if there.issuperset(wanted):
+                break
+            if time.monotonic() > end:
+                status = 1
+            time.sleep(0.0003)
+        if status:
+            missing = ", ".join(f"{a} port {p}" for a, p in wanted)
+            raise DriverError(
+                f"aardvark-dns does not listen on {missing}", hint=f"its files are in {place}"
+            )
+        _leave_cgroup(self._pid(number))
+
+    def _pid(self, number: int) -> int:
+        """The process of a generation, 0 when it is gone (pids are used again)."""
+        place = self._place(number)
+        try:
+            with open(f"{place}/{PID}", encoding="ascii") as file:
+                pid = int(file.read())
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                return pid if place.encode() in file.read().split(b"\0") else 0
+        except (OSError, ValueError):
+            return 0
+
+    def _kill(self, number: int) -> None:
+        pid = self._pid(number)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        place = self._place(number)
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(place):
+                os.unlink(f"{place}/{name}")
+            os.rmdir(place)
+
+    def _retire(self, numbers: list[int]) -> None:
+        """End the generations that were before. One that still has an answer to give is left to
+        the next change."""
+        for number in numbers:
+            pid, port = self._pid(number), self._port(number)
+            end = time.monotonic() + LAST_ANSWERS
+            while pid and _answering(pid, port) and time.monotonic() < end:
+                time.sleep(0.001)
+            age = time.time() - os.stat(self._place(number)).st_mtime
+            if number != numbers[-1] or age > TOO_OLD or not (pid and _answering(pid, port)):
+                self._kill(number)
+
+    def _end(self, before: Zones, numbers: list[int]) -> None:
+        """No container is left that has a name."""
+        if before:
+            self._point(before, {}, numbers[-1], numbers[-1])
+        for number in numbers:
+            self._kill(number)
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self.directory):
+                if name == "new":  # a command was killed while it wrote
+                    for part in os.listdir(f"{self.directory}/new"):
+                        os.unlink(f"{self.directory}/new/{part}")
+                    os.rmdir(f"{self.directory}/new")
+                else:
+                    os.unlink(f"{self.directory}/{name}")
+            os.rmdir(self.directory)
+
+    # --- rules ------------------------------------------------------------------------------------
+
+    def _point(self, before: Zones, after: Zones, current: int, number: int) -> None:
+        """Hand all queries to a generation's port, in one transaction."""
+        ports = [self.first_port + turn for turn in range(TURNS)]
+        old, gone, new = [], [], []
+        for name, address in _gateways(before):
+            old += rules.asked_elements(name, address, self._port(current))
+            if name not in after:
+                gone += rules.served_elements(name, address, ports)
+        for name, address in _gateways(after):
+            new += rules.served_elements(name, address, ports)
+            new += rules.asked_elements(name, address, self._port(number))
+        text = rules.delete(old + gone) + rules.add(new)
+        failed = self.firewall.run(text)
+        if "No such file or directory" in failed:
+            if not new:
+                return  # without the maps there are no rules of ours
+            failed = self.firewall.run(rules.NAMES_SETUP + rules.add(new))
+        elif "File exists" in failed:  # somebody changed them, or a command was killed
+            ours = {element[1] for element in old + new}
+            actual = [element for element in self._asked() if element[1] in ours]
+            failed = self.firewall.run(rules.delete(actual + gone) + rules.add(new))
+        if failed:
+            raise DriverError(f"nftables: {failed}")
+
+    def _asked(self) -> Iterator[rules.Element]:
+        """The elements that there are, of all stores."""
+        for name in rules.NAMES:
+            yield from rules.served(name, self.firewall.listed(f"map {rules.TABLE} {name}") or {})
+
+
+def _gateways(content: Zones) -> Iterator[tuple[str, str]]:
+    """(bridge, address) of all networks that have names."""
+    for name, zone in content.items():
+        for address in zones.listening(zone):
+            yield zones.interface(name), address
+
+
+# --- what the kernel knows ------------------------------------------------------------------------
+
+
+def _free(address: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def _sockets() -> dict[str, Socket]:
+    """The bound UDP sockets of our network namespace by inode (proc(5), /proc/net/udp)."""
+    found = {}
+    for name, family in (("udp", socket.AF_INET), ("udp6", socket.AF_INET6)):
+        try:
+            with open(f"/proc/net/{name}", encoding="ascii") as file:
+                lines = file.readlines()[1:]
+        except FileNotFoundError:  # a kernel without IPv6
+            continue
+        for line in lines:
+            fields = line.split()
+            address, _, port = fields[1].partition(":")
+            words = [int(address[at : at + 8], 16) for at in range(0, len(address), 8)]
+            packed = struct.pack(f"={len(words)}I", *words)
+            waiting = int(fields[4].partition(":")[2], 16)
+            found[fields[9]] = Socket(socket.inet_ntop(family, packed), int(port, 16), waiting)
+    return found
+
+
+def _answering(pid: int, port: int) -> bool:
+    """True while a server has queries that it did not read, or asks others for somebody: for each
+    such query it has a socket of its own."""
+    everybody = _sockets()
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            kind, _, inode = os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")
+            own = everybody.get(inode.strip("[]")) if kind == "socket" else None
+            if own is not None and (own.port != port or own.waiting):
+                return True
+    except OSError:
+        return False  # it is gone, or closed one while we looked
+    return False
+
+
+def _leave_cgroup(pid: int) -> None:
+    """Into the root cgroup: what limits, or ends, the command that happened to start the server
+    has nothing to do with it. Where that is not ours to do it stays."""
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
+            if all(line.rstrip("\n").endswith(":/") for line in file):
+                return
+        with open("/proc/self/mountinfo", encoding="ascii", errors="replace") as file:
+            mounts = [line.split() for line in file]
+        for fields in mounts:
+            if fields[3] == "/" and fields[fields.index("-") + 1] in ("cgroup", "cgroup2"):
+                with contextlib.suppress(OSError):
+                    with open(f"{fields[4]}/cgroup.procs", "w", encoding="ascii") as file:
+                        file.write(str(pid))

@@ -1,0 +1,121 @@
+"""What must hold between two commands: the log's open intents, the read tables and the machine
+agree. Read from SQLite and from the kernel, without the engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from . import world
+
+LIVE = ("initialized", "running", "paused", "stopping")
+
+
+def rows(root: Path, sql: str, *parameters: object) -> list[dict[str, Any]]:
+    if not (root / "tiffin.db").exists():
+        return []
+    with sqlite3.connect(f"file:{root}/tiffin.db?mode=ro", uri=True) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(sql, parameters)]
+
+
+def broken(base: Path) -> list[str]:
+    """A line for each disagreement. Only when no command is at work on the store."""
+    root, run = base / "root", base / "run"
+    containers = {row["id"]: row for row in rows(root, "SELECT * FROM containers")}
+    found = [
+        f"open intent: {row['stream']} {row['operation']}"
+        for row in rows(root, "SELECT * FROM intents")
+    ]
+    for row in containers.values():
+        found += _container(base, row)
+    found += _strangers(base, containers)
+    found += _images(root, containers)
+    found += [f"left in the run root: {path}" for path in _unknown_run(run, containers)]
+    return found
+
+
+def _container(base: Path, row: dict[str, Any]) -> list[str]:
+    cid, state = row["id"], row["state"]
+    who = f"container {row['name']} ({state})"
+    found = []
+    if not os.path.isdir(row["directory"]):
+        found.append(f"{who}: no directory")
+    mounted = any(f"/{cid}/" in f"{mount.target}/" for mount in world.mounts_below(base / "root"))
+    if mounted != bool(row["mounted"]):
+        found.append(f"{who}: mounted {mounted}, recorded {row['mounted']!r}")
+    if state not in LIVE and mounted and not row["pinned"]:
+        found.append(f"{who}: has a mount that nobody asked for")
+    netns = os.path.exists(base / "run/netns" / cid)
+    if netns != bool(row["netns"]):
+        found.append(f"{who}: network namespace {netns}, recorded {row['netns']!r}")
+    if state in LIVE:
+        if not world.alive(row["pid"]):
+            found.append(f"{who}: process {row['pid']} is gone")
+        if not world.alive(row["conmon_pid"]):
+            found.append(f"{who}: conmon {row['conmon_pid']} is gone")
+    else:
+        found += [f"{who}: {trace}" for trace in world.traces_of(base, [cid]) if cid in trace
+                  and not trace.startswith("mount")]  # fmt: skip
+        held = rows(base / "root", "SELECT * FROM addresses WHERE container=?", cid)
+        if held and state in ("created", "exited") and row["attachments"] == "[]":
+            found.append(f"{who}: holds {held}")
+    return found
+
+
+def _strangers(base: Path, containers: dict[str, Any]) -> list[str]:
+    """Directories, mounts, processes and rules of containers that the log does not have."""
+    found = []
+    for pattern in ("root/containers/*", "root/storage/*/containers/*", "run/netns/*"):
+        found += [
+            f"of no container: {path}" for path in base.glob(pattern) if path.name not in containers
+        ]
+    for mount in world.mounts_below(base):
+        if not any(cid in mount.target for cid in containers):
+            found.append(f"mount of no container: {mount.target}")
+    for pid, _, line in world.processes():
+        if f"{base}/" in line and not any(cid in line for cid in containers):
+            found.append(f"process of no container: {pid} {line}")
+    holders = rows(base / "root", "SELECT DISTINCT container FROM addresses")
+    found += [
+        f"addresses of no container: {row['container']}"
+        for row in holders
+        if row["container"] not in containers
+    ]
+    return found
+
+
+def _images(root: Path, containers: dict[str, Any]) -> list[str]:
+    """Every blob and every layer belongs to an image or a container, and is there."""
+    blobs: set[str] = set()
+    layers: set[str] = set()
+    for image in rows(root, "SELECT * FROM images"):
+        parts = json.loads(image["layers"])
+        blobs |= {image["id"], image["manifest"], image["index_digest"]}
+        blobs |= {part["digest"] for part in parts}
+        layers |= {part["chain_id"] for part in parts}
+    wanted = {blob.removeprefix("sha256:") for blob in blobs} - {""}
+    for row in containers.values():
+        layers |= set(json.loads(row["layers"]))
+        wanted.add(row["image_id"].removeprefix("sha256:"))
+    here = {path.name for path in root.glob("blobs/sha256/*")}
+    found = [f"blob of no image: {name}" for name in here - wanted]
+    pulled = {blob.removeprefix("sha256:") for blob in blobs} - {""}
+    found += [f"blob is missing: {name}" for name in pulled - here]
+    recorded = {
+        (row["driver"], row["chain_id"].removeprefix("sha256:"))
+        for row in rows(root, "SELECT * FROM layers")
+    }
+    there = {(path.parts[-3], path.name) for path in root.glob("storage/*/layers/*")}
+    found += [f"layer is not recorded: {layer}" for layer in there - recorded]
+    found += [f"layer is missing: {layer}" for layer in recorded - there]
+    known = {layer.removeprefix("sha256:") for layer in layers}
+    found += [f"layer of no image: {layer}" for layer in there if layer[1] not in known]
+    return found
+
+
+def _unknown_run(run: Path, containers: dict[str, Any]) -> list[Path]:
+    return [path for path in run.glob("containers/*") if path.name not in containers]
