@@ -23,9 +23,10 @@ from ..events.container import (
     Started,
     Unmounted,
     Unpaused,
+    Updated,
 )
 from ..store import log, queries
-from . import teardown
+from . import limits, teardown
 from .base import Engine, Journal
 
 LIVE = ("initialized", "running", "paused", "stopping")
@@ -141,6 +142,14 @@ async def _freezing(engine: Engine, row: queries.Row) -> Outcome:
     return None, "undone", row["state"]
 
 
+async def _update(engine: Engine, row: queries.Row) -> Outcome:
+    """The runtime takes the same limits twice."""
+    try:
+        return Updated(resources=await limits.finish(engine, row)), "finished", row["state"]
+    except TiffinError:
+        return None, "undone", row["state"]
+
+
 async def _cleanup(engine: Engine, row: queries.Row) -> Outcome:
     await teardown.run_state(engine, row)
     return CleanedUp(), "finished", "exited"
@@ -159,6 +168,7 @@ RESOLVERS = {
     "start": _start,
     "pause": _freezing,
     "unpause": _freezing,
+    "update": _update,
     "cleanup": _cleanup,
     "remove": _remove,
 }

@@ -203,6 +203,14 @@ def _renamed(fact: Fact) -> Statements:
     return [_set(fact, name=fact.data["name"])]
 
 
+def _updated(fact: Fact) -> Statements:
+    change = (
+        "UPDATE containers SET options=json_set(options, '$.resources', json(?)) WHERE id=?",
+        (_text(fact.data["resources"]), fact.key),
+    )
+    return [change, _closes(fact, "update")]
+
+
 def _network_gone(fact: Fact) -> Statements:
     return [
         _set(fact, netns="", attachments="[]", cgroup="", process_label=""),
@@ -379,6 +387,8 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.unpause_planned": _opening("unpause"),
     "container.unpaused": _unpaused,
     "container.renamed": _renamed,
+    "container.update_planned": _opening("update"),
+    "container.updated": _updated,
     "container.exited": _exited,
     "container.cleanup_planned": _opening("cleanup"),
     "container.cleaned_up": _cleaned_up,
