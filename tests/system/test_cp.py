@@ -41,9 +41,9 @@ def here(tmp_path: Path) -> Path:
     (tmp_path / "src/link").symlink_to("f")
     (tmp_path / "file").write_text("3\n")
     (tmp_path / "slink").symlink_to("src")
-    (tmp_path / "src/f").chmod(0o4750)
     for path in (tmp_path / "src").rglob("*"):
         os.chown(path, 1234, 1234, follow_symlinks=False)
+    (tmp_path / "src/f").chmod(0o4750)
     return tmp_path
 
 
@@ -56,7 +56,7 @@ def inside(tiffin: Tiffin, name: str, path: str = "/t") -> dict[str, str]:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in archive.getmembers():
             if member.isfile():
-                found[member.name] = archive.extractfile(member).read().decode()  # type: ignore[union-attr]
+                found[member.name] = archive.extractfile(member).read().decode(errors="replace")  # type: ignore[union-attr]
             elif member.name != ".":
                 found[member.name] = f"->{member.linkname}" if member.issym() else "/"
     return found

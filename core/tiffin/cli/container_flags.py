@@ -156,7 +156,7 @@ def options_from(
         init=options["init"],
         devices=tuple(_device(item) for item in options["device"]),
         security_opt=tuple(options["security_opt"]),
-        resources=_resources(options),
+        resources=resources(options),
         ulimits=_ulimits(options["ulimit"]),
         sysctls=_pairs("--sysctl", options["sysctl"]),
         group_add=_by_comma(options["group_add"]),
@@ -415,7 +415,8 @@ def _device(item: str) -> Device:
     return Device(parts[0], target, permissions)
 
 
-def _resources(options: Mapping[str, Any]) -> Resources:
+def resources(options: Mapping[str, Any]) -> Resources:
+    """What the flags of limits ask for; also those of `update`. Error: UserError."""
     from ..options import Resources
 
     memory = _size("--memory", options["memory"])

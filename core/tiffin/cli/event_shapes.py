@@ -28,6 +28,7 @@ PODMAN = {
     "container.cleaned_up": "cleanup",
     "container.removed": "remove",
     "container.renamed": "rename",
+    "container.updated": "update",
     "container.committed": "commit",
     "exec.started": "exec",
     "exec.exited": "exec_died",

@@ -28,10 +28,11 @@ from ..events.container import (
     Started,
     Unmounted,
     Unpaused,
+    Updated,
 )
 from ..hooks import Attachment
 from ..store import log, queries
-from . import teardown
+from . import limits, teardown
 from .base import Engine, Journal
 
 LIVE = ("initialized", "running", "paused", "stopping")
@@ -154,6 +155,14 @@ async def _freezing(engine: Engine, row: queries.Row) -> Outcome:
     return None, "undone", row["state"]
 
 
+async def _update(engine: Engine, row: queries.Row) -> Outcome:
+    """The runtime takes the same limits twice."""
+    try:
+        return Updated(resources=await limits.finish(engine, row)), "finished", row["state"]
+    except TiffinError:
+        return None, "undone", row["state"]
+
+
 async def _cleanup(engine: Engine, row: queries.Row) -> Outcome:
     await teardown.run_state(engine, row)
     return CleanedUp(), "finished", "exited"
@@ -218,6 +227,7 @@ RESOLVERS = {
     "disconnect": _disconnect,
     "pause": _freezing,
     "unpause": _freezing,
+    "update": _update,
     "cleanup": _cleanup,
     "remove": _remove,
 }

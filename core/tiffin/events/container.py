@@ -314,6 +314,25 @@ class Committed(Event, frozen=True, kw_only=True):
     image_name: str = ""
 
 
+class UpdatePlanned(Event, frozen=True, kw_only=True):
+    """The container is about to have these limits."""
+
+    TYPE: ClassVar[str] = "container.update_planned"
+    OPENS: ClassVar[str] = "update"
+
+    resources: Mapping[str, Any]
+    """`tiffin.options.Resources` as plain data: all limits, not only those that change."""
+
+
+class Updated(Event, frozen=True, kw_only=True):
+    """The container has these limits, now if it runs, and at its next starts."""
+
+    TYPE: ClassVar[str] = "container.updated"
+    CLOSES: ClassVar[str] = "update"
+
+    resources: Mapping[str, Any]
+
+
 class FilesCopied(Event, frozen=True, kw_only=True):
     """Files were copied into the container from outside (`cp`)."""
 

@@ -117,15 +117,16 @@ class Pusher(Registry):
         if not path.startswith(("http://", "https://")):
             top = f"{origin.scheme}://{origin.netloc}/v2/"
             url = top if root else f"{top}{self.repository}/{path}"
-        for attempt in range(2):
-            response = self._pool.request(
-                method, url, headers or {}, body=body, authorization=self._authorization
-            )
+        for attempt in range(3):
+            used = self._authorization
+            response = self._pool.request(method, url, headers or {}, body=body, authorization=used)
             if response.status in ok:
                 return response
             asked = auth.challenges(response.headers("WWW-Authenticate"))
-            here = response.status == 401 and response.origin == origin and not attempt
+            here = response.status == 401 and response.origin == origin and attempt < 2
             failure = self._refused(response, path)
+            if here and self._authorization != used:
+                continue  # another thread was told the same, and has answered it
             if not here or not self._authorize(origin, asked):
                 raise failure
         raise failure

@@ -214,6 +214,14 @@ def _renamed(fact: Fact) -> Statements:
     return [_set(fact, name=fact.data["name"])]
 
 
+def _updated(fact: Fact) -> Statements:
+    change = (
+        "UPDATE containers SET options=json_set(options, '$.resources', json(?)) WHERE id=?",
+        (_text(fact.data["resources"]), fact.key),
+    )
+    return [change, _closes(fact, "update")]
+
+
 def _network_gone(fact: Fact) -> Statements:
     return [
         _set(fact, netns="", attachments="[]", cgroup="", process_label=""),
@@ -459,6 +467,8 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.unpause_planned": _opening("unpause"),
     "container.unpaused": _unpaused,
     "container.renamed": _renamed,
+    "container.update_planned": _opening("update"),
+    "container.updated": _updated,
     "container.exited": _exited,
     "container.network_reload_planned": _opening("reload"),
     "container.network_reloaded": _closing("reload"),

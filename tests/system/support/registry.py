@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import crypt
 import json
 import re
 import socket
 import subprocess
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,8 +26,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def docker_registry(directory: Path) -> Iterator[str]:
-    """Runs docker-registry on a free port; gives HOST:PORT."""
+def docker_registry(directory: Path, login: tuple[str, str] | None = None) -> Iterator[str]:
+    """Runs docker-registry on a free port; gives HOST:PORT. `login`: the only (name, password)
+    that it knows; its log has a line for each request."""
+    directory.mkdir(exist_ok=True)
     address = f"127.0.0.1:{free_port()}"
     config = directory / "registry.yml"
     config.write_text(
@@ -34,6 +38,12 @@ def docker_registry(directory: Path) -> Iterator[str]:
         f"storage: {{filesystem: {{rootdirectory: {directory}/data}}, delete: {{enabled: true}}}}\n"
         f"http: {{addr: '{address}'}}\n"
     )
+    if login is not None:
+        name, password = login
+        hashed = crypt.crypt(password, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))
+        (directory / "htpasswd").write_text(f"{name}:{hashed}\n")
+        with config.open("a") as more:
+            more.write(f"auth: {{htpasswd: {{realm: lunch, path: {directory}/htpasswd}}}}\n")
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             ["docker-registry", "serve", str(config)], stdout=log, stderr=log
@@ -47,9 +57,13 @@ def docker_registry(directory: Path) -> Iterator[str]:
 
 
 def _answers(address: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/v2/"):
-        return True
-    return False
+    try:
+        with urllib.request.urlopen(f"http://{address}/v2/"):
+            return True
+    except urllib.error.HTTPError:
+        return True  # it wants a login
+    except OSError:
+        return False
 
 
 Fault = Callable[["Handler"], bool]

@@ -1,0 +1,59 @@
+"""`update`: other limits for a container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from .container_flags import FLAGS, resources
+from .flags import Call, Command
+
+if TYPE_CHECKING:
+    from ..engine.base import Engine
+
+LIMITS = (
+    "memory",
+    "memory-swap",
+    "memory-reservation",
+    "cpus",
+    "cpu-shares",
+    "cpuset-cpus",
+    "cpuset-mems",
+    "pids-limit",
+)
+
+
+def _update(call: Call) -> int:
+    import msgspec
+
+    options = call.options
+    keys = [name.replace("-", "_") for name in LIMITS]
+    given = [key for key in keys if options[key] not in ("", None)]
+    if not given:
+        raise UserError("update: nothing to change", hint="for example --memory 512m")
+    if options["memory_swap"] and not options["memory"]:
+        raise UserError("update: --memory-swap needs --memory as well")
+    asked = msgspec.structs.asdict(resources(options))
+    changes = {key: asked[key] for key in given}
+    if "memory" in changes and "memory_swap" not in changes:
+        changes["memory_swap"] = 0  # follows memory
+    from .session import drive
+
+    async def work(engine: Engine) -> str:
+        from ..engine.update import update
+
+        return await update(engine, call.arguments[0], changes)
+
+    print(drive(call, work))
+    return 0
+
+
+UPDATE = Command(
+    "update",
+    "CONTAINER",
+    "Change the limits of a container: at once when it runs, and for its next starts",
+    tuple(flag for flag in FLAGS if flag.name in LIMITS),
+    (1, 1),
+    ("tiffin update --memory 512m --cpus 1.5 web",),
+    _update,
+)
