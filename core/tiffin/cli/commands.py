@@ -126,6 +126,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "network prune": ("network:PRUNE", ENGINE, "Remove networks that no container is on"),
     "network rm": ("network:RM", ENGINE, "Remove networks"),
     "plugin ls": ("system:PLUGIN_LS", ENGINE, "List the installed plugins"),
+    "volume create": ("volume:CREATE", ENGINE, "Make a volume"),
+    "volume exists": ("volume:EXISTS", ENGINE, "Exit with 0 when there is such a volume"),
+    "volume inspect": ("volume:INSPECT", ENGINE, "Show all that is known of volumes"),
+    "volume ls": ("volume:LS", ENGINE, "List volumes"),
+    "volume prune": ("volume:PRUNE", ENGINE, "Remove volumes that no container has"),
+    "volume rm": ("volume:RM", ENGINE, "Remove volumes"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system df": ("df:DF", ENGINE, "Show how much room images and containers take"),
     "system info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
@@ -147,6 +153,8 @@ ALIASES = {
     "network list": "network ls",
     "network remove": "network rm",
     "plugin list": "plugin ls",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
 }
 
 NOUNS = {
@@ -155,6 +163,7 @@ NOUNS = {
     "network": "Networks that containers can join",
     "plugin": "Drivers and other plugins",
     "system": "The store itself",
+    "volume": "Directories that outlive containers",
 }
 """First words that are no commands of their own."""
 

@@ -5,7 +5,7 @@ synchronous), so an acknowledged command survives a power cut.
 """
 
 SCHEMA_VERSION = 2
-"""2: image_mounts. A new version only adds tables, which are made when the store is opened."""
+"""2: image_mounts, volumes. A new version only adds tables, made when a store is opened to write."""
 
 CONNECTION = ("PRAGMA synchronous=FULL", "PRAGMA wal_autocheckpoint=500")
 """What every connection that writes is told first. (That the log is a WAL is kept in the file.)
@@ -111,6 +111,15 @@ CREATE TABLE IF NOT EXISTS tags (
     image TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS tags_image ON tags (image);
+CREATE TABLE IF NOT EXISTS volumes (
+    name TEXT PRIMARY KEY,
+    driver TEXT NOT NULL,
+    path TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    labels TEXT NOT NULL,
+    anonymous INTEGER NOT NULL,
+    populated INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS image_mounts (
     id TEXT PRIMARY KEY,
     image TEXT NOT NULL,
@@ -150,6 +159,7 @@ TABLES = (
     "networks",
     "images",
     "tags",
+    "volumes",
     "image_mounts",
     "layers",
     "defaults",
