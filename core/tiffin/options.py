@@ -13,7 +13,7 @@ class Mount(Struct, frozen=True, omit_defaults=True):
     """`-v`, `--mount` and `--tmpfs`."""
 
     type: str
-    """`bind` or `tmpfs` (`volume` later)."""
+    """`bind`, `tmpfs` or `volume`, whose source is its name (empty: an anonymous one)."""
     target: str
     """Absolute path in the container."""
     source: str = ""
@@ -100,6 +100,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     remove: bool = False
     """`--rm`."""
     mounts: tuple[Mount, ...] = ()
+    volumes_from: tuple[str, ...] = ()
+    """`CONTAINER[:ro|rw]`."""
     network: str = ""
     """`none`, `host`, `container:ID`, `ns:PATH`, or names of networks. Empty: the default
     (bridge)."""

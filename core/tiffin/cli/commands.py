@@ -137,6 +137,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plugin inspect": ("plugins:INSPECT", ENGINE, "Show all that is known of plugins"),
     "plugin new": ("scaffold:NEW", ENGINE, "Write a package with a plugin and its tests"),
     "plugin ls": ("plugins:LS", ENGINE, "List the installed plugins"),
+    "volume create": ("volume:CREATE", ENGINE, "Make a volume"),
+    "volume exists": ("volume:EXISTS", ENGINE, "Exit with 0 when there is such a volume"),
+    "volume inspect": ("volume:INSPECT", ENGINE, "Show all that is known of volumes"),
+    "volume ls": ("volume:LS", ENGINE, "List volumes"),
+    "volume prune": ("volume:PRUNE", ENGINE, "Remove volumes that no container has"),
+    "volume rm": ("volume:RM", ENGINE, "Remove volumes"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system compact": ("compact:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
     "system df": ("df:DF", ENGINE, "Show how much room images and containers take"),
@@ -159,6 +165,8 @@ ALIASES = {
     "network list": "network ls",
     "network remove": "network rm",
     "plugin list": "plugin ls",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
 }
 
 NOUNS = {
@@ -167,6 +175,7 @@ NOUNS = {
     "network": "Networks that containers can join",
     "plugin": "Drivers and other plugins",
     "system": "The store itself",
+    "volume": "Directories that outlive containers",
 }
 """First words that are no commands of their own."""
 

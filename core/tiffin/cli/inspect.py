@@ -127,7 +127,11 @@ def container(layout: Layout, row: Row, *, past: bool = False) -> dict[str, Any]
             "Name": row["storage_driver"],
             "Data": {"MergedDir": row["mounted"]} if row["mounted"] else {},
         },
-        "Mounts": [_mount(mount) for mount in options.get("mounts", ()) if mount["type"] == "bind"],
+        "Mounts": [
+            _mount(mount, layout)
+            for mount in options.get("mounts", ())
+            if mount["type"] in ("bind", "volume")
+        ],
         "Dependencies": [],
         "NetworkSettings": _network(row),
         "Namespace": "",
@@ -157,17 +161,20 @@ def _state(row: Row, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mount(mount: dict[str, Any]) -> dict[str, Any]:
+def _mount(mount: dict[str, Any], layout: Layout) -> dict[str, Any]:
     given = list(mount.get("options", ()))
     propagation = [name for name in given if name.endswith(("private", "shared", "slave"))]
     plain = [name for name in given if name not in ("ro", "rw", "z", "Z", *propagation)]
     if "bind" not in plain and "rbind" not in plain:
         plain.append("rbind")
+    source = mount.get("source", "")
+    volume = mount["type"] == "volume"
     return {
         "Type": mount["type"],
-        "Source": mount.get("source", ""),
+        **({"Name": source} if volume else {}),
+        "Source": f"{layout.root}/volumes/{source}/_data" if volume else source,
         "Destination": mount["target"],
-        "Driver": "",
+        "Driver": "local" if volume else "",
         "Mode": "".join(name for name in given if name in ("z", "Z")),
         "Options": plain,
         "RW": "ro" not in given,
@@ -293,7 +300,7 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
     binds = [
         ":".join(filter(None, (m.get("source", ""), m["target"], ",".join(m.get("options", ())))))
         for m in mounts
-        if m["type"] == "bind"
+        if m["type"] in ("bind", "volume")
     ]
     return {
         "Binds": binds,

@@ -78,6 +78,10 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     options = options_of(held)
     directory = row["directory"]
     rootfs = row["mounted"] or engine.storage(row["storage_driver"]).mount_path(held.id)
+    if any(mount.type == "volume" for mount in options.mounts):
+        from . import volumes
+
+        options = await volumes.mounted(engine, held.journal, held.id, options, rootfs)
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..errors import NotFound
 from ..events.execs import ExecFailed
 from ..events.image import ImageRemoved, LayerUnpackFailed, PullFailed
-from . import garbage, image_mounts, network
+from ..events.volume import VolumeRemoved
+from . import garbage, image_mounts, network, volumes
 from .base import Engine
 from .hold import hold
 from .recover import LIVE
@@ -72,6 +73,9 @@ async def _images(engine: Engine) -> list[str]:
                 await image_mounts.take_away(
                     engine, journal, stream.partition("/")[2], data["driver"]
                 )
+            elif noun == "volume":
+                volumes.delete(data["path"])
+                await journal.write(stream, VolumeRemoved())
             elif noun == "exec":
                 await journal.write(stream, ExecFailed(error=why))
             else:

@@ -422,6 +422,21 @@ def _network_removed(fact: Fact) -> Statements:
     return [("DELETE FROM networks WHERE id=?", (fact.key,)), _closes(fact, "remove")]
 
 
+def _volume_created(fact: Fact) -> Statements:
+    d = fact.data
+    row = (fact.key, d.get("driver", "local"), d["path"], fact.time, _text(d.get("labels", {})),
+           int(d.get("anonymous", False)))  # fmt: skip
+    return [("INSERT OR IGNORE INTO volumes VALUES (?,?,?,?,?,?,0)", row)]
+
+
+def _volume_populated(fact: Fact) -> Statements:
+    return [("UPDATE volumes SET populated=1 WHERE name=?", (fact.key,))]
+
+
+def _volume_removal_planned(fact: Fact) -> Statements:
+    return [("DELETE FROM volumes WHERE name=?", (fact.key,)), _opens(fact, "remove")]
+
+
 def _driver_chosen(fact: Fact) -> Statements:
     d = fact.data
     row = (d["kind"], d["name"], d.get("reason", ""))
@@ -509,6 +524,10 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "network.removed": _network_removed,
     "plugin.enabled": _plugin_enabled,
     "plugin.disabled": _plugin_disabled,
+    "volume.created": _volume_created,
+    "volume.populated": _volume_populated,
+    "volume.removal_planned": _volume_removal_planned,
+    "volume.removed": _closing("remove"),
     "system.driver_chosen": _driver_chosen,
 }
 """type -> what it does to the tables. Types that are missing here change nothing."""

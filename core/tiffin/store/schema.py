@@ -133,6 +133,15 @@ CREATE TABLE IF NOT EXISTS tags (
     image TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS tags_image ON tags (image);
+CREATE TABLE IF NOT EXISTS volumes (
+    name TEXT PRIMARY KEY,
+    driver TEXT NOT NULL,
+    path TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    labels TEXT NOT NULL,
+    anonymous INTEGER NOT NULL,
+    populated INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS image_mounts (
     id TEXT PRIMARY KEY,
     image TEXT NOT NULL,
@@ -179,6 +188,7 @@ TABLES = (
     "networks",
     "images",
     "tags",
+    "volumes",
     "image_mounts",
     "layers",
     "defaults",
