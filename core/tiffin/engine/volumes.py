@@ -128,7 +128,8 @@ async def mounted(
             row = await find(engine, mount.source)
             os.makedirs(row["path"], mode=0o755, exist_ok=True)
             if not row["populated"] and "nocopy" not in mount.options:
-                await trio.to_thread.run_sync(_copy_up, rootfs, mount.target, row["path"])
+                async with engine.locks.named(lock(engine)):  # two containers may be its first
+                    await trio.to_thread.run_sync(_copy_up, rootfs, mount.target, row["path"])
                 journal.note(f"volume/{row['name']}", VolumePopulated(container=cid))
             mounts[number] = Mount("bind", mount.target, row["path"], mount.options)
     return msgspec.structs.replace(options, mounts=tuple(mounts))
