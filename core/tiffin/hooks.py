@@ -184,6 +184,17 @@ class Attachment(Struct, frozen=True):
     """False when all networks of the container are internal: then nobody is asked for them."""
 
 
+class Rule(Struct, frozen=True):
+    """One thing that a driver tells the kernel for a network, besides its links: for people."""
+
+    text: str
+    """`tcp 8080 of the host -> 10.89.0.5:80`"""
+    expected: bool
+    """It follows from the network and its attachments."""
+    there: bool
+    """The kernel has it."""
+
+
 class Origin(Struct, frozen=True):
     """Where a field of config.json came from."""
 
@@ -302,15 +313,23 @@ class NetworkDriver(Protocol):
     name: str
     serves_names: bool
     """True when it answers for `Attachment.names`, on port 53 of a network's gateways, as long as
-    the container is attached. May be missing: then networks of its have no names."""
+    the container is attached."""
+    owns_subnets: bool
+    """True when a subnet is the network's own: a free one is chosen, and none that the host has a
+    route to. False when it is that of a network outside, and must be given."""
+    publishes: bool
+    """False when `Attachment.ports` mean nothing to it; then there are none."""
+    has_mac: bool
+    """False when its interfaces have no MAC of their own; then `Attachment.mac` is empty."""
 
     def warm_up(self) -> None:
         """Called as soon as a command knows that it will attach or detach: start loading what is
         slow to load, beside the engine's other work. Must not block and must not fail."""
 
-    async def create(self, network: NetworkConfig) -> None:
-        """The network is about to be defined. Nothing is made yet: `attach` makes what the network
-        needs (a bridge) for its first container, and whenever that is gone.
+    async def create(self, network: NetworkConfig) -> NetworkConfig:
+        """The network is about to be defined, as what is returned (`network` itself, or with what
+        was left open filled in). Nothing is made yet: `attach` makes what the network needs (a
+        bridge) for its first container, and whenever that is gone.
         Errors: UserError for an option that is not known, Conflict for an interface in use."""
 
     async def remove(self, network: NetworkConfig) -> None: ...
@@ -323,8 +342,8 @@ class NetworkDriver(Protocol):
         """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
 
     async def publish(self, attachment: Attachment) -> None:
-        """Only ports, names or `outward` of an attached container have changed: ports are added
-        (those that it no longer has were taken away by `detach`). Errors: as for `attach`."""
+        """Only ports, names or `outward` of an attached container have changed. Errors: as for
+        `attach`."""
 
     async def reload(self, attachment: Attachment) -> None:
         """Make again what others took away from a container that runs: interface, addresses,
@@ -333,6 +352,12 @@ class NetworkDriver(Protocol):
 
     async def detach(self, attachment: Attachment) -> None:
         """Remove interface and rules; the namespace itself may already be gone."""
+
+    async def rules(
+        self, network: NetworkConfig, attachments: Sequence[Attachment]
+    ) -> Sequence[Rule]:
+        """What the kernel should have for a network with all these attachments, and what it has:
+        forwarding, translation, ports. Changes nothing."""
 
     async def close(self) -> None:
         """The command is over: stop what `warm_up` started."""

@@ -149,11 +149,12 @@ def define(
     *,
     private: bool,
     routes: Sequence[str] | None = None,
+    own_subnets: bool = True,
     serves_names: bool = True,
 ) -> NetworkConfig:
     """The network that is asked for, beside those that there are. `private`: of a store that is
-    not the machine's; `routes`: subnets that the host routes without a gateway; `serves_names`:
-    whether its driver does that.
+    not the machine's; `routes`: subnets that the host routes without a gateway; `own_subnets`
+    and `serves_names`: see `hooks.NetworkDriver`.
 
     Errors: UserError; Conflict for a name or a subnet that is taken.
     """
@@ -163,6 +164,8 @@ def define(
     if name in names:
         raise Conflict(f"network {name} exists", hint="choose another name, or remove it")
     direct = ipam.direct_routes() if routes is None else routes
+    if not own_subnets:
+        direct = ()  # the network outside is usually the host's too
     subnets = given_subnets(request)
     for subnet in subnets:
         other = taken_by(subnet.subnet, networks)
@@ -172,6 +175,13 @@ def define(
             if ipam.parse_cidr(routed)[1] >= 16 and overlap(subnet.subnet, routed):
                 raise Conflict(f"subnet {subnet.subnet} is in use on the host, as {routed}")
     families = {":" in subnet.subnet for subnet in subnets}
+    if not own_subnets and (not subnets or (request.ipv6 and True not in families)):
+        kind = "IPv6 " if subnets else ""
+        raise UserError(
+            f"a network of driver {request.driver} needs --subnet, the {kind}subnet that its "
+            "parent is on",
+            hint="DHCP is not there: the engine chooses addresses (from --ip-range)",
+        )
     if not subnets:
         candidates = ipam.user_candidates(identifier, private=private)
         subnets = (_free(candidates, networks, direct),)
@@ -184,7 +194,7 @@ def define(
             hint="at most 15 letters, digits, '_', '.' and '-'",
         )
     for network in networks:
-        if request.interface and network.interface == request.interface:
+        if own_subnets and request.interface and network.interface == request.interface:
             raise Conflict(f"interface {request.interface} is that of network {network.name}")
     serves = serves_names and not request.disable_dns
     if request.dns and not serves:
@@ -196,7 +206,7 @@ def define(
         id=identifier,
         name=name,
         driver=request.driver,
-        interface=request.interface or f"tfbr{identifier[:10]}",
+        interface=request.interface or (f"tfbr{identifier[:10]}" if own_subnets else ""),
         subnets=subnets,
         internal=request.internal,
         mtu=_mtu(request.options.get("mtu", "")),

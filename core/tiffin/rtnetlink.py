@@ -7,27 +7,34 @@ the classes are the same in pyroute2 0.7 and 0.9. A batch is one system call.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tiffin.errors import DriverError
+from . import syscalls
+from .errors import DriverError
+
+if TYPE_CHECKING:
+    from .hooks import Attachment
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE = 20, 22, 24
+RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 22, 24, 26
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_DUMP = 0x100, 0x200, 0x400, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_DUMP_INTR = 0x10
 IFF_UP = 0x1
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER = 1, 3, 5, 10
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS = 18, 20
 IFLA_INFO_KIND = 1
 IFA_ADDRESS = 1
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 4, 5, 6
 IFA_F_NODAD = 0x2
 RTEXT_FILTER_SKIP_STATS = 0x8
 RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 3, 0, 1
@@ -35,6 +42,7 @@ RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 3, 0, 1
 HEADER = struct.Struct("=IHHII")
 IFINFO = struct.Struct("=BxHiII")
 IFADDR = struct.Struct("=BBBBi")
+RTMSG = struct.Struct("=BBBBBBBBI")
 
 Attributes = list[tuple[str, Any]]
 
@@ -57,6 +65,25 @@ class Link(NamedTuple):
     lower: int
     """Index of the link it is on (macvlan) or paired with (veth), maybe of another namespace."""
     mac: str
+    name: str
+    up: bool
+    mtu: int
+
+
+class Address(NamedTuple):
+    link: int
+    text: str
+    """With prefix length."""
+    scope: int
+    """0: everywhere; 253: this link (rtnetlink(7))."""
+
+
+class Route(NamedTuple):
+    destination: str
+    """CIDR, or `default`."""
+    gateway: str
+    link: int
+    metric: int
 
 
 def load() -> None:
@@ -132,6 +159,22 @@ def new_route(index: int, gateway: str, destination: str = "", metric: int = 0) 
     return message
 
 
+def configured(index: int, attachment: Attachment) -> list[Any]:
+    """What makes a link in a container what its attachment says: addresses, up, routes."""
+    network = attachment.network
+    batch = []
+    for address in attachment.addresses:
+        plain, _, prefix = address.partition("/")
+        batch.append(new_address(index, plain, int(prefix)))
+    batch.append(new_link([], index=index, up=True))
+    if (attachment.default_route or attachment.spare_route) and not network.internal:
+        metric = 0 if attachment.default_route else attachment.spare_route
+        gateways = [subnet.gateway for subnet in network.subnets if subnet.gateway]
+        batch += [new_route(index, gateway, metric=metric) for gateway in gateways]
+    batch += [new_route(index, r.gateway, r.destination, r.metric) for r in network.routes]
+    return batch
+
+
 def _message(kind: str, number: int, flags: int = 0) -> Any:
     message = getattr(sys.modules[f"pyroute2.netlink.rtnl.{kind}"], kind)()
     message["header"]["type"] = number
@@ -153,6 +196,12 @@ class Netlink:
 
     def close(self) -> None:
         self._socket.close()
+
+    def __enter__(self) -> Netlink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def do(self, *messages: Any) -> None:
         """Send all in one system call; the kernel carries them out in turn.
@@ -204,6 +253,45 @@ class Netlink:
             if value is not None and family in (socket.AF_INET, socket.AF_INET6):
                 yield index, socket.inet_ntop(family, value)
 
+    def all_links(self) -> list[Link]:
+        message = _message("ifinfmsg", RTM_GETLINK)
+        message["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
+        return [_link(body) for body in self._dump(message)]
+
+    def all_addresses(self) -> list[Address]:
+        found = []
+        for body in self._dump(_message("ifaddrmsg", RTM_GETADDR)):
+            family, prefix, _, scope, index = IFADDR.unpack_from(body)
+            value = dict(_attributes(body, IFADDR.size)).get(IFA_ADDRESS)
+            if value is not None and family in (socket.AF_INET, socket.AF_INET6):
+                text = f"{socket.inet_ntop(family, value)}/{prefix}"
+                found.append(Address(index, text, scope))
+        return found
+
+    def all_routes(self) -> list[Route]:
+        """Those of the main table that lead to hosts elsewhere or on a link."""
+        found = []
+        bodies = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            message = _message("rtmsg", RTM_GETROUTE)
+            message["family"] = family
+            bodies += self._dump(message)
+        for body in bodies:
+            family, prefix, _, _, table, _, _, kind, _ = RTMSG.unpack_from(body)
+            if table != RT_TABLE_MAIN or kind != RTN_UNICAST:
+                continue
+            values = dict(_attributes(body, RTMSG.size))
+            to, by = values.get(RTA_DST, b""), values.get(RTA_GATEWAY, b"")
+            found.append(
+                Route(
+                    f"{socket.inet_ntop(family, to)}/{prefix}" if to else "default",
+                    socket.inet_ntop(family, by) if by else "",
+                    int.from_bytes(values.get(RTA_OIF, b""), sys.byteorder),
+                    int.from_bytes(values.get(RTA_PRIORITY, b""), sys.byteorder),
+                )
+            )
+        return found
+
     def _dump(self, message: Any) -> list[bytes]:
         while True:
             self._socket.send(self._encode(message, NLM_F_DUMP))
@@ -240,8 +328,39 @@ class Netlink:
             position += (length + 3) & ~3
 
 
+def inside(path: str) -> Netlink:
+    """A socket of the network namespace at this path. Error: OSError."""
+    made: list[Netlink] = []
+    failure: list[OSError] = []
+
+    def enter() -> None:
+        try:
+            with opened(path) as fd:
+                syscalls.setns(fd, syscalls.CLONE_NEWNET)
+            made.append(Netlink())
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=enter, name="inside")  # ends, and never leaves that namespace
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return made[0]
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int]:
+    """A file descriptor of a namespace, while it is needed."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def _link(body: bytes) -> Link:
-    _, _, index, _, _ = IFINFO.unpack_from(body)
+    _, _, index, flags, _ = IFINFO.unpack_from(body)
     found = dict(_attributes(body, IFINFO.size))
     info = dict(_attributes(found.get(IFLA_LINKINFO, b""), 0))
     return Link(
@@ -251,6 +370,9 @@ def _link(body: bytes) -> Link:
         int.from_bytes(found.get(IFLA_MASTER, b""), sys.byteorder),
         int.from_bytes(found.get(IFLA_LINK, b""), sys.byteorder),
         found.get(IFLA_ADDRESS, b"").hex(":"),
+        found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace"),
+        bool(flags & IFF_UP),
+        int.from_bytes(found.get(IFLA_MTU, b""), sys.byteorder),
     )
 
 

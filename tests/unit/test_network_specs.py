@@ -125,3 +125,17 @@ def test_overlap_is_what_the_standard_library_says(
 ) -> None:
     expected = one.version == other.version and one.overlaps(other)
     assert overlap(str(one), str(other)) == expected
+
+
+def test_a_subnet_of_a_network_outside_is_given_and_may_be_the_hosts() -> None:
+    def outside(**asked: object) -> NetworkConfig:
+        request = NetworkRequest(driver="wire", **asked)  # type: ignore[arg-type]
+        routes = ("10.4.0.0/16",)
+        return define(request, [], private=True, routes=routes, own_subnets=False)
+
+    assert outside(subnets=("10.4.0.0/16",)).interface == ""
+    assert outside(subnets=("10.4.0.0/16",), interface="eth1").interface == "eth1"
+    with pytest.raises(UserError, match="driver wire needs --subnet"):
+        outside()
+    with pytest.raises(UserError, match="the IPv6 subnet"):
+        outside(subnets=("10.4.0.0/16",), ipv6=True)

@@ -87,6 +87,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "network create": ("network:CREATE", ENGINE, "Define a network"),
     "network disconnect": ("connections:DISCONNECT", ENGINE, "Take a container off a network"),
     "network exists": ("networks:EXISTS", ENGINE, "Exit with 0 when there is such a network"),
+    "network explain": ("network_explain:EXPLAIN", ENGINE, "Draw a network, and what is amiss"),
     "network inspect": ("networks:INSPECT", ENGINE, "Show all that is known of networks"),
     "network ls": ("networks:LS", ENGINE, "List networks"),
     "network prune": ("network:PRUNE", ENGINE, "Remove networks that no container is on"),

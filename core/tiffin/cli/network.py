@@ -84,7 +84,7 @@ CREATE = Command(
         Flag("dns", "", "list", "ADDRESS", "Name server for other names (default: the host's)"),
         Flag("route", "", "list", "CIDR,GATEWAY[,METRIC]", "A route of every container on it"),
         Flag("interface-name", "", "str", "NAME", "Name of the host's interface"),
-        Flag("opt", "o", "list", "KEY=VALUE", "Option of the driver: mtu, isolate, ..."),
+        Flag("opt", "o", "list", "KEY=VALUE", "Option of the driver: mtu, isolate, parent, mode"),
         Flag("label", "", "list", "KEY[=VALUE]", "Label of the network"),
         Flag("ignore", help="One of that name is left as it is"),
     ),
@@ -92,6 +92,7 @@ CREATE = Command(
     examples=(
         "tiffin network create lunch",
         "tiffin network create --subnet 10.91.7.0/24 --ipv6 --opt isolate=true dinner",
+        "tiffin network create -d macvlan -o parent=eth1 --subnet 10.4.0.0/16 wire",
     ),
     run=_create,
 )

@@ -61,6 +61,8 @@ async def creating(
             async with images.in_use(engine), networks.in_use(engine):
                 await images.need(engine, image.id)
                 network, options = await networks.canonical(engine, options)
+                if ports and not await networks.publish(engine, network):
+                    ports = []  # left out, as podman and docker do
                 await _plan(engine, journal, cid, options, image, driver, runtime, ports, network)
         except BaseException:  # a cancellation as well; raised again
             engine.locks.forget(cid)

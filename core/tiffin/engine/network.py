@@ -40,9 +40,14 @@ async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = Fals
                 if network.name == request.name:
                     return network
         private = networks.is_private(engine)
-        names = bool(getattr(driver, "serves_names", False))
-        config = network_specs.define(request, there, private=private, serves_names=names)
-        await driver.create(config)
+        config = network_specs.define(
+            request,
+            there,
+            private=private,
+            own_subnets=driver.owns_subnets,
+            serves_names=driver.serves_names,
+        )
+        config = msgspec.convert(await driver.create(config), NetworkConfig)
         event = NetworkCreated(config=msgspec.to_builtins(config))
         await engine.journal().write(f"network/{config.id}", event)
         return config

@@ -83,6 +83,11 @@ async def canonical(engine: Engine, options: ContainerOptions) -> tuple[str, Con
         wish = wishes.get(name)
         if wish is not None:
             leases.check(network, wish)
+            if wish.mac and not engine.network(network.driver).has_mac:
+                raise UserError(
+                    f"network {network.name}: its containers have the MAC address of "
+                    f"{network.interface} ({network.driver})"
+                )
             joins.append(msgspec.structs.replace(wish, network=network.name))
     interfaces = [join.interface for join in joins if join.interface]
     if len(set(interfaces)) < len(interfaces):
@@ -98,6 +103,12 @@ async def _mode(engine: Engine, word: str) -> str:
     from . import shared
 
     return await shared.canonical(engine, word)
+
+
+async def publish(engine: Engine, network: str) -> bool:
+    """True when one of these networks can have published ports."""
+    drivers = [(await find(engine, name)).driver for name in network_modes.on(network)]
+    return any(engine.network(driver).publishes for driver in drivers)
 
 
 def is_private(engine: Engine) -> bool:
@@ -153,7 +164,7 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
         await attachment(engine, row, network, wish, netns_path, interface)
         for network, wish, interface in zip(configs, wished, interfaces, strict=True)
     ]
-    return NetworkPlan(netns=netns_path, attachments=roles(found, row["ports"]))
+    return NetworkPlan(netns=netns_path, attachments=roles(engine, found, row["ports"]))
 
 
 async def attachment(
@@ -172,13 +183,14 @@ async def attachment(
         for r in await engine.store.rows(LEASES, (network.id,))
     ]
     addresses = leases.addresses(network, wish, row["id"], holders, known)
+    mac = leases.mac(network, wish, row["id"], addresses, holders, known)
     return Attachment(
         container=row["id"],
         network=network,
         netns=netns_path,
         interface=interface,
         host_interface=ipam.host_interface(row["id"], network.id),
-        mac=leases.mac(network, wish, row["id"], addresses, holders, known),
+        mac=mac if engine.network(network.driver).has_mac else "",
         addresses=addresses,
         default_route=False,
         names=called(row, wish) if network.dns_enabled else (),
@@ -190,13 +202,14 @@ SPARE = 2000
 """Metrics of spare routes begin above it: the kernel's default is 0 (IPv4) or 1024 (IPv6)."""
 
 
-def roles(attachments: Sequence[Attachment], ports: Sequence[Any]) -> tuple[Attachment, ...]:
-    """Published ports and the default route go to the first network that is not internal; the
-    others like it get spare routes. Those that there are stay: they are in use."""
+def roles(
+    engine: Engine, attachments: Sequence[Attachment], ports: Sequence[Any]
+) -> tuple[Attachment, ...]:
+    """Published ports and the default route go to the first network that is not internal (and can
+    have ports); the others like it get spare routes. Those that there are stay: they are in use."""
     outward = [at for at in attachments if not at.network.internal]
-    carrier = next((at for at in outward if at.ports), None)
-    carrier = carrier or next((at for at in attachments if at.ports and not outward), None)
-    carrier = carrier or next(iter(outward or attachments), None)
+    able = [at for at in outward or attachments if engine.network(at.network.driver).publishes]
+    carrier = next((at for at in able if at.ports), None) or next(iter(able), None)
     routed = any(at.default_route or at.spare_route for at in attachments)
     spare = max([SPARE, *(at.spare_route for at in attachments)])
     published = tuple(msgspec.convert(port, PortMapping) for port in ports)

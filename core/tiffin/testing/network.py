@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from tiffin import ids, ipam, netns
+from tiffin.errors import DriverError
 from tiffin.hooks import Attachment, NetworkConfig, NetworkDriver, PortMapping, Subnet
 
 PATIENCE = 30
@@ -201,13 +202,21 @@ class NetworkConformance:
 
         return make
 
+    def expected(self, driver: NetworkDriver, it: Attachment) -> tuple[str, set[str]]:
+        """What `shown` should say; a driver without MACs of its own gives the host interface's."""
+        mac = it.mac
+        if not driver.has_mac:
+            with open(f"/sys/class/net/{self.NETWORK.interface}/address", encoding="ascii") as file:
+                mac = file.read().strip()
+        return mac, set(it.addresses)
+
     async def test_the_interface_is_what_the_attachment_says(
         self, driver: NetworkDriver, attach: Attach
     ) -> None:
         with attach(5) as one, attach(6, interface="eth7", default_route=False) as two:
             for it in (one, two):
                 await driver.attach(it)
-                assert shown(it.netns, it.interface) == (it.mac, set(it.addresses))
+                assert shown(it.netns, it.interface) == self.expected(driver, it)
             assert "default via" in inside(one.netns, "ip", "route")
             assert "default via" in inside(one.netns, "ip", "-6", "route")
             assert "default" not in inside(two.netns, "ip", "route")
@@ -232,7 +241,7 @@ class NetworkConformance:
         with attach(5) as one:
             for _ in range(3):
                 await driver.attach(one)
-                assert shown(one.netns, one.interface) == (one.mac, set(one.addresses))
+                assert shown(one.netns, one.interface) == self.expected(driver, one)
             await driver.detach(one)
 
     async def test_reload_makes_again_what_was_taken_away(
@@ -243,9 +252,23 @@ class NetworkConformance:
             for damage in ("link del eth0", "addr flush dev eth0", "link set eth0 down", "link"):
                 inside(one.netns, "ip", *damage.split())
                 await driver.reload(one)
-                assert shown(one.netns, one.interface) == (one.mac, set(one.addresses)), damage
+                assert shown(one.netns, one.interface) == self.expected(driver, one), damage
                 assert "default via" in inside(one.netns, "ip", "route"), damage
             await driver.detach(one)
+
+    async def test_rules_are_what_the_attachments_need(
+        self, driver: NetworkDriver, attach: Attach
+    ) -> None:
+        assert not await driver.rules(self.NETWORK, [])
+        ports = (PortMapping(host_port=18079, container_port=80),) if driver.publishes else ()
+        with attach(5, ports=ports) as one:
+            await driver.attach(one)
+            told = await driver.rules(self.NETWORK, [one])
+            assert all(rule.expected and rule.there and rule.text for rule in told)
+            assert len(told) >= len(ports)
+            await driver.detach(one)
+            assert not any(rule.there for rule in await driver.rules(self.NETWORK, [one]))
+        assert not await driver.rules(self.NETWORK, [])
 
     async def test_detach_of_what_is_gone_is_success(
         self, driver: NetworkDriver, attach: Attach
@@ -263,7 +286,7 @@ class NetworkConformance:
         before = host_links()
         with attach(5) as one:
             netns.remove(one.netns)
-            with pytest.raises(Exception, match=r"(?i)no such file"):
+            with pytest.raises(DriverError, match=r"(?i)no such file"):
                 await driver.attach(one)
         assert host_links() == before
 

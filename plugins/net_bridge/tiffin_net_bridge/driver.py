@@ -11,12 +11,13 @@ import os
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tiffin.errors import Conflict, DriverError, TiffinError, UserError
-from tiffin.hooks import Attachment, DriverContext, NetworkConfig, errors
+from tiffin.hooks import Attachment, DriverContext, NetworkConfig, Rule, errors
 
 if TYPE_CHECKING:
     from .pipe import Pipe
@@ -48,6 +49,9 @@ class BridgeDriver:
 
     name = "bridge"
     serves_names = True
+    owns_subnets = True
+    publishes = True
+    has_mac = True
 
     def __init__(self, context: DriverContext) -> None:
         self.run = context.run
@@ -68,7 +72,7 @@ class BridgeDriver:
             process_group=0,  # a Ctrl-C is for the engine, which then undoes what was begun
         )
 
-    async def create(self, network: NetworkConfig) -> None:
+    async def create(self, network: NetworkConfig) -> NetworkConfig:
         """The bridge is made for the first container, and goes with the last."""
         for key, value in network.options.items():
             if key not in OPTIONS:
@@ -80,6 +84,7 @@ class BridgeDriver:
                 f"interface {network.interface} exists and is not tiffin's",
                 hint="choose another --interface-name",
             )
+        return network
 
     async def remove(self, network: NetworkConfig) -> None:
         await self._ask("remove", network)
@@ -99,7 +104,11 @@ class BridgeDriver:
     async def detach(self, attachment: Attachment) -> None:
         await self._ask("detach", attachment)
 
-    async def _ask(self, operation: str, subject: msgspec.Struct) -> None:
+    async def rules(self, network: NetworkConfig, attachments: Sequence[Attachment]) -> list[Rule]:
+        found = await self._ask("rules", [network, *attachments])
+        return msgspec.convert(found, list[Rule])
+
+    async def _ask(self, operation: str, subject: object) -> Any:
         from .pipe import Silent
 
         try:
@@ -109,10 +118,11 @@ class BridgeDriver:
             raise DriverError(
                 f"the network worker {error}", hint="see its message above, if any"
             ) from None
-        if answer is not None:
+        if isinstance(answer, dict):
             kind = getattr(errors, answer["error"], DriverError)
             assert issubclass(kind, TiffinError)
             raise kind(answer["what"], hint=answer.get("hint", ""))
+        return answer
 
     def _connected(self) -> Pipe:
         from .pipe import Pipe

@@ -47,22 +47,29 @@ class Firewall:
         lines = [line for line in message.splitlines() if "Error" in line]
         return lines[0].partition("Error: ")[2] if lines else message.strip() or "failed"
 
-    def list(self, what: str) -> dict[str, Any] | None:
+    def listed(self, what: str) -> dict[str, Any] | None:
         """One set or map (`set inet t s`; libnftables-json(5)), None when there is none.
 
         Several list commands in one buffer fail in nft 1.0.6. Error: DriverError.
         """
+        kind = what.partition(" ")[0]
+        entries = self._listed(what)
+        found: dict[str, Any] | None = next((e[kind] for e in entries if kind in e), None)
+        return found
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """All of a table: sets, maps, chains and rules; nothing when there is none."""
+        return self._listed(f"table {name}")
+
+    def _listed(self, what: str) -> list[dict[str, Any]]:
         library, context = self._library, self._context
         library.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON)
         failed = library.nft_run_cmd_from_buffer(context, f"list {what}".encode())
         output = library.nft_ctx_get_output_buffer(context)
         message = library.nft_ctx_get_error_buffer(context).decode(errors="replace")
         if not failed:
-            kind = what.partition(" ")[0]
-            found: dict[str, Any] = next(
-                e[kind] for e in json.loads(output)["nftables"] if kind in e
-            )
-            return found
+            entries: list[dict[str, Any]] = json.loads(output)["nftables"]
+            return entries
         if "No such file or directory" in message:
-            return None
+            return []
         raise DriverError(f"nftables: cannot list {what}: {message.splitlines()[0]}")

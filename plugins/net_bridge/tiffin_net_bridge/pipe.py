@@ -28,14 +28,14 @@ class Pipe:
         self._stream = trio.StapledStream(*ends)
         self._one_at_a_time = trio.Lock()
 
-    async def exchange(self, request: list[Any]) -> dict[str, Any] | None:
+    async def exchange(self, request: list[Any]) -> Any:
         """The worker's answer, None for "done". Error: Silent."""
         async with self._one_at_a_time:
             with trio.CancelScope(shield=True):  # milliseconds, and never half done
                 answer = await self._exchange(json.dumps(request).encode() + b"\n")
         return answer
 
-    async def _exchange(self, request: bytes) -> dict[str, Any] | None:
+    async def _exchange(self, request: bytes) -> Any:
         line = b""
         try:
             with trio.move_on_after(PATIENCE) as waiting:
@@ -50,8 +50,7 @@ class Pipe:
         if not line.endswith(b"\n"):
             late = waiting.cancelled_caught
             raise Silent(f"gave no answer in {PATIENCE:.0f} s" if late else "ended")
-        answer: dict[str, Any] | None = json.loads(line)
-        return answer
+        return json.loads(line)
 
     async def close(self) -> None:
         await trio.aclose_forcefully(self._stream)

@@ -262,7 +262,7 @@ class Resolver:
     def _asked(self) -> Iterator[rules.Element]:
         """The elements that there are, of all stores."""
         for name in rules.NAMES:
-            yield from rules.served(name, self.firewall.list(f"map {rules.TABLE} {name}") or {})
+            yield from rules.served(name, self.firewall.listed(f"map {rules.TABLE} {name}") or {})
 
 
 def _gateways(content: Zones) -> Iterator[tuple[str, str]]:

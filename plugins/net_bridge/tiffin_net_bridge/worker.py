@@ -1,6 +1,7 @@
 """The worker process: JSON lines in, one out for each.
 
-Request: [operation, subject]; answer: null, or {"error": class, "what": ..., "hint": ...}.
+Request: [operation, subject]; answer: null, a list (of `rules`), or {"error": class, "what": ...,
+"hint": ...}.
 It is not a module of the engine: it imports next to nothing of it, because it starts beside it.
 """
 
@@ -24,7 +25,7 @@ from tiffin import rtnetlink as links
 from tiffin.errors import Conflict, DriverError, TiffinError
 from tiffin.rtnetlink import Netlink, Refused
 
-from . import ports, rules
+from . import ports, rules, story
 from .firewall import Firewall
 
 CLONE_NEWNET = 0x40000000
@@ -58,6 +59,8 @@ class Worker:
             intact = mend and self._intact(attachment)
             try:
                 bridge = self._bridge(network)
+                if mend:
+                    self._set_up(network, bridge)
                 if intact:
                     self._join(attachment, bridge)
                 else:
@@ -86,7 +89,7 @@ class Worker:
         """Delete the container's ports that it is not to have on this network any more."""
         stale = []
         for listed in rules.port_maps(attachment):
-            there = self.firewall.list(listed) or {}
+            there = self.firewall.listed(listed) or {}
             stale += rules.aimed(listed.split()[-1], there, attachment)
         stale = [element for element in stale if element not in wanted]
         failed = self.firewall.run(rules.delete(stale)) if stale else ""
@@ -105,6 +108,11 @@ class Worker:
     def update(self, network: dict[str, Any]) -> None:
         with self.locked():
             self.resolver().update(network)
+
+    def tell(self, subject: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the table should have for a network and its attachments, and what it has."""
+        network, *attachments = subject
+        return story.told(network, attachments, self.firewall.table(rules.TABLE))
 
     def remove(self, network: dict[str, Any]) -> None:
         with self.locked():
@@ -165,25 +173,28 @@ class Worker:
         ]
         self.links.do(
             links.new_link(attributes, create=True),
-            links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))], up=True),
+            links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))]),
         )
         made = self.links.link(name)
         if made is None:
             raise DriverError(f"interface {name} vanished while it was made")
-        messages = [
-            links.new_address(
-                made.number, subnet["gateway"], int(subnet["subnet"].partition("/")[2])
-            )
+        self._set_up(network, made.number)
+        return made.number
+
+    def _set_up(self, network: dict[str, Any], bridge: int) -> None:
+        """Up, with the gateways' addresses; what is so already stays."""
+        name = network["interface"]
+        batch = [links.new_link([], index=bridge, up=True)]
+        batch += [
+            links.new_address(bridge, subnet["gateway"], int(subnet["subnet"].partition("/")[2]))
             for subnet in network["subnets"]
             if subnet["gateway"]
         ]
-        if messages:
-            self.links.do(*messages)
+        self.links.do(*batch)
         write_sysctl("net/ipv4/ip_forward", "1")
         write_sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")
         if any(":" in subnet["subnet"] for subnet in network["subnets"]):
             write_sysctl("net/ipv6/conf/all/forwarding", "1")
-        return made.number
 
     def _check_subnets(self, network: dict[str, Any]) -> None:
         """Error: Conflict when an interface has an address in one of the network's subnets: the
@@ -315,7 +326,7 @@ class Worker:
     def _check_published(self, attachment: dict[str, Any]) -> None:
         there = []
         for name in rules.port_maps(attachment):
-            there += rules.published(self.firewall.list(name) or {})
+            there += rules.published(self.firewall.listed(name) or {})
         taken = ports.overlapping(attachment["ports"], there, attachment["addresses"])
         if taken is not None:
             raise Conflict(
@@ -337,7 +348,7 @@ class Worker:
         """Elements, and with the network's last container its own; with the last network the
         table. Returns why that failed, or ""."""
         if last:
-            bridges = self.firewall.list(rules.BRIDGES)
+            bridges = self.firewall.listed(rules.BRIDGES)
             if bridges is None:
                 return ""  # without a table there are no rules of ours
             if not set(bridges.get("elem", ())) - {network["interface"]}:
@@ -463,24 +474,24 @@ def write_sysctl(name: str, value: str) -> None:
 # --- requests and answers -------------------------------------------------------------------------
 
 
-def answer(worker: Worker, line: bytes) -> dict[str, str] | None:
-    operations: dict[str, Callable[[dict[str, Any]], None]] = {
+def answer(worker: Worker, line: bytes) -> Any:
+    operations: dict[str, Callable[[Any], Any]] = {
         "attach": worker.attach,
         "publish": worker.publish,
         "reload": worker.reload,
         "detach": worker.detach,
         "update": worker.update,
         "remove": worker.remove,
+        "rules": worker.tell,
     }
     operation, subject = json.loads(line)
     try:
-        operations[operation](subject)
+        return operations[operation](subject)
     except TiffinError as error:
         return failure(error)
     except (Refused, OSError) as error:
         name = subject.get("container", "")[:12] or subject.get("name", "")
         return failure(DriverError(f"cannot {operation} {name} (network): {error}"))
-    return None
 
 
 def failure(error: TiffinError) -> dict[str, str]:
