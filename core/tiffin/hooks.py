@@ -345,8 +345,8 @@ class NetworkDriver(Protocol):
         """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
 
     async def publish(self, attachment: Attachment) -> None:
-        """Only ports, names or `outward` of an attached container have changed: ports are added
-        (those that it no longer has were taken away by `detach`). Errors: as for `attach`."""
+        """Only ports, names or `outward` of an attached container have changed. Errors: as for
+        `attach`."""
 
     async def reload(self, attachment: Attachment) -> None:
         """Make again what others took away from a container that runs: interface, addresses,
