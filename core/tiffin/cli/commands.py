@@ -137,6 +137,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plugin inspect": ("plugins:INSPECT", ENGINE, "Show all that is known of plugins"),
     "plugin new": ("scaffold:NEW", ENGINE, "Write a package with a plugin and its tests"),
     "plugin ls": ("plugins:LS", ENGINE, "List the installed plugins"),
+    "storage migrate": ("storage:MIGRATE", ENGINE, "Move containers to another storage driver"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system compact": ("compact:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
     "system df": ("df:DF", ENGINE, "Show how much room images and containers take"),
@@ -166,6 +167,7 @@ NOUNS = {
     "image": "Everything about images",
     "network": "Networks that containers can join",
     "plugin": "Drivers and other plugins",
+    "storage": "What containers' file systems are stored by",
     "system": "The store itself",
 }
 """First words that are no commands of their own."""
