@@ -134,7 +134,7 @@ def touch(layout: Layout) -> None:
         file.write(os.urandom(8).hex())
 
 
-def _fingerprint(layout: Layout) -> list[list[Any]]:
+def fingerprint(layout: Layout) -> list[list[Any]]:
     """What must be unchanged for an index to hold: the interpreter, the last decision, and the
     time of each folder that packages are installed in. Not the rest of sys.path: that differs from
     one way of starting us to another, and holds no metadata."""
@@ -154,7 +154,7 @@ def _fingerprint(layout: Layout) -> list[list[Any]]:
 
 def load(layout: Layout) -> Index:
     """The index if it is still true, else a new one."""
-    stamp = _fingerprint(layout)
+    stamp = fingerprint(layout)
     try:
         with open(layout.plugin_index, encoding="utf-8") as file:
             kept = json.load(file)

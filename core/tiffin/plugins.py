@@ -7,7 +7,9 @@ pluggy's apart).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from . import plugin_index
@@ -23,37 +25,128 @@ if TYPE_CHECKING:
     import pluggy
 
 
+class Generation:
+    """Which plugins there are, and what was loaded and made of them, between two changes."""
+
+    __slots__ = ("drivers", "index", "manager", "modules", "registered", "stamp")
+
+    def __init__(self, registered: Mapping[str, ModuleType] | None = None) -> None:
+        self.registered = dict(registered or {})
+        self.index: plugin_index.Index | None = None
+        self.stamp: object = None
+        self.modules: dict[str, ModuleType] = {}
+        self.manager: pluggy.PluginManager | None = None
+        self.drivers: dict[tuple[str, str], Any] = {}
+
+
+_pinned: ContextVar[tuple[object, Generation] | None] = ContextVar("generation", default=None)
+"""(Plugins, its generation) that the command of this task, and of its children, began with."""
+
+
 class Plugins:
-    """The plugins that one engine has loaded, and the drivers made so far."""
+    """The plugins that one engine has loaded, and the drivers made so far.
+
+    A command works with one generation of them (`one_generation`): what is registered or
+    unregistered while it runs is for the commands after it.
+    """
 
     def __init__(self, layout: Layout, settings: dict[str, Any] | None = None) -> None:
         self.layout = layout
         self.settings = settings or {}
-        self._modules: dict[str, ModuleType] = {}
-        self._manager: pluggy.PluginManager | None = None
-        self._index: plugin_index.Index | None = None
-        self._drivers: dict[tuple[str, str], Any] = {}
+        self.long_lived = False
+        """Look at the beginning of each command whether packages or decisions have changed."""
+        self._newest = Generation()
+        self._registered: dict[str, ModuleType] = {}
+        self._ever_made: list[tuple[str, Any]] = []
+
+    @property
+    def _now(self) -> Generation:
+        pin = _pinned.get()
+        return pin[1] if pin is not None and pin[0] is self else self._newest
+
+    @contextmanager
+    def one_generation(self) -> Iterator[None]:
+        """Within, and in tasks started from here, the plugins stay those that they are now."""
+        pin = _pinned.get()
+        if pin is not None and pin[0] is self:  # a command within a command
+            yield
+            return
+        if self.long_lived and self._newest.index is not None:
+            self._look_again()
+        token = _pinned.set((self, self._newest))
+        try:
+            yield
+        finally:
+            with suppress(ValueError):  # closed by the garbage collector, in no task of ours
+                _pinned.reset(token)
+
+    def _look_again(self) -> None:
+        stamp = plugin_index.fingerprint(self.layout)
+        before = self._newest
+        if stamp != before.stamp:
+            kept = plugin_index.load(self.layout).plugins
+            old = before.index.plugins if before.index is not None else {}
+            self._renew({name for name in old if old[name] != kept.get(name)})
+
+    def register(self, name: str, module: ModuleType) -> None:
+        """Use a module as the plugin KIND.NAME of this engine, before any installed one.
+        Errors: UserError for what is no such name, DriverError for another version of the hooks."""
+        kind, _, plain = name.partition(".")
+        if kind not in plugin_index.KINDS or not plain:
+            kinds = ", ".join(plugin_index.KINDS)
+            raise UserError(f"{name!r} is no name of a plugin", hint=f"KIND.NAME, of {kinds}")
+        check_module(name, module.__name__, module)
+        self._registered[name] = module
+        self._renew({name})
+
+    def unregister(self, name: str) -> None:
+        """Commands that begin from now on have no such plugin, or the installed one again; those
+        that run finish with it. Error: UserError."""
+        if self._registered.pop(name, None) is None:
+            raise UserError(
+                f"{name!r} is not registered", hint="plugin disable is for installed ones"
+            )
+        self._renew({name})
+
+    def _renew(self, without: set[str]) -> None:
+        """A new generation, in which nothing is left of these."""
+        old, new = self._newest, Generation(self._registered)
+        new.modules = {name: made for name, made in old.modules.items() if name not in without}
+        new.drivers = {
+            key: made
+            for key, made in old.drivers.items()
+            if f"{key[0]}.{key[1]}" not in without and "/" not in key[1]
+        }
+        self._newest = new
 
     @property
     def manager(self) -> pluggy.PluginManager:
         """pluggy's manager of what is loaded, for hooks that several plugins may answer."""
-        if self._manager is None:
+        now = self._now
+        if now.manager is None:
             import pluggy  # 4 ms, and one driver by its name does not need it
 
             manager = pluggy.PluginManager("tiffin")
             manager.add_hookspecs(HookSpecs)
             # pluggy calls the last one first; a module may be there under several names
-            for name in sorted(self._modules, reverse=True):
-                if not manager.is_registered(self._modules[name]):
-                    manager.register(self._modules[name], name=name)
-            self._manager = manager
-        return self._manager
+            for name in sorted(now.modules, reverse=True):
+                if not manager.is_registered(now.modules[name]):
+                    manager.register(now.modules[name], name=name)
+            now.manager = manager
+        return now.manager
 
     @property
     def index(self) -> plugin_index.Index:
-        if self._index is None:
-            self._index = plugin_index.load(self.layout)
-        return self._index
+        now = self._now
+        if now.index is None:
+            now.stamp = plugin_index.fingerprint(self.layout) if self.long_lived else None
+            found = plugin_index.load(self.layout)
+            for name, module in now.registered.items():
+                found.plugins[name] = module.__name__
+                found.refused.pop(name, None)
+                now.modules[name] = module
+            now.index = found
+        return now.index
 
     @property
     def installed(self) -> dict[str, str]:
@@ -72,11 +165,12 @@ class Plugins:
         for name in self.names(kind) if names is None else names:
             full = f"{kind}.{name}"
             module = self.installed.get(full)
-            if module is None or full in self._modules:
+            if module is None or full in self._now.modules:
                 continue
             try:
-                self._modules[full] = load_module(full, module)
-                self._manager = None
+                now = self._now
+                now.modules[full] = load_module(full, module)
+                now.manager = None
             except DriverError as error:
                 if names is not None:
                     raise
@@ -85,7 +179,7 @@ class Plugins:
 
     def loaded(self, kind: str) -> list[tuple[str, ModuleType]]:
         """(KIND.NAME, module) of what was loaded of a kind, in order."""
-        return [(n, m) for n, m in sorted(self._modules.items()) if n.startswith(f"{kind}.")]
+        return [(n, m) for n, m in sorted(self._now.modules.items()) if n.startswith(f"{kind}.")]
 
     def context(self, kind: str, name: str) -> DriverContext:
         directory = self.layout.storage(name) if kind == "storage" else ""
@@ -99,7 +193,7 @@ class Plugins:
 
     def driver(self, kind: str, name: str) -> Any:
         """The driver, made once. Errors: UserError for a name nobody has, DriverError."""
-        made = self._drivers.get((kind, name))
+        made = self._now.drivers.get((kind, name))
         if made is None:
             # A path names no plugin: all plugins of that kind are asked whether it is theirs.
             broken = self.load(kind, None if "/" in name else (name,))
@@ -109,7 +203,8 @@ class Plugins:
                 made = hook(name=name, context=self.context(kind, name))
             if made is None:
                 raise self.nobody(kind, name, broken)
-            self._drivers[kind, name] = made
+            self._now.drivers[kind, name] = made
+            self._ever_made.append((kind, made))
         return made
 
     def nobody(self, kind: str, name: str, broken: Sequence[DriverError] = ()) -> Exception:
@@ -124,7 +219,7 @@ class Plugins:
 
     def _by_name(self, kind: str, name: str) -> Any:
         """The driver as its own plugin makes it; None when that takes more than a plain call."""
-        make = getattr(self._modules.get(f"{kind}.{name}"), DRIVER_HOOKS[kind], None)
+        make = getattr(self._now.modules.get(f"{kind}.{name}"), DRIVER_HOOKS[kind], None)
         code = getattr(make, "__code__", None)
         if make is None or code is None or not hasattr(make, "tiffin_impl"):
             return None
@@ -136,7 +231,7 @@ class Plugins:
 
     def made(self, kind: str) -> list[Any]:
         """Drivers of a kind that this engine has made, to be closed at the end."""
-        return [driver for (k, _), driver in self._drivers.items() if k == kind]
+        return [driver for made, driver in self._ever_made if made == kind]
 
 
 def load_module(full: str, module_name: str) -> ModuleType:
@@ -151,6 +246,12 @@ def load_module(full: str, module_name: str) -> ModuleType:
         raise DriverError(
             f"plugin {full} ({module_name}) cannot be loaded: {what}", hint=hint
         ) from error
+    check_module(full, module_name, module)
+    return module
+
+
+def check_module(full: str, module_name: str, module: ModuleType) -> None:
+    """Error: DriverError when it is made for other hooks than there are."""
     version = getattr(module, "TIFFIN_HOOK_VERSION", OLDEST_HOOK_VERSION)
     if not isinstance(version, int) or not OLDEST_HOOK_VERSION <= version <= HOOK_VERSION:
         known = f"{OLDEST_HOOK_VERSION} to {HOOK_VERSION}"
@@ -167,7 +268,6 @@ def load_module(full: str, module_name: str) -> ModuleType:
             f"plugin {full} ({module_name}) implements the hook {unknown[0]!r}, which there is not",
             hint="see tiffin.hooks.HookSpecs for those there are",
         )
-    return module
 
 
 def implemented(module: ModuleType) -> list[str]:

@@ -171,7 +171,7 @@ def test_a_broken_runtime_does_not_stop_a_path_that_is_anothers(
     assert install.driver("runtime", "/usr/bin/crun").name == "/usr/bin/crun"
     del install.index.plugins["runtime.runc"]  # which takes every path
     other = plugins.Plugins(install.layout)
-    other._index = install.index
+    other._newest.index = install.index
     with pytest.raises(DriverError, match=r"runtime\.bad"):
         other.driver("runtime", "/usr/bin/not-known")
 
@@ -204,3 +204,77 @@ def test_one_module_under_two_names(install: plugins.Plugins) -> None:
     install.driver("storage", "vfs")
     install.load("storage", ["twin"])
     assert len(install.manager.list_name_plugin()) == 1
+
+
+# --- a long-lived engine --------------------------------------------------------------------------
+
+
+def driver(name: str, what: str, version: int = 1) -> ModuleType:
+    module = ModuleType(f"module_{what}")
+
+    ours = name
+
+    @hooks.hookimpl
+    def storage_driver(name: str, context: hooks.DriverContext) -> str | None:
+        return what if name == ours else None
+
+    module.storage_driver = storage_driver  # type: ignore[attr-defined]
+    module.TIFFIN_HOOK_VERSION = version  # type: ignore[attr-defined]
+    return module
+
+
+def test_a_command_keeps_the_plugins_that_it_began_with(layout: Layout) -> None:
+    found = plugins.Plugins(layout)
+    found.register("storage.shelf", driver("shelf", "first"))
+    with found.one_generation():
+        assert found.driver("storage", "shelf") == "first"
+        found.register("storage.shelf", driver("shelf", "second"))
+        found.register("storage.new", driver("new", "new"))
+        assert found.driver("storage", "shelf") == "first"
+        with found.one_generation():  # a command within the command
+            assert found.driver("storage", "shelf") == "first"
+        with pytest.raises(UserError, match="no storage driver 'new'"):
+            found.driver("storage", "new")
+        found.unregister("storage.shelf")
+        assert found.driver("storage", "shelf") == "first"
+    with pytest.raises(UserError, match="no storage driver 'shelf'"):
+        found.driver("storage", "shelf")
+    assert found.driver("storage", "new") == "new"
+
+
+def test_what_is_registered_goes_before_what_is_installed(layout: Layout) -> None:
+    found = plugins.Plugins(layout)
+    vfs = found.driver("storage", "vfs")
+    found.register("storage.vfs", driver("vfs", "mine"))
+    assert found.driver("storage", "vfs") == "mine"
+    found.unregister("storage.vfs")
+    assert found.driver("storage", "vfs").name == vfs.name
+
+
+def test_only_what_fits_is_registered(layout: Layout) -> None:
+    found = plugins.Plugins(layout)
+    with pytest.raises(DriverError, match="version 9 of the hooks"):
+        found.register("storage.x", driver("x", "x", 9))
+    with pytest.raises(UserError, match=r"'teapot\.x' is no name of a plugin"):
+        found.register("teapot.x", driver("x", "x"))
+    with pytest.raises(UserError, match="is not registered"):
+        found.unregister("storage.vfs")
+
+
+@pytest.mark.parametrize("long_lived", [True, False])
+def test_a_long_lived_engine_notices_decisions_of_others(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, long_lived: bool
+) -> None:
+    found = plugins.Plugins(layout)
+    found.long_lived = long_lived
+    found.driver("storage", "vfs")
+    off = {"storage.vfs": Decision(False, "")}
+    with found.one_generation():
+        monkeypatch.setattr(plugin_index, "decisions", lambda layout: off)
+        plugin_index.touch(layout)
+        assert found.driver("storage", "vfs").name == "vfs"
+    with found.one_generation():
+        assert ("vfs" in found.names("storage")) is not long_lived
+        if long_lived:
+            with pytest.raises(UserError, match=r"tiffin plugin enable storage\.vfs"):
+                found.driver("storage", "vfs")

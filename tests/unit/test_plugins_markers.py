@@ -77,7 +77,7 @@ def test_a_driver_by_name_is_made_by_its_plugin_alone(installed: Any, marker: An
     )
     assert found.driver("network", "greedy") == ("greedy", "greedy")
     assert found.driver("network", "mine")[:2] == ("mine", "mine")
-    assert found._manager is None
+    assert found._now.manager is None
 
 
 @pytest.mark.parametrize("marker", [hooks.hookimpl, pluggy.HookimplMarker("tiffin")])

@@ -143,6 +143,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "volume ls": ("volume:LS", ENGINE, "List volumes"),
     "volume prune": ("volume:PRUNE", ENGINE, "Remove volumes that no container has"),
     "volume rm": ("volume:RM", ENGINE, "Remove volumes"),
+    "storage migrate": ("storage:MIGRATE", ENGINE, "Move containers to another storage driver"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system compact": ("compact:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
     "system df": ("df:DF", ENGINE, "Show how much room images and containers take"),
@@ -174,6 +175,7 @@ NOUNS = {
     "image": "Everything about images",
     "network": "Networks that containers can join",
     "plugin": "Drivers and other plugins",
+    "storage": "What containers' file systems are stored by",
     "system": "The store itself",
     "volume": "Directories that outlive containers",
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .container_flags import FLAGS, resources
-from .flags import Call, Command
+from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
@@ -29,7 +29,8 @@ def _update(call: Call) -> int:
     options = call.options
     keys = [name.replace("-", "_") for name in LIMITS]
     given = [key for key in keys if options[key] not in ("", None)]
-    if not given:
+    runtime = options["runtime"]
+    if not given and not runtime:
         raise UserError("update: nothing to change", hint="for example --memory 512m")
     if options["memory_swap"] and not options["memory"]:
         raise UserError("update: --memory-swap needs --memory as well")
@@ -40,9 +41,13 @@ def _update(call: Call) -> int:
     from .session import drive
 
     async def work(engine: Engine) -> str:
+        from ..engine.moving import change_runtime
         from ..engine.update import update
 
-        return await update(engine, call.arguments[0], changes)
+        cid = ""
+        if runtime:
+            cid = await change_runtime(engine, call.arguments[0], runtime)
+        return await update(engine, call.arguments[0], changes) if changes else cid
 
     print(drive(call, work))
     return 0
@@ -51,9 +56,13 @@ def _update(call: Call) -> int:
 UPDATE = Command(
     "update",
     "CONTAINER",
-    "Change the limits of a container: at once when it runs, and for its next starts",
-    tuple(flag for flag in FLAGS if flag.name in LIMITS),
+    "Change the limits of a container: at once when it runs, and for its next starts; or, while it "
+    "does not run, its OCI runtime",
+    (
+        *(flag for flag in FLAGS if flag.name in LIMITS),
+        Flag("runtime", "", "str", "NAME", "Another OCI runtime, from the next start on"),
+    ),
     (1, 1),
-    ("tiffin update --memory 512m --cpus 1.5 web",),
+    ("tiffin update --memory 512m --cpus 1.5 web", "tiffin update --runtime runc web"),
     _update,
 )

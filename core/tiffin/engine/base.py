@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast
 
 import trio
 
@@ -86,6 +87,21 @@ class Engine:
         if not found:
             raise NotFound(f"no such container: {cid[:12]}", hint="it was removed meanwhile")
         return found[0]
+
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+
+def command(function: F) -> F:
+    """For an engine command that lasts: it works with the plugins that there are when it begins,
+    whatever is registered, unregistered, enabled or disabled meanwhile."""
+
+    @wraps(function)
+    async def one(engine: Engine, *arguments: Any, **options: Any) -> Any:
+        with engine.plugins.one_generation():
+            return await function(engine, *arguments, **options)
+
+    return cast(F, one)
 
 
 class Journal:
@@ -172,6 +188,7 @@ async def open_engine(
 
             store = await stack.enter_async_context(aio.open_store(layout.database))
         engine = Engine(layout, store, chosen, front_end, plugins)
+        engine.plugins.long_lived = not short_lived
         try:
             if store.fresh:
                 first = StoreCreated(tiffin=__version__, root=layout.root)

@@ -18,7 +18,7 @@ from ..events.container import Created, CreationPlanned, Failed
 from ..options import ContainerOptions, Port
 from ..spec import build
 from . import bundle, drivers, images, networks, remove
-from .base import Engine, Journal
+from .base import Engine, Journal, command
 from .hold import Held, hold
 from .images import Usable
 
@@ -29,6 +29,7 @@ TRIES = 20
 """How often a random name is drawn again when it is taken."""
 
 
+@command
 async def create(
     engine: Engine, options: ContainerOptions, *, pull: images.Pull, replace: bool = False
 ) -> str:

@@ -58,6 +58,15 @@ async def hold(
 
     Errors: NotFound, UserError (ambiguous prefix).
     """
+    with engine.plugins.one_generation():
+        async with _held(engine, given, journal, resolve) as held:
+            yield held
+
+
+@asynccontextmanager
+async def _held(
+    engine: Engine, given: str, journal: Journal | None, resolve: bool
+) -> AsyncIterator[Held]:
     cid = (await engine.container(given))["id"]
     async with engine.locks.container(cid):
         held = Held(engine, journal or engine.journal(), await engine.container_now(cid))

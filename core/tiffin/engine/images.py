@@ -95,6 +95,14 @@ async def need(engine: Engine, given: str) -> queries.Row:
     return row
 
 
+async def unpacked_by(engine: Engine, image_id: str, driver: str) -> None:
+    """Unpack what a storage driver does not have yet of an image. Errors: NotFound, ImageError,
+    StorageFull."""
+    row = await need(engine, image_id)
+    described = tuple(msgspec.convert(layer, Layer) for layer in row["layers"])
+    await unpacked.ensure(engine, engine.journal(), driver, described)
+
+
 def read_config(engine: Engine, image_id: str) -> ImageConfig:
     """The config blob of an image. Errors: NotFound, Corrupt, ImageError."""
     content = ContentStore(engine.layout.blobs)

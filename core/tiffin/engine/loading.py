@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from ..content import ContentStore
 from ..images import reference
 from . import drivers, garbage, images
-from .base import Engine
+from .base import Engine, command
 
 
+@command
 async def load(engine: Engine, source: str, *, platform: str = "") -> list[str]:
     """All images of a docker-archive, an oci-archive or an OCI directory; `-` is standard input.
 
@@ -28,6 +29,7 @@ async def load(engine: Engine, source: str, *, platform: str = "") -> list[str]:
     return names
 
 
+@command
 async def import_rootfs(
     engine: Engine,
     source: str,

@@ -21,6 +21,7 @@ from ..events.container import (
     Disconnected,
     Exited,
     Failed,
+    Migrated,
     Mounted,
     Paused,
     Recovered,
@@ -216,7 +217,23 @@ async def _reload(engine: Engine, row: queries.Row) -> Outcome:
     return None, "undone", row["state"]
 
 
+async def _migrate(engine: Engine, row: queries.Row) -> Outcome:
+    """Whichever driver the log calls the container's has all of it; the other's copy goes."""
+    intents = await engine.store.rows(
+        "SELECT data FROM intents WHERE stream=? AND operation='migrate'",
+        (f"container/{row['id']}",),
+    )
+    source, target = intents[0]["data"]["source"], intents[0]["data"]["target"]
+    if row["storage_driver"] == target:
+        await engine.storage(source).remove(row["id"])
+        return Migrated(source=source, target=target), "finished", row["state"]
+    await engine.storage(source).unmount(row["id"])
+    await engine.storage(target).remove(row["id"])
+    return None, "undone", row["state"]
+
+
 RESOLVERS = {
+    "migrate": _migrate,
     "create": _create,
     "mount": _mount,
     "unmount": _unmount,

@@ -14,7 +14,7 @@ from ..options import ContainerOptions
 from ..store import queries
 from . import create as creation
 from . import images, init, remove, stop
-from .base import Engine
+from .base import Engine, command
 from .hold import Held, hold
 from .start import begin
 
@@ -29,6 +29,7 @@ class Attach(Protocol):
     ) -> bool: ...
 
 
+@command
 async def run(
     engine: Engine,
     options: ContainerOptions,
@@ -70,6 +71,7 @@ async def run(
         return held.id, await foreground.finish()
 
 
+@command
 async def start_attached(engine: Engine, given: str, attach: Attach) -> int:
     """`start --attach`: as `run`, for a container that exists. Returns the exit code."""
     async with trio.open_nursery() as nursery:

@@ -333,6 +333,44 @@ class Updated(Event, frozen=True, kw_only=True):
     resources: Mapping[str, Any]
 
 
+class RuntimeChanged(Event, frozen=True, kw_only=True):
+    """The container has another OCI runtime, from its next start on."""
+
+    TYPE: ClassVar[str] = "container.runtime_changed"
+
+    runtime: str
+    previous: str
+
+
+class MigrationPlanned(Event, frozen=True, kw_only=True):
+    """The container's own layer is about to be copied to another storage driver."""
+
+    TYPE: ClassVar[str] = "container.migration_planned"
+    OPENS: ClassVar[str] = "migrate"
+
+    source: str
+    target: str
+
+
+class StorageSwitched(Event, frozen=True, kw_only=True):
+    """All of the container's layer is on this storage driver, which has it from now on; the old
+    copy is about to be removed."""
+
+    TYPE: ClassVar[str] = "container.storage_switched"
+
+    driver: str
+
+
+class Migrated(Event, frozen=True, kw_only=True):
+    """Nothing of the container is left on its old storage driver."""
+
+    TYPE: ClassVar[str] = "container.migrated"
+    CLOSES: ClassVar[str] = "migrate"
+
+    source: str
+    target: str
+
+
 class FilesCopied(Event, frozen=True, kw_only=True):
     """Files were copied into the container from outside (`cp`)."""
 

@@ -466,6 +466,14 @@ def _closing(operation: str) -> Callable[[Fact], Statements]:
     return lambda fact: [_closes(fact, operation)]
 
 
+def _runtime_changed(fact: Fact) -> Statements:
+    return [_set(fact, runtime=fact.data["runtime"])]
+
+
+def _storage_switched(fact: Fact) -> Statements:
+    return [_set(fact, storage_driver=fact.data["driver"])]
+
+
 RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.creation_planned": _creation_planned,
     "container.created": _created,
@@ -484,6 +492,10 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.renamed": _renamed,
     "container.update_planned": _opening("update"),
     "container.updated": _updated,
+    "container.runtime_changed": _runtime_changed,
+    "container.migration_planned": _opening("migrate"),
+    "container.storage_switched": _storage_switched,
+    "container.migrated": _closing("migrate"),
     "container.exited": _exited,
     "container.network_reload_planned": _opening("reload"),
     "container.network_reloaded": _closing("reload"),
