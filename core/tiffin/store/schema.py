@@ -5,7 +5,7 @@ synchronous), so an acknowledged command survives a power cut.
 """
 
 SCHEMA_VERSION = 2
-"""2: image_mounts, volumes. A new version only adds tables, made when a store is opened to write."""
+"""2: image_mounts, volumes. New versions only add tables, made when a store is opened to write."""
 
 CONNECTION = ("PRAGMA synchronous=FULL", "PRAGMA wal_autocheckpoint=500")
 """What every connection that writes is told first. (That the log is a WAL is kept in the file.)
