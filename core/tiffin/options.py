@@ -136,6 +136,10 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     stop_signal: str = ""
     stop_timeout: int = -1
     """-1: the default, 10."""
+    restart: str = ""
+    """`always`, `unless-stopped`, `on-failure`; empty: never."""
+    restart_limit: int = 0
+    """Of `on-failure:N`; 0: no limit."""
     storage_driver: str = ""
     runtime: str = ""
     log_driver: str = ""

@@ -65,6 +65,7 @@ FLAGS = (
     Flag("ulimit", "", "list", "NAME=SOFT[:HARD]", "Resource limit: nofile=1024:2048"),
     Flag("stop-signal", "", "str", "SIGNAL", "Signal that stop sends (engine: the image's, TERM)"),
     Flag("stop-timeout", "", "int", "SECONDS", "Wait so long before stop kills (engine: 10)"),
+    Flag("restart", "", "str", "POLICY", "no, always, on-failure[:TRIES] or unless-stopped", "no"),
     Flag("init", help="Run an init process as pid 1 that reaps zombies"),
     Flag("device", "", "list", "SRC[:DST[:rwm]]", "Give a device of the host to the container"),
     Flag("security-opt", "", "list", "OPTION", "seccomp=, no-new-privileges, label=, mask=, ..."),
@@ -167,6 +168,8 @@ def options_from(
         annotations=_pairs("--annotation", options["annotation"]),
         stop_signal=options["stop_signal"],
         stop_timeout=_stop_timeout(options["stop_timeout"]),
+        restart=_restart(options["restart"], options["rm"])[0],
+        restart_limit=_restart(options["restart"], options["rm"])[1],
         log_driver=options["log_driver"],
         cgroup_parent=options["cgroup_parent"],
         pid=_namespace(options["pid"]),
@@ -459,6 +462,23 @@ def _pids(value: int | None) -> int:
 
 def _stop_timeout(value: int | None) -> int:
     return -1 if value is None else _at_least("--stop-timeout", value, 0)
+
+
+def _restart(text: str, remove: bool) -> tuple[str, int]:
+    """(policy, tries)."""
+    policy, colon, tries = text.partition(":")
+    if policy not in ("no", "", "always", "on-failure", "unless-stopped") or (
+        colon and not (policy == "on-failure" and tries.isascii() and tries.isdecimal())
+    ):
+        raise UserError(
+            f"--restart {text!r} is not a policy",
+            hint="no, always, on-failure[:TRIES] or unless-stopped",
+        )
+    if policy in ("no", ""):
+        return "", 0
+    if remove:
+        raise UserError(f"--rm and --restart {text} contradict each other")
+    return policy, int(tries[:9] or 0)
 
 
 def _cpus(text: str) -> float:

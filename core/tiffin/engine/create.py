@@ -73,6 +73,7 @@ async def creating(
                 await stack.enter_async_context(networks.in_use(engine))
                 if created or _has_volumes(options):
                     await stack.enter_async_context(volumes.in_use(engine, options.mounts))
+                    await volumes.need(engine, options, created)
                 await images.need(engine, image.id)
                 network, options = await networks.canonical(engine, options)
                 if ports and not await networks.publish(engine, network):

@@ -25,8 +25,13 @@ async def clean_up(engine: Engine, given: str, *, remove: bool = False) -> None:
             elif held.row["bundle"] and (held.row["netns"] or held.row["mounted"]):
                 await held.clean_up()
                 await held.journal.flush()
+            cid, policy = held.id, held.row["options"].get("restart")
     except NotFound:
         return
+    if policy and not remove:
+        from . import restarts
+
+        await restarts.follow(engine, cid)
 
 
 async def recover(engine: Engine) -> list[str]:

@@ -100,6 +100,16 @@ async def settle(
     return msgspec.structs.replace(options, mounts=tuple(mounts)), made
 
 
+async def need(engine: Engine, options: ContainerOptions, made: dict[str, VolumeCreated]) -> None:
+    """Those that were there when `settle` looked, and are gone by now, are to be made as well. The
+    caller holds the lock (`in_use`)."""
+    for mount in options.mounts:
+        if mount.type == "volume" and mount.source not in made:
+            name = mount.source
+            if not await engine.store.rows(BY_NAME, (name,)):
+                made[name] = VolumeCreated(path=directory(engine, name))
+
+
 async def _from(engine: Engine, text: str) -> list[Mount]:
     """`CONTAINER[:ro|rw]`: its volumes and bind mounts."""
     given, _, option = text.partition(":")
