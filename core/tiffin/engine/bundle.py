@@ -19,7 +19,7 @@ from ..images import digest
 from ..options import ContainerOptions, Device
 from ..spec import amend, build, facts, files, resources, rlimits, seccomp, users
 from ..spec.build import HostDevice, Spec, SpecRequest
-from . import images
+from . import images, labels
 from .hold import Held
 
 EXITED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exited.py")
@@ -79,6 +79,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname)
+    in_force = await labels.prepare(held, [file for _, file in placed])
     request = SpecRequest(
         id=held.id,
         name=row["name"],
@@ -96,12 +97,14 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         devices=tuple(devices(options)),
         seccomp_profile=_profile(options),
         init_program=_init_program() if options.init else "",
-        process_label=row["process_label"],
-        mount_label=row["mount_label"],
+        process_label=in_force.process_label,
+        mount_label=in_force.mount_label,
+        apparmor_profile=in_force.profile,
     )
     for mount in options.mounts:
         if mount.type == "bind" and not os.path.exists(mount.source):
             raise UserError(f"-v {mount.source}:{mount.target}: {mount.source} does not exist")
+    await labels.relabel_volumes(held, options)
     spec = build.build(request)
     _amend(held, spec)
     data = _readable(spec.document)

@@ -12,7 +12,7 @@ from .. import netns, network_modes
 from ..errors import Conflict
 from ..events.container import Failed, Initialized, InitPlanned
 from ..hooks import Attachment
-from . import bundle, mount, networks, teardown
+from . import bundle, labels, mount, networks, teardown
 from .base import Engine
 from .hold import Held, hold
 
@@ -65,6 +65,7 @@ async def prepare(held: Held) -> None:
 async def _plan(held: Held, must_mount: bool) -> tuple[tuple[Attachment, ...], str]:
     """Write the intents to mount and to init in one go; reserves the addresses."""
     engine, row = held.engine, held.row
+    in_force = labels.in_force(held)
     for attempt in range(TRIES):
         netns_path, attachments = await networks.plan(engine, row, engine.layout.netns(held.id))
         event = InitPlanned(
@@ -75,6 +76,10 @@ async def _plan(held: Held, must_mount: bool) -> tuple[tuple[Attachment, ...], s
             cgroup=bundle.cgroup(held),
             netns=netns_path,
             attachments=tuple(msgspec.to_builtins(a) for a in attachments),
+            process_label=in_force.process_label,
+            mount_label=in_force.mount_label,
+            apparmor_profile=in_force.profile,
+            relabels=labels.relabelled(held) if in_force.mount_label else (),
         )
         if must_mount:
             await mount.plan(held, now=False)

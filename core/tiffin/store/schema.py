@@ -63,6 +63,7 @@ CREATE TABLE IF NOT EXISTS containers (
     attachments TEXT NOT NULL DEFAULT '[]',
     process_label TEXT NOT NULL DEFAULT '',
     mount_label TEXT NOT NULL DEFAULT '',
+    security_labels TEXT NOT NULL DEFAULT '{}',
     spec TEXT NOT NULL DEFAULT '',
     stop_signal INTEGER NOT NULL,
     stop_timeout INTEGER NOT NULL,
@@ -85,6 +86,11 @@ CREATE TABLE IF NOT EXISTS addresses (
     PRIMARY KEY (network, address)
 );
 CREATE INDEX IF NOT EXISTS addresses_container ON addresses (container);
+CREATE TABLE IF NOT EXISTS label_claims (
+    claim TEXT PRIMARY KEY,
+    container TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS label_claims_container ON label_claims (container);
 CREATE TABLE IF NOT EXISTS networks (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -138,6 +144,7 @@ TABLES = (
     "containers",
     "intents",
     "addresses",
+    "label_claims",
     "networks",
     "images",
     "tags",
