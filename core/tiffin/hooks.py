@@ -363,6 +363,10 @@ class LabelProvider(Protocol):
         """The container is about to be initialized, perhaps after a reboot: make what the labels
         need in the kernel (load the profile). Errors: UserError, DriverError."""
 
+    async def share(self, directory: str) -> None:
+        """All in this directory of the engine's (layers of images) is for every container to read
+        and run, and what will be made in it as well. Quick when that is done already."""
+
     async def relabel(self, path: str, label: str, *, shared: bool) -> None:
         """Give a file, or a directory and everything in it, this label (`Labels.mount_label`);
         `shared`: so that other containers may use it as well. Symbolic links are not followed.

@@ -13,8 +13,22 @@ from pathlib import Path
 import pytest
 from support.cli import BUSYBOX, Tiffin
 
+from tiffin.hooks import DriverContext
+from tiffin.testing.labels import LabelConformance
+from tiffin_label_apparmor.driver import AppArmor
+
 ENABLED = Path("/sys/module/apparmor/parameters/enabled")
 PROFILES = Path("/sys/kernel/security/apparmor/profiles")
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> AppArmor:
+    return AppArmor(DriverContext(root=str(tmp_path / "own"), run=str(tmp_path / "run")))
+
+
+class TestConformance(LabelConformance):
+    """The suite that any label provider passes."""
+
 
 pytestmark = pytest.mark.skipif(
     not ENABLED.exists() or not ENABLED.read_text().startswith("Y"),

@@ -38,6 +38,9 @@ PROVIDER = """
         async def prepare(self, labels):
             told("prepare", labels.claim)
 
+        async def share(self, directory):
+            told("share", directory)
+
         async def relabel(self, path, label, *, shared):
             told("relabel", path)
 

@@ -16,7 +16,21 @@ from pathlib import Path
 import pytest
 from support.cli import BUSYBOX, PROGRAM, Tiffin
 
+from tiffin.hooks import DriverContext
+from tiffin.testing.labels import LabelConformance
+from tiffin_label_selinux.driver import SELinux
+
 ENFORCE = Path("/sys/fs/selinux/enforce")
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> SELinux:
+    return SELinux(DriverContext(root=str(tmp_path / "own"), run=str(tmp_path / "run")))
+
+
+class TestConformance(LabelConformance):
+    """The suite that any label provider passes."""
+
 
 pytestmark = pytest.mark.skipif(
     not ENFORCE.exists() or ENFORCE.read_text() != "1",
@@ -90,6 +104,13 @@ def test_two_containers_have_different_pairs_and_events_name_them(box: AtLowest)
     planned = [e for e in box.events() if e["type"] == "container.creation_planned"][-3:]
     assert {e["data"]["security_labels"]["selinux"]["claim"] for e in planned} == found
     box("rm", *names)
+
+
+async def test_what_is_made_among_shared_layers_inherits(provider: SELinux, tmp_path: Path) -> None:
+    (tmp_path / "layers").mkdir()
+    await provider.share(str(tmp_path / "layers"))
+    (tmp_path / "layers/new").mkdir()
+    assert ":container_ro_file_t:" in label(tmp_path / "layers/new")
 
 
 def test_exec_has_the_containers_label(box: AtLowest) -> None:

@@ -38,6 +38,7 @@ def decided(
 
 def test_lxc_contexts_of_a_policy() -> None:
     assert str(POLICY.process) == "system_u:system_r:container_t:s0"
+    assert str(POLICY.shared) == "system_u:object_r:container_ro_file_t:s0"
     assert POLICY.file == contexts.Context("system_u", "object_r", "container_file_t", "s0")
 
 
@@ -250,6 +251,34 @@ def test_a_tree_deeper_than_a_path_may_be_long(
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DriverError, match="nothing: No such file"):
         files.relabel(str(tmp_path / "nothing"), "u:r:t:s0")
+
+
+def test_mounts_in_a_tree_can_be_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev has other file systems in it everywhere; nothing of it is written here."""
+    seen: list[str] = []
+    monkeypatch.setattr(files, "_one", lambda place, data, shown, follow: seen.append(shown))
+    files.relabel("/dev", "u:r:t:s0", mounts=False)
+    assert "/dev/null" in seen
+    assert not any(path.startswith(("/dev/pts/", "/dev/shm/")) for path in seen)
+    assert "/dev/pts" not in seen
+    files.relabel("/dev", "u:r:t:s0")
+    assert "/dev/pts/ptmx" in seen
+
+
+async def test_layers_are_labelled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "ATTRIBUTE", "user.tiffin-test")
+    monkeypatch.setattr(contexts, "load", lambda: POLICY)
+    layers = tmp_path / "layers"
+    (layers / "one").mkdir(parents=True)
+    provider = SELinux(DriverContext(root=str(tmp_path / "own"), run=str(tmp_path / "run")))
+    await provider.share(str(layers))
+    assert files.label(str(layers / "one")) == str(POLICY.shared)
+    (layers / "two").mkdir()  # the kernel makes it inherit; this attribute does not
+    await provider.share(str(layers))
+    assert files.label(str(layers / "two")) == ""
+    os.removexattr(layers, "user.tiffin-test")  # somebody gave it the label of the policy
+    await provider.share(str(layers))
+    assert files.label(str(layers / "two")) == str(POLICY.shared)
 
 
 async def test_a_shared_label_has_no_categories(

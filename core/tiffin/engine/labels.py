@@ -130,6 +130,15 @@ async def relabel(held: Held, path: str, *, shared: bool = False) -> None:
             await provider.relabel(path, labels.mount_label, shared=shared)
 
 
+async def share_layers(held: Held) -> None:
+    """Let labelled containers read the layers that the storage driver mounts: the kernel checks
+    some accesses (mprotect) on the layer's own file, whatever label the mount has."""
+    directory = held.engine.layout.storage(held.row["storage_driver"])
+    for provider, labels in _enabled(held):
+        if labels.mount_label:
+            await provider.share(directory)
+
+
 def relabelled(held: Held) -> tuple[str, ...]:
     """Sources of the container's bind mounts with `:z` or `:Z`."""
     options = msgspec.convert(held.row["options"], ContainerOptions)

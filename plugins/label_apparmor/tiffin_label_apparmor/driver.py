@@ -81,6 +81,9 @@ class AppArmor:
             file.write(digest)
         os.replace(f"{note}.{os.getpid()}", note)
 
+    async def share(self, directory: str) -> None:
+        """As `relabel`."""
+
     async def relabel(self, path: str, label: str, *, shared: bool) -> None:
         """Profiles speak of paths: files have no labels."""
 

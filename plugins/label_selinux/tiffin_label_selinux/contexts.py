@@ -36,6 +36,8 @@ class Contexts(Struct, frozen=True):
 
     process: Context
     file: Context
+    shared: Context
+    """Of files that every container may read and run (`ro_file`)."""
 
 
 def parse(text: str) -> Context:
@@ -58,16 +60,17 @@ def policy_name(text: str) -> str:
 
 
 def parse_lxc_contexts(text: str) -> Contexts:
-    """`process = "..."` and `file = "..."`. Error: ValueError that says what is missing."""
+    """`process = "..."`, `file = "..."` and perhaps `ro_file = "..."`. Error: ValueError that says
+    what is missing."""
     found: dict[str, Context] = {}
     for line in text.splitlines():
         key, equals, value = line.partition("=")
-        if equals and key.strip() in ("process", "file"):
+        if equals and key.strip() in ("process", "file", "ro_file"):
             found[key.strip()] = parse(value.strip().strip('"'))
     for key in ("process", "file"):
         if key not in found:
             raise ValueError(f"there is no line {key!r}")
-    return Contexts(found["process"], found["file"])
+    return Contexts(found["process"], found["file"], found.get("ro_file", found["file"]))
 
 
 def load(config: str = CONFIG, root: str = "/etc/selinux") -> Contexts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import secrets
 
@@ -21,6 +23,7 @@ class SELinux:
     option = "label"
 
     def __init__(self, context: DriverContext) -> None:
+        self.root = context.root
         self._enabled: bool | None = None
 
     def enabled(self) -> bool:
@@ -38,6 +41,21 @@ class SELinux:
     async def prepare(self, labels: Labels) -> None:
         """The policy is the machine's, loaded at boot."""
 
+    async def share(self, directory: str) -> None:
+        """What is made in a labelled directory inherits its type: the tree is labelled once. The
+        note says that this came to its end."""
+        label = str(contexts.load().shared)
+        note = f"{self.root}/shared-{hashlib.sha256(directory.encode()).hexdigest()[:16]}"
+        if files.label(directory) == label and _read(note) == label:
+            return
+        label_tree = functools.partial(files.relabel, directory, label, mounts=False)
+        await trio.to_thread.run_sync(label_tree)
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+        temporary = f"{note}.{os.getpid()}"
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(label)
+        os.replace(temporary, note)
+
     async def relabel(self, path: str, label: str, *, shared: bool) -> None:
         files.check(path, os.environ.get("HOME", ""))
         context = contexts.parse(label)
@@ -45,6 +63,14 @@ class SELinux:
             lowest = mcs.sensitivity(context.level)
             context = msgspec.structs.replace(context, level=lowest)
         await trio.to_thread.run_sync(files.relabel, path, str(context))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def decide(

@@ -34,9 +34,18 @@ def check(path: str, home: str = "") -> None:
         )
 
 
-def relabel(path: str, label: str) -> None:
+def label(path: str) -> str:
+    """The label of a file; empty when it has none."""
+    try:
+        return os.getxattr(path, ATTRIBUTE).rstrip(b"\0").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def relabel(path: str, label: str, *, mounts: bool = True) -> None:
     """Label a file, or a directory and all in it, never through a symbolic link: neither where one
-    is found, nor where a directory is replaced by one meanwhile. Error: DriverError."""
+    is found, nor where a directory is replaced by one meanwhile. Without `mounts`, what is mounted
+    in it is left alone. Error: DriverError."""
     data = label.encode() + b"\0"
     try:
         fd = os.open(os.path.realpath(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -46,15 +55,16 @@ def relabel(path: str, label: str) -> None:
         _one(f"/proc/self/fd/{fd}", data, path, follow=True)
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             top = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            _tree(top, data, path)
+            _tree(top, data, path, None if mounts else os.fstat(fd).st_dev)
     except OSError as error:
         raise DriverError(f"cannot relabel {path}: {error.strerror}") from None
     finally:
         os.close(fd)
 
 
-def _tree(top: int, data: bytes, shown: str) -> None:
-    """Everything below the directory `top`, which is closed. One descriptor a level is open."""
+def _tree(top: int, data: bytes, shown: str, device: int | None) -> None:
+    """Everything below the directory `top`, which is closed, on one `device` if it is given. One
+    descriptor a level is open."""
     stack = [(top, os.listdir(top), shown)]
     try:
         while stack:
@@ -64,6 +74,8 @@ def _tree(top: int, data: bytes, shown: str) -> None:
                 stack.pop()
                 continue
             name = names.pop()
+            if device is not None and _device(fd, name) != device:
+                continue
             _one(f"/proc/self/fd/{fd}/{name}", data, f"{path}/{name}", follow=False)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             try:
@@ -76,6 +88,13 @@ def _tree(top: int, data: bytes, shown: str) -> None:
     finally:
         for fd, _, _ in stack:
             os.close(fd)
+
+
+def _device(directory: int, name: str) -> int:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_dev
+    except OSError:
+        return -1  # gone
 
 
 def _one(place: str, data: bytes, shown: str, *, follow: bool) -> None:
