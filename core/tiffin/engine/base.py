@@ -152,9 +152,15 @@ class Journal:
                 self.engine.watch(seq, record)
 
 
+class LabelTaken(Conflict):
+    """Another command claimed the same label between our look and our event."""
+
+
 def _taken(constraint: str) -> TiffinError:
     if "containers.name" in constraint:
         return Conflict("the name is in use", hint="choose another, or use --replace")
+    if "label_claims" in constraint:
+        return LabelTaken("a label was taken by another container meanwhile")
     if "addresses" in constraint:
         return Conflict("an address was taken by another container meanwhile")
     return Conflict(f"another command was quicker: {constraint}")

@@ -17,8 +17,8 @@ from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.container import Created, CreationPlanned, Failed
 from ..options import ContainerOptions, Port
 from ..spec import build
-from . import bundle, drivers, images, networks, remove
-from .base import Engine, Journal, command
+from . import bundle, drivers, images, labels, networks, remove
+from .base import Engine, Journal, LabelTaken, command
 from .hold import Held, hold
 from .images import Usable
 
@@ -116,7 +116,7 @@ async def _plan(
 ) -> None:
     """Write the intent, under the name that was asked for or the first random one that is free."""
     image_config = image.config
-    labels = {**(image_config.get("Labels") or {}), **dict(options.labels)}
+    told = {**(image_config.get("Labels") or {}), **dict(options.labels)}
     plain: dict[str, Any] = msgspec.to_builtins(options)
     for attempt in range(TRIES):
         name = options.name or names.random_name()
@@ -132,17 +132,21 @@ async def _plan(
             network=network,
             layers=image.layers,
             ports=tuple(msgspec.to_builtins(port) for port in ports),
-            labels=labels,
+            labels=told,
             directory=engine.layout.container(cid),
             stop_signal=stop_signal(options.stop_signal or image_config.get("StopSignal") or ""),
             stop_timeout=10 if options.stop_timeout < 0 else options.stop_timeout,
             remove=options.remove,
+            security_labels=await labels.allocate(engine, cid, options),
         )
         for volume, made in created.items():
             journal.note(f"volume/{volume}", made)
         try:
             await journal.write(f"container/{cid}", event)
             return
+        except LabelTaken:
+            if attempt + 1 == TRIES:
+                raise
         except Conflict as error:
             if not options.name and attempt + 1 < TRIES:
                 continue

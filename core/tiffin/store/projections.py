@@ -94,6 +94,11 @@ def _creation_planned(fact: Fact) -> Statements:
         "stop_timeout": d.get("stop_timeout", 10),
         "remove": int(d.get("remove", False)),
     }
+    given = d.get("security_labels", {})
+    if given:
+        columns["security_labels"] = _text(given)
+        for column in ("process_label", "mount_label"):
+            columns[column] = next((v[column] for v in given.values() if v.get(column)), "")
     marks = ",".join("?" * len(columns))
     insert = f"INSERT INTO containers ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
     wishes: Statements = [
@@ -103,7 +108,12 @@ def _creation_planned(fact: Fact) -> Statements:
         )
         for join in d["options"].get("joins", ())
     ]
-    return [(insert, tuple(columns.values())), *wishes, _opens(fact, "create")]
+    claims = [
+        ("INSERT INTO label_claims VALUES (?,?)", (f"{provider} {labels['claim']}", fact.key))
+        for provider, labels in given.items()
+        if labels.get("claim")
+    ]
+    return [(insert, tuple(columns.values())), *wishes, *claims, _opens(fact, "create")]
 
 
 def _created(fact: Fact) -> Statements:
@@ -133,8 +143,6 @@ def _init_planned(fact: Fact) -> Statements:
             cgroup=d.get("cgroup", ""),
             netns=d.get("netns", ""),
             attachments=_text(attachments),
-            process_label=d.get("process_label", ""),
-            mount_label=d.get("mount_label", ""),
             error="",
         ),
         _opens(fact, "init"),
@@ -224,7 +232,7 @@ def _updated(fact: Fact) -> Statements:
 
 def _network_gone(fact: Fact) -> Statements:
     return [
-        _set(fact, netns="", attachments="[]", cgroup="", process_label=""),
+        _set(fact, netns="", attachments="[]", cgroup=""),
         ("DELETE FROM addresses WHERE container=?", (fact.key,)),
     ]
 
@@ -294,6 +302,7 @@ def _removed(fact: Fact) -> Statements:
         ("DELETE FROM containers WHERE id=?", (fact.key,)),
         ("DELETE FROM addresses WHERE container=?", (fact.key,)),
         ("DELETE FROM leases WHERE container=?", (fact.key,)),
+        ("DELETE FROM label_claims WHERE container=?", (fact.key,)),
         ("DELETE FROM execs WHERE container=?", (fact.key,)),
         ("DELETE FROM intents WHERE stream=?", (fact.stream,)),
     ]
