@@ -107,10 +107,16 @@ class Journal:
     ) -> None:
         """Write an event now, durably, after those noted before.
 
-        Errors: Conflict when a name or address is taken meanwhile, StorageFull.
+        Errors: Conflict when a name or address is taken meanwhile (those noted before are still
+        noted then, for the next try), StorageFull.
         """
+        before = list(self._noted)
         self.note(stream, event)
-        await self.flush(expect=expect)
+        try:
+            await self.flush(expect=expect)
+        except Conflict:
+            self._noted = before
+            raise
 
     async def flush(self, *, expect: dict[str, int] | None = None) -> None:
         """Write what was noted. On failure nothing of it is written, and it is forgotten."""

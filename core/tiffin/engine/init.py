@@ -75,7 +75,7 @@ async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
             netns=network.netns,
             attachments=tuple(msgspec.to_builtins(a) for a in network.attachments),
         )
-        if must_mount:
+        if must_mount and attempt == 0:
             await mount.plan(held, now=False)
         try:
             await held.journal.write(held.stream, event)
