@@ -195,7 +195,7 @@ def _network(row: Row) -> dict[str, Any]:
             **_addresses(attachment),
         }
     # Who uses another container's network is called what that one is.
-    owner = attachments[0]["container"] if attachments else row["id"]
+    owner = attachments[0].get("container", row["id"]) if attachments else row["id"]
     called = {at["network"]["name"]: at.get("names", ())[2:] for at in attachments}
     for name, shown in networks.items():
         more = called.get(name) or aliases.get(name, ())
