@@ -240,6 +240,7 @@ def test_no_query_is_lost_while_containers_come_and_go(box: Tiffin) -> None:
     sleeper(box, "web", "--network", "lunch")
     web, server, place = address(box, "web", "lunch"), gateway(box, "lunch"), netns(box, "web")
     asking = dns.asking(place, server, "web", "web.dns.podman", seconds=6)
+    asking_outside = dns.asking(place, server, "www.example", seconds=6)
     script = "nslookup web.dns.podman >/dev/null && nslookup $0.dns.podman >/dev/null && echo well"
     started = [
         box.start(
@@ -255,6 +256,8 @@ def test_no_query_is_lost_while_containers_come_and_go(box: Tiffin) -> None:
     wrong = [line for line in lines if line not in (f"web {web}", f"web.dns.podman {web}")]
     assert len(lines) > 100
     assert not wrong
+    outside = set(asking_outside.communicate(timeout=30)[0].splitlines())
+    assert outside == {f"www.example {OUTSIDE_ANSWER}"}
     assert len(servers(box)) == 1
     gone = dns.ask(place, server, "guest0", "guest9")
     assert set(gone.values()) == {"NXDOMAIN"}

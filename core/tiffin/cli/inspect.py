@@ -228,8 +228,12 @@ def _network(row: Row) -> dict[str, Any]:
             "Interface": attachment.get("interface", ""),
             **_addresses(attachment),
         }
+    # Who uses another container's network is called what that one is.
+    owner = attachments[0].get("container", row["id"]) if attachments else row["id"]
+    called = {at["network"]["name"]: at.get("names", ())[2:] for at in attachments}
     for name, shown in networks.items():
-        shown["Aliases"] = [*aliases.get(name, ()), row["id"][: reads.SHORT]]
+        more = called.get(name) or aliases.get(name, ())
+        shown["Aliases"] = [*more, owner[: reads.SHORT]]
     first = _addresses(attachments[0] if attachments else NO_ATTACHMENT)
     return {
         "EndpointID": "",

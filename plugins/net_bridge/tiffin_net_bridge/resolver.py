@@ -28,11 +28,13 @@ from .zones import Zones
 
 PLACES = ("/usr/lib/podman/aardvark-dns", "/usr/libexec/podman/aardvark-dns")
 PID = "aardvark.pid"
-TURNS = 4
+TURNS = 8
 """Ports that the generations of a store take turns on, below those that the kernel hands out."""
+LINGERING = 5
+"""Generations that may still be answering while the present one is asked."""
 START = 2.0
 """Seconds that a new server may take to listen; it takes 2 ms."""
-LAST_ANSWERS = 0.02
+LAST_ANSWERS = 0.005
 """Seconds in which a server mostly has answered what it was asked before the change."""
 TOO_OLD = 10.0
 """Seconds after which nobody waits for an answer any more (resolv.conf(5), timeout, attempts)."""
@@ -51,7 +53,7 @@ class Resolver:
     def __init__(self, run: str, firewall: Firewall) -> None:
         self.directory = f"{run}/names"
         self.firewall = firewall
-        self.first_port = 20000 + zlib.crc32(run.encode()) % 2900 * TURNS
+        self.first_port = 20000 + zlib.crc32(run.encode()) % 1450 * TURNS
 
     def enter(self, attachment: dict[str, Any], *, mend: bool = False) -> None:
         """Serve a container's names on its network; with `mend` the rules may be damaged.
@@ -206,15 +208,19 @@ class Resolver:
             os.rmdir(place)
 
     def _retire(self, numbers: list[int]) -> None:
-        """End the generations that were before. One that still has an answer to give is left to
-        the next change."""
-        for number in numbers:
+        """End the generations that were before. Those that still have answers to give are left to
+        a later change, but not many of them."""
+        if not numbers:
+            return
+        os.utime(self._place(numbers[-1]))  # since when it is not asked any more
+        end = time.monotonic() + LAST_ANSWERS
+        for number in reversed(numbers):
             pid, port = self._pid(number), self._port(number)
-            end = time.monotonic() + LAST_ANSWERS
             while pid and _answering(pid, port) and time.monotonic() < end:
                 time.sleep(0.001)
             age = time.time() - os.stat(self._place(number)).st_mtime
-            if number != numbers[-1] or age > TOO_OLD or not (pid and _answering(pid, port)):
+            crowded = number in numbers[:-LINGERING]
+            if crowded or age > TOO_OLD or not (pid and _answering(pid, port)):
                 self._kill(number)
 
     def _end(self, before: Zones, numbers: list[int]) -> None:
@@ -305,17 +311,25 @@ def _sockets() -> dict[str, Socket]:
 
 
 def _answering(pid: int, port: int) -> bool:
-    """True while a server has queries that it did not read, or asks others for somebody: for each
-    such query it has a socket of its own."""
-    everybody = _sockets()
+    """True while a server that is not asked any more has queries to answer: a thread runs, there
+    is something that it did not read, or it asks others for somebody: for each such query it has
+    a socket of its own. The threads are looked at first: a query that one of them has in hand is
+    seen then, or later as its socket."""
     try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii") as file:
+                if file.read().rpartition(") ")[2][:1] != "S":
+                    return True
+        everybody = _sockets()
         for fd in os.listdir(f"/proc/{pid}/fd"):
             kind, _, inode = os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")
             own = everybody.get(inode.strip("[]")) if kind == "socket" else None
             if own is not None and (own.port != port or own.waiting):
                 return True
+    except FileNotFoundError:
+        return os.path.exists(f"/proc/{pid}/task")  # it closed one while we looked, or is gone
     except OSError:
-        return False  # it is gone, or closed one while we looked
+        return False
     return False
 
 

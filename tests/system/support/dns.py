@@ -48,12 +48,13 @@ is repeated."""
 
 SERVE = textwrap.dedent(
     """
-    import socket, struct, sys
+    import socket, struct, sys, time
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.bind((sys.argv[1], 53))
     print("ready", flush=True)
     while True:
         query, peer = s.recvfrom(2000)
+        time.sleep(0.02)  # as one that is not in the same room
         end = query.index(b"\\0", 12) + 5
         head = query[:2] + b"\\x81\\x80" + query[4:6] + b"\\0\\1\\0\\0\\0\\0" + query[12:end]
         record = b"\\xc0\\x0c" + struct.pack(">HHIH", 1, 1, 60, 4) + socket.inet_aton(sys.argv[2])
