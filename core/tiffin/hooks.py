@@ -218,6 +218,36 @@ class Amendment(Struct, frozen=True):
     why: str = ""
 
 
+class LabelRequest(Struct, frozen=True):
+    """A container that is about to be made, as a label provider sees it."""
+
+    container: str
+    options: tuple[str, ...] = ()
+    """Values of `--security-opt OPTION=VALUE` with the provider's option, in order."""
+    privileged: bool = False
+    host_namespaces: bool = False
+    """`--pid host` or `--ipc host`: the container is to work with the host's processes."""
+    relabel: tuple[str, ...] = ()
+    """Sources of bind mounts that `relabel` will be asked for (`:z`, `:Z`)."""
+    taken: tuple[str, ...] = ()
+    """Process labels of this provider that the store's other containers have."""
+
+
+class Labels(Struct, frozen=True, omit_defaults=True):
+    """What a provider decided for one container. It fills what its module has; empty fields change
+    nothing in config.json."""
+
+    process_label: str = ""
+    """`process.selinuxLabel` of the runtime spec."""
+    mount_label: str = ""
+    """`linux.mountLabel`, and the label of the container's own files."""
+    profile: str = ""
+    """`process.apparmorProfile`."""
+    claim: str = ""
+    """What no other container of the store may have; `allocate` is asked again when another
+    command was quicker to claim it."""
+
+
 # --- drivers --------------------------------------------------------------------------------------
 
 
@@ -228,6 +258,8 @@ class StorageDriver(Protocol):
     name: str
     preference: int
     """When nobody chooses, the highest whose `probe` gives None is taken."""
+    labels_mounts: bool
+    """True when `mount` gives all files its `label`; else the engine has them relabelled."""
 
     async def probe(self) -> str | None:
         """`None` when the driver works here, else one line that says why it does not."""
@@ -253,7 +285,8 @@ class StorageDriver(Protocol):
         """Make the container's own copy-on-write layer over `layers`, lowest first."""
 
     async def mount(self, container: str, layers: Sequence[str], label: str = "") -> str:
-        """Mount the container's file system and return the path of its root."""
+        """Mount the container's file system and return the path of its root; `label` is a security
+        context, as mount(8) takes it for `context=`."""
 
     def mount_path(self, container: str) -> str:
         """Where `mount` will put it; known beforehand, for the intent."""
@@ -345,8 +378,8 @@ class NetworkDriver(Protocol):
         """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
 
     async def publish(self, attachment: Attachment) -> None:
-        """Only ports, names or `outward` of an attached container have changed: ports are added
-        (those that it no longer has were taken away by `detach`). Errors: as for `attach`."""
+        """Only ports, names or `outward` of an attached container have changed. Errors: as for
+        `attach`."""
 
     async def reload(self, attachment: Attachment) -> None:
         """Make again what others took away from a container that runs: interface, addresses,
@@ -367,19 +400,34 @@ class NetworkDriver(Protocol):
 
 
 class LabelProvider(Protocol):
-    """Mandatory access control labels (SELinux, AppArmor)."""
+    """Mandatory access control (SELinux, AppArmor). The plugin bears the name of the kernel's
+    security module, as /sys/kernel/security/lsm has it (`label.selinux`): where the kernel does not
+    have that module, the plugin is not even loaded."""
 
     name: str
+    option: str
+    """Which `--security-opt OPTION=VALUE` are the provider's: `label`, `apparmor`."""
 
-    def enabled(self) -> bool: ...
+    def enabled(self) -> bool:
+        """Whether the module is in force here. Quick: it is asked for every container made."""
 
-    async def allocate(self, container: str, options: Sequence[str]) -> tuple[str, str]:
-        """(process label, mount label) for a container; `options` are the values of
-        `--security-opt label=`."""
+    async def allocate(self, request: LabelRequest) -> Labels:
+        """Decide the labels of a container. Nothing is made: the engine records what is returned,
+        and it is free again when the container is removed.
+        Errors: UserError for an option that is wrong here, DriverError."""
 
-    async def relabel(self, path: str, label: str, *, shared: bool) -> None: ...
+    async def prepare(self, labels: Labels) -> None:
+        """The container is about to be initialized, perhaps after a reboot: make what the labels
+        need in the kernel (load the profile). Errors: UserError, DriverError."""
 
-    async def release(self, process_label: str) -> None: ...
+    async def share(self, directory: str) -> None:
+        """All in this directory of the engine's (layers of images) is for every container to read
+        and run, and what will be made in it as well. Quick when that is done already."""
+
+    async def relabel(self, path: str, label: str, *, shared: bool) -> None:
+        """Give a file, or a directory and everything in it, this label (`Labels.mount_label`);
+        `shared`: so that other containers may use it as well. Symbolic links are not followed.
+        Errors: UserError for a place that must not be relabelled, DriverError."""
 
 
 class EventConsumer(Protocol):

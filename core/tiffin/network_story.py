@@ -127,7 +127,7 @@ def _plug_differences(
             found.append(f"{called} has address {address}, which tiffin did not give it")
     found += _cable(called, attachment, host, link)
     network = attachment.network
-    if attachment.default_route and not network.internal:
+    if (attachment.default_route or attachment.spare_route) and not network.internal:
         ways = {r.gateway for r in inside.routes if r.destination == "default"}
         for subnet in network.subnets:
             if subnet.gateway and subnet.gateway not in ways:

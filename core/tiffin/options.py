@@ -13,7 +13,7 @@ class Mount(Struct, frozen=True, omit_defaults=True):
     """`-v`, `--mount` and `--tmpfs`."""
 
     type: str
-    """`bind` or `tmpfs` (`volume` later)."""
+    """`bind`, `tmpfs` or `volume`, whose source is its name (empty: an anonymous one)."""
     target: str
     """Absolute path in the container."""
     source: str = ""
@@ -100,6 +100,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     remove: bool = False
     """`--rm`."""
     mounts: tuple[Mount, ...] = ()
+    volumes_from: tuple[str, ...] = ()
+    """`CONTAINER[:ro|rw]`."""
     network: str = ""
     """`none`, `host`, `container:ID`, `ns:PATH`, or names of networks. Empty: the default
     (bridge)."""
@@ -134,6 +136,10 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     stop_signal: str = ""
     stop_timeout: int = -1
     """-1: the default, 10."""
+    restart: str = ""
+    """`always`, `unless-stopped`, `on-failure`; empty: never."""
+    restart_limit: int = 0
+    """Of `on-failure:N`; 0: no limit."""
     storage_driver: str = ""
     runtime: str = ""
     log_driver: str = ""

@@ -167,8 +167,10 @@ def configured(index: int, attachment: Attachment) -> list[Any]:
         plain, _, prefix = address.partition("/")
         batch.append(new_address(index, plain, int(prefix)))
     batch.append(new_link([], index=index, up=True))
-    if attachment.default_route and not network.internal:
-        batch += [new_route(index, subnet.gateway) for subnet in network.subnets if subnet.gateway]
+    if (attachment.default_route or attachment.spare_route) and not network.internal:
+        metric = 0 if attachment.default_route else attachment.spare_route
+        gateways = [subnet.gateway for subnet in network.subnets if subnet.gateway]
+        batch += [new_route(index, gateway, metric=metric) for gateway in gateways]
     batch += [new_route(index, r.gateway, r.destination, r.metric) for r in network.routes]
     return batch
 

@@ -66,48 +66,47 @@ SRC = {"f": "1\n", "link": "->f", "sub": "/", "sub/g": "2\n"}
 UNDER = {"": "/", **{f"/{name}": value for name, value in SRC.items()}}
 
 
-@pytest.mark.parametrize(
-    ("source", "target", "expected"),
-    [
-        ("file", "/t", {"file": "3\n"}),
-        ("file", "/t/", {"file": "3\n"}),
-        ("file", "/t/new", {"new": "3\n"}),
-        ("file", "t/new", {"new": "3\n"}),
-        ("src", "/t", {f"src{name}": value for name, value in UNDER.items()}),
-        ("src/", "/t", {f"src{name}": value for name, value in UNDER.items()}),
-        ("src/.", "/t", SRC),
-        ("src", "/t/new", {f"new{name}": value for name, value in UNDER.items()}),
-        ("src/.", "/t/new", {f"new{name}": value for name, value in UNDER.items()}),
-        ("src/link", "/t", {"link": "1\n"}),
-        ("slink", "/t", {f"slink{name}": value for name, value in UNDER.items()}),
-        ("slink/.", "/t", SRC),
-    ],
-)
-def test_where_things_go(
-    chosen: Tiffin, box: str, here: Path, source: str, target: str, expected: dict[str, str]
-) -> None:
-    """The table of podman-cp(1) and docker-cp(1)."""
-    assert chosen("cp", source, f"{box}:{target}", cwd=here).out == ""
-    assert inside(chosen, box) == expected
+PLACES = [
+    ("file", "/t", {"file": "3\n"}),
+    ("file", "/t/", {"file": "3\n"}),
+    ("file", "/t/new", {"new": "3\n"}),
+    ("file", "t/new", {"new": "3\n"}),
+    ("src", "/t", {f"src{name}": value for name, value in UNDER.items()}),
+    ("src/", "/t", {f"src{name}": value for name, value in UNDER.items()}),
+    ("src/.", "/t", SRC),
+    ("src", "/t/new", {f"new{name}": value for name, value in UNDER.items()}),
+    ("src/.", "/t/new", {f"new{name}": value for name, value in UNDER.items()}),
+    ("src/link", "/t", {"link": "1\n"}),
+    ("slink", "/t", {f"slink{name}": value for name, value in UNDER.items()}),
+    ("slink/.", "/t", SRC),
+]
 
 
-@pytest.mark.parametrize(
-    ("source", "target", "says"),
-    [
-        ("nosuch", "/t", "nosuch"),
-        ("file", "/t/new/", "/t/new/"),
-        ("file", "/t/no/new", "/t/no/new"),
-        ("src", "/t/no/new", "/t/no/new"),
-        ("src", "/t/new/", "/t/new/"),
-        ("file/", "/t", "directory"),
-        ("src", "/etc/passwd", "file"),
-        ("file", "/etc/passwd/", "directory"),
-    ],
-)
-def test_where_nothing_can_go(
-    chosen: Tiffin, box: str, here: Path, source: str, target: str, says: str
-) -> None:
-    chosen.fails("cp", f"{here}/{source}", f"{box}:{target}", says=says)
+def test_where_things_go(chosen: Tiffin, box: str, here: Path) -> None:
+    """The table of podman-cp(1) and docker-cp(1); each into a directory of its own."""
+    for number, (source, target, expected) in enumerate(PLACES):
+        (here / "empty").mkdir(exist_ok=True)
+        chosen("cp", f"{here}/empty", f"{box}:/t/{number}")
+        into = target.replace("t", f"t/{number}", 1)
+        assert chosen("cp", source, f"{box}:{into}", cwd=here).out == ""
+        assert inside(chosen, box, f"/t/{number}") == expected, (source, target)
+
+
+NO_PLACES = [
+    ("nosuch", "/t", "nosuch"),
+    ("file", "/t/new/", "/t/new/"),
+    ("file", "/t/no/new", "/t/no/new"),
+    ("src", "/t/no/new", "/t/no/new"),
+    ("src", "/t/new/", "/t/new/"),
+    ("file/", "/t", "directory"),
+    ("src", "/etc/passwd", "file"),
+    ("file", "/etc/passwd/", "directory"),
+]
+
+
+def test_where_nothing_can_go(chosen: Tiffin, box: str, here: Path) -> None:
+    for source, target, says in NO_PLACES:
+        chosen.fails("cp", f"{here}/{source}", f"{box}:{target}", says=says)
     assert inside(chosen, box) == {}
 
 

@@ -307,6 +307,43 @@ def test_port_53_of_the_host_may_be_taken(box: Tiffin) -> None:
         assert found == {"web": address(box, "web", "lunch")}
 
 
+def test_without_aardvark_dns_the_error_says_what_to_install(box: Tiffin) -> None:
+    program = "/usr/lib/podman/aardvark-dns"
+    box("network", "create", "lunch")
+    sleeper(box, "web", "--network", "lunch")
+    sleeper(box, "guest", "--network", "lunch")
+    subprocess.run(["mount", "--bind", "/dev/null", program], check=True)
+    try:
+        flags = ("--name", "late", "--network", "lunch")
+        box.fails("run", *flags, BUSYBOX, says="apt install aardvark-dns")
+        assert box("ps", "-a", "--format", "{{.Names}}").lines.count("late") == 0
+        box("rm", "-f", "-t", "0", "guest")  # what is there goes all the same
+        found = dns.ask(netns(box, "web"), gateway(box, "lunch"), "web", "guest")
+        assert found["guest"] == "NXDOMAIN"
+        box("run", "--rm", BUSYBOX, "true")
+    finally:
+        subprocess.run(["umount", program], check=True)
+    sleeper(box, "third", "--network", "lunch")
+    found = dns.ask(netns(box, "web"), gateway(box, "lunch"), "web", "third", "guest")
+    assert found == {
+        **{name: address(box, name, "lunch") for name in ("web", "third")},
+        "guest": "NXDOMAIN",
+    }
+
+
+def test_explain_knows_the_rules_for_names(box: Tiffin) -> None:
+    box("network", "create", "--ipv6", "lunch")
+    sleeper(box, "web", "--network", "lunch")
+    sleeper(box, "guest", "--network", "lunch")
+    told = box("network", "explain", "lunch").out
+    assert f"{gateway(box, 'lunch')} answers for names" in told
+    before = box("network", "explain", "--format", "json", "lunch").out
+    subprocess.run(["nft", "flush", "chain", "inet", "tiffin", "ask"], check=True)
+    assert box("network", "explain", "--format", "json", "lunch").out != before
+    box("network", "reload", "web")
+    assert box("network", "explain", "--format", "json", "lunch").out == before
+
+
 def test_flushed_rules_come_back_with_the_next_container(box: Tiffin) -> None:
     box("network", "create", "lunch")
     sleeper(box, "web", "--network", "lunch")

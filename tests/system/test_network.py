@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.cli import BUSYBOX, Tiffin
@@ -104,6 +105,7 @@ def test_the_default_network_stays(box: Tiffin) -> None:
     [
         (("--opt", "colour=red"), "--opt colour: not an option of bridges"),
         (("--opt", "isolate=maybe"), "--opt isolate=maybe"),
+        (("--opt", "vlan=4095"), "--opt vlan=4095: not a VLAN"),
         (("--opt", "mtu"), "not of the form KEY=VALUE"),
         (("--driver", "pigeon"), "no network driver 'pigeon'"),
         (("--ipam-driver", "dhcp"), "--ipam-driver 'dhcp' is not there"),
@@ -213,3 +215,31 @@ def test_a_range_that_is_used_up_is_named(box: Tiffin) -> None:
         says="no free address in 10.221.8.4/31",
     )
     assert len(box("ps", "-aq").lines) == 2
+
+
+def kernel_has_vlans() -> bool:
+    made = subprocess.run(
+        ["ip", "link", "add", "tfvlan", "type", "bridge", "vlan_filtering", "1"],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode == 0:
+        subprocess.run(["ip", "link", "del", "tfvlan"], check=True)
+    return made.returncode == 0
+
+
+def test_a_vlan(box: Tiffin) -> None:
+    """All on the network are in it, the gateway too; where the kernel has none, that is said."""
+    box("network", "create", "--opt", "vlan=42", "lunch")
+    bridge = network(box, "lunch")["network_interface"]
+    if not kernel_has_vlans():
+        box.fails("run", "--network=lunch", BUSYBOX, "true", says="bridges have no VLANs")
+        assert box("ps", "-a", "-q").out == ""
+        return
+    box.detached("--name=guest", "--network=lunch", BUSYBOX, "sleep", "1000")
+    about = Path("/sys/class/net", str(bridge), "bridge")
+    assert (about / "vlan_filtering").read_text() == "1\n"
+    assert (about / "default_pvid").read_text() == "42\n"
+    gateway = "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}"
+    for target in ("guest", box("inspect", "--format", gateway, "guest").word):
+        box("run", "--rm", "--network=lunch", BUSYBOX, "ping", "-c1", "-w5", target)

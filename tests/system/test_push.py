@@ -222,6 +222,13 @@ def test_into_a_layout_that_has_others(two: Tiffin, tmp_path: Path) -> None:
     assert names == ["localhost/embedded:busybox", "localhost/more:latest"]
 
 
+def test_what_is_loaded_over_itself_leaves_nothing_else(two: Tiffin, tmp_path: Path) -> None:
+    two("save", "-o", tmp_path / "a.tar", BUSYBOX)
+    count = len(images.blobs(two.root))
+    two("load", "-i", tmp_path / "a.tar")
+    assert len(images.blobs(two.root)) == count
+
+
 def test_what_cannot_be_saved(two: Tiffin, tmp_path: Path) -> None:
     path = tmp_path / "x"
     two.fails("save", "-o", path, "nothing", says="nothing")

@@ -64,6 +64,39 @@ SCENES = {
     "commit": Scene(["commit", "victim", "localhost/victim:1"], [PULL, RUN]),
     "rm": Scene(["rm", "victim"], [PULL, CREATE], (0, 1)),
     "rm-force": Scene(["rm", "-f", "-t", "0", "victim"], [PULL, RUN], (0, 1)),
+    "pause": Scene(["pause", "victim"], [PULL, RUN], (0, 125)),
+    "unpause": Scene(["unpause", "victim"], [PULL, RUN, ["pause", "victim"]], (0, 125)),
+    "rename": Scene(["rename", "victim", "victim2"], [PULL, CREATE], (0, 125)),
+    "update": Scene(["update", "--pids-limit=77", "victim"], [PULL, RUN]),
+    "cp-in": Scene(["cp", __file__, "victim:/tmp/copied"], [PULL, RUN]),
+    "run-volume": Scene(
+        ["run", "-d", "--name=victim", "-v", "torture:/etc", BUSYBOX, "sleep", "1000"],
+        [PULL],
+        (0, 125),
+    ),
+    "rm-volumes": Scene(
+        ["rm", "-f", "-v", "-t", "0", "victim"],
+        [PULL, ["run", "-d", "--name=victim", "-v", "/data", BUSYBOX, "sleep", "1000"]],
+        (0, 1),
+    ),
+    "volume-create": Scene(["volume", "create", "torture"], [], (0, 125)),
+    "volume-rm": Scene(["volume", "rm", "torture"], [["volume", "create", "torture"]], (0, 1)),
+    "network-connect": Scene(
+        ["network", "connect", "torture", "victim"],
+        [PULL, ["network", "create", "torture"], RUN],
+        (0, 125),
+    ),
+    "network-disconnect": Scene(
+        ["network", "disconnect", "torture", "victim"],
+        [
+            PULL,
+            ["network", "create", "torture"],
+            RUN,
+            ["network", "connect", "torture", "victim"],
+        ],
+        (0, 125),
+    ),
+    "network-reload": Scene(["network", "reload", "victim"], [PULL, RUN]),
     "network-create": Scene(["network", "create", "torture"], [], (0, 125)),
     "network-rm": Scene(["network", "rm", "torture"], [["network", "create", "torture"]], (0, 1)),
 }
@@ -117,7 +150,9 @@ def settle(tiffin: Tiffin) -> None:
 def sweep(tiffin: Tiffin) -> None:
     """Remove the victim, the way its owner would; then nothing of it is left."""
     tiffin.attempt("rm", "-f", "-t", "0", "victim")
+    tiffin.attempt("rm", "-f", "-t", "0", "victim2")
     tiffin.attempt("network", "rm", "torture")
+    tiffin.attempt("volume", "rm", "torture")
     settle(tiffin)
     eventually(lambda: not tiffin.traces(), lambda: f"left behind: {tiffin.traces()}")
     assert tiffin("ps", "-a", "-q").out == ""

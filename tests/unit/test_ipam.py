@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiffin import ids, ipam
@@ -153,6 +153,7 @@ def test_no_subnet_left_is_a_conflict() -> None:
 
 
 @given(HEX)
+@settings(deadline=None)  # a loaded machine
 def test_other_stores_keep_away_from_the_machines_own(identifier: str) -> None:
     found = ipam.private_candidates(identifier)
     assert len(set(found)) == len(found)

@@ -14,7 +14,8 @@ import pytest
 import trio
 
 from tiffin.engine.base import open_engine
-from tiffin.errors import TiffinError
+from tiffin.errors import Conflict, TiffinError
+from tiffin.events.network import NetworkCreated
 from tiffin.layout import Layout
 from tiffin.store import aio, log, sync, threads
 
@@ -173,3 +174,19 @@ async def test_a_store_of_a_newer_tiffin_is_left_alone(opener: Opener, tmp_path:
     with pytest.raises(TiffinError, match="newer tiffin"):
         async with opener(path):
             pass
+
+
+async def test_outcomes_noted_before_a_conflict_are_written_by_the_next_try(tmp_path: Path) -> None:
+    def created(name: str) -> NetworkCreated:
+        return NetworkCreated(config={"name": name, "driver": "x"})
+
+    layout = Layout(str(tmp_path / "root"), str(tmp_path / "run"))
+    async with open_engine(layout) as engine:
+        journal = engine.journal()
+        await journal.write("network/1", created("a"))
+        journal.note("network/2", created("b"))
+        with pytest.raises(Conflict):
+            await journal.write("network/3", created("a"))
+        await journal.write("network/4", created("c"))
+        rows = await engine.store.rows("SELECT name FROM networks ORDER BY id")
+        assert [row["name"] for row in rows] == ["a", "b", "c"]

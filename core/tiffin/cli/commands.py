@@ -137,6 +137,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plugin inspect": ("plugins:INSPECT", ENGINE, "Show all that is known of plugins"),
     "plugin new": ("scaffold:NEW", ENGINE, "Write a package with a plugin and its tests"),
     "plugin ls": ("plugins:LS", ENGINE, "List the installed plugins"),
+    "volume create": ("volume:CREATE", ENGINE, "Make a volume"),
+    "volume exists": ("volume:EXISTS", ENGINE, "Exit with 0 when there is such a volume"),
+    "volume inspect": ("volume:INSPECT", ENGINE, "Show all that is known of volumes"),
+    "volume ls": ("volume:LS", ENGINE, "List volumes"),
+    "volume prune": ("volume:PRUNE", ENGINE, "Remove volumes that no container has"),
+    "volume rm": ("volume:RM", ENGINE, "Remove volumes"),
     "storage migrate": ("storage:MIGRATE", ENGINE, "Move containers to another storage driver"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system compact": ("compact:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
@@ -160,6 +166,8 @@ ALIASES = {
     "network list": "network ls",
     "network remove": "network rm",
     "plugin list": "plugin ls",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
 }
 
 NOUNS = {
@@ -169,6 +177,7 @@ NOUNS = {
     "plugin": "Drivers and other plugins",
     "storage": "What containers' file systems are stored by",
     "system": "The store itself",
+    "volume": "Directories that outlive containers",
 }
 """First words that are no commands of their own."""
 

@@ -28,8 +28,9 @@ FLAGS = (
     Flag("name", "", "str", "NAME", "Name of the container (default: a random one)"),
     Flag("env", "e", "list", "NAME[=VALUE]", "Environment; NAME alone or PRE* takes the caller's"),
     Flag("env-file", "", "list", "FILE", "Environment from a file of NAME=VALUE lines"),
-    Flag("volume", "v", "list", "SRC:DST[:OPTIONS]", "Bind mount a file or directory of the host"),
-    Flag("mount", "", "list", "type=TYPE,...", "Mount: type=bind|tmpfs,src=,dst=,ro,..."),
+    Flag("volume", "v", "list", "[SRC:]DST[:OPTIONS]", "Mount a path of the host, or a volume"),
+    Flag("volumes-from", "", "list", "CONTAINER[:ro]", "Mount what another container has mounted"),
+    Flag("mount", "", "list", "type=TYPE,...", "Mount: type=bind|volume|tmpfs,src=,dst=,ro,..."),
     Flag("workdir", "w", "str", "DIR", "Working directory in the container"),
     Flag("user", "u", "str", "USER[:GROUP]", "User (name or number) of the process"),
     Flag("entrypoint", "", "list", "COMMAND", "Entrypoint: a word or a JSON array; '' clears it"),
@@ -64,9 +65,16 @@ FLAGS = (
     Flag("ulimit", "", "list", "NAME=SOFT[:HARD]", "Resource limit: nofile=1024:2048"),
     Flag("stop-signal", "", "str", "SIGNAL", "Signal that stop sends (engine: the image's, TERM)"),
     Flag("stop-timeout", "", "int", "SECONDS", "Wait so long before stop kills (engine: 10)"),
+    Flag("restart", "", "str", "POLICY", "no, always, on-failure[:TRIES] or unless-stopped", "no"),
     Flag("init", help="Run an init process as pid 1 that reaps zombies"),
     Flag("device", "", "list", "SRC[:DST[:rwm]]", "Give a device of the host to the container"),
-    Flag("security-opt", "", "list", "OPTION", "seccomp=, no-new-privileges, label=, mask=, ..."),
+    Flag(
+        "security-opt",
+        "",
+        "list",
+        "OPTION",
+        "seccomp=, label=, apparmor=, no-new-privileges, ...",
+    ),
     Flag("cidfile", "", "str", "FILE", "Write the container's id to this file"),
     Flag("replace", help="Remove a container of the same name first"),
     Flag("pull", "", "str", "WHEN", "always, missing, never or newer", "missing"),
@@ -141,6 +149,7 @@ def options_from(
         detach=options["detach"],
         remove=options["rm"],
         mounts=_mounts(options),
+        volumes_from=_by_comma(options["volumes_from"]),
         network=network,
         joins=joins,
         ports=_ports(options["publish"]),
@@ -165,6 +174,8 @@ def options_from(
         annotations=_pairs("--annotation", options["annotation"]),
         stop_signal=options["stop_signal"],
         stop_timeout=_stop_timeout(options["stop_timeout"]),
+        restart=_restart(options["restart"], options["rm"])[0],
+        restart_limit=_restart(options["restart"], options["rm"])[1],
         log_driver=options["log_driver"],
         cgroup_parent=options["cgroup_parent"],
         pid=_namespace(options["pid"]),
@@ -457,6 +468,23 @@ def _pids(value: int | None) -> int:
 
 def _stop_timeout(value: int | None) -> int:
     return -1 if value is None else _at_least("--stop-timeout", value, 0)
+
+
+def _restart(text: str, remove: bool) -> tuple[str, int]:
+    """(policy, tries)."""
+    policy, colon, tries = text.partition(":")
+    if policy not in ("no", "", "always", "on-failure", "unless-stopped") or (
+        colon and not (policy == "on-failure" and tries.isascii() and tries.isdecimal())
+    ):
+        raise UserError(
+            f"--restart {text!r} is not a policy",
+            hint="no, always, on-failure[:TRIES] or unless-stopped",
+        )
+    if policy in ("no", ""):
+        return "", 0
+    if remove:
+        raise UserError(f"--rm and --restart {text} contradict each other")
+    return policy, int(tries[:9] or 0)
 
 
 def _cpus(text: str) -> float:

@@ -1,4 +1,4 @@
-"""`system df`: how much room images and containers take."""
+"""`system df`: how much room images, containers and volumes take."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def lines(used: Usage) -> list[dict[str, Any]]:
             len(used.containers) - len(ended),
             sum(one.size for one in used.containers),
             sum(one.size for one in ended),
+        ),
+        _line(
+            "Local Volumes",
+            len(used.volumes),
+            sum(bool(one.containers) for one in used.volumes),
+            sum(one.size for one in used.volumes),
+            sum(one.size for one in used.volumes if not one.containers),
         ),
     ]
 
@@ -95,6 +102,11 @@ def verbose(used: Usage, now: int) -> str:
             ("CONTAINER ID", "IMAGE", "COMMAND", "SIZE", "CREATED", "STATUS", "NAMES"),
             container_rows,
         ),
+        "\nLocal Volumes space usage:\n\n",
+        table.table(
+            ("VOLUME NAME", "LINKS", "SIZE"),
+            [(one.name, str(one.containers), human_size(one.size)) for one in used.volumes],
+        ),
     )  # fmt: skip
     return "".join(parts)
 
@@ -126,7 +138,7 @@ def run(call: Call) -> int:
 DF = Command(
     "system df",
     "",
-    "Show how much room images and containers take, and how much of it could be free",
+    "Show how much room images, containers and volumes take, and how much of it could be free",
     (
         Flag("verbose", "v", help="A line for each image and container"),
         Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),

@@ -80,7 +80,7 @@ def _spec(path: str, digest: str) -> dict[str, Any]:
     return _document(path) if same else {}
 
 
-def container(layout: Layout, row: Row, *, past: bool = False) -> dict[str, Any]:
+def container(layout: Layout, row: Row, *, past: bool = False, restarts: int = 0) -> dict[str, Any]:
     """A container's row, with what config.json and the image's config add to it; for a row of the
     `past` only what is certain to be of that time."""
     options: dict[str, Any] = row["options"]
@@ -115,7 +115,7 @@ def container(layout: Layout, row: Row, *, past: bool = False) -> dict[str, Any]
         "ConmonPidFile": f"{run}/conmon.pid",
         "PidFile": f"{run}/pidfile",
         "Name": row["name"],
-        "RestartCount": 0,
+        "RestartCount": restarts,
         "Driver": row["storage_driver"],
         "MountLabel": row["mount_label"],
         "ProcessLabel": row["process_label"],
@@ -127,7 +127,11 @@ def container(layout: Layout, row: Row, *, past: bool = False) -> dict[str, Any]
             "Name": row["storage_driver"],
             "Data": {"MergedDir": row["mounted"]} if row["mounted"] else {},
         },
-        "Mounts": [_mount(mount) for mount in options.get("mounts", ()) if mount["type"] == "bind"],
+        "Mounts": [
+            _mount(mount, layout)
+            for mount in options.get("mounts", ())
+            if mount["type"] in ("bind", "volume")
+        ],
         "Dependencies": [],
         "NetworkSettings": _network(row),
         "Namespace": "",
@@ -157,17 +161,20 @@ def _state(row: Row, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mount(mount: dict[str, Any]) -> dict[str, Any]:
+def _mount(mount: dict[str, Any], layout: Layout) -> dict[str, Any]:
     given = list(mount.get("options", ()))
     propagation = [name for name in given if name.endswith(("private", "shared", "slave"))]
     plain = [name for name in given if name not in ("ro", "rw", "z", "Z", *propagation)]
     if "bind" not in plain and "rbind" not in plain:
         plain.append("rbind")
+    source = mount.get("source", "")
+    volume = mount["type"] == "volume"
     return {
         "Type": mount["type"],
-        "Source": mount.get("source", ""),
+        **({"Name": source} if volume else {}),
+        "Source": f"{layout.root}/volumes/{source}/_data" if volume else source,
         "Destination": mount["target"],
-        "Driver": "",
+        "Driver": "local" if volume else "",
         "Mode": "".join(name for name in given if name in ("z", "Z")),
         "Options": plain,
         "RW": "ro" not in given,
@@ -293,7 +300,7 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
     binds = [
         ":".join(filter(None, (m.get("source", ""), m["target"], ",".join(m.get("options", ())))))
         for m in mounts
-        if m["type"] == "bind"
+        if m["type"] in ("bind", "volume")
     ]
     return {
         "Binds": binds,
@@ -309,7 +316,10 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
         },
         "NetworkMode": row["network"] or "bridge",
         "PortBindings": _ports(row),
-        "RestartPolicy": {"Name": "", "MaximumRetryCount": 0},
+        "RestartPolicy": {
+            "Name": options.get("restart") or "no",
+            "MaximumRetryCount": options.get("restart_limit", 0),
+        },
         "AutoRemove": bool(row["remove"]),
         "CapAdd": [_capability(name) for name in options.get("cap_add", ())],
         "CapDrop": [_capability(name) for name in options.get("cap_drop", ())],
@@ -415,6 +425,19 @@ def _image_driver(connection: sqlite3.Connection | None, row: Row) -> dict[str, 
     return {"Name": ",".join(layer["driver"] for layer in found), "Data": {}}
 
 
+def _restarts(connection: sqlite3.Connection | None, row: Row, past: bool) -> int:
+    """How often its policy has started it since somebody did; only the log knows."""
+    if past or not row["options"].get("restart"):
+        return 0
+    sql = (
+        "SELECT count(*) AS n FROM events WHERE stream=? AND type='container.start_planned' AND "
+        "seq>(SELECT coalesce(max(seq), 0) FROM events WHERE stream=? AND "
+        "type='container.start_planned' AND json_extract(actor, '$.front_end')<>'exit')"
+    )
+    stream = f"container/{row['id']}"
+    return int(reads.rows(connection, sql, (stream, stream))[0]["n"])
+
+
 def find(
     layout: Layout,
     connection: sqlite3.Connection | None,
@@ -428,7 +451,7 @@ def find(
         try:
             row = reads.container(connection, name)
             reads.lend(connection, [row])
-            return container(layout, row, past=past)
+            return container(layout, row, past=past, restarts=_restarts(connection, row, past))
         except NotFound:
             if kind == "container":
                 raise

@@ -190,6 +190,7 @@ def _rm(call: Call) -> int:
             force=bool(call.options["force"]),
             timeout=call.options["time"],
             ignore_missing=bool(call.options["ignore"]),
+            volumes=bool(call.options["volumes"]),
         )
         return name if removed else None
 
@@ -205,7 +206,7 @@ RM = Command(
         LATEST,
         Flag("force", "f", help="kill those that run; one that is not there is no error"),
         Flag("ignore", "i", help="one that is not there is no error"),
-        Flag("volumes", "v", help="anonymous volumes too (there are none yet)"),
+        Flag("volumes", "v", help="with the anonymous volumes that only they have"),
         TIME,
     ),
     arguments=(0, None),

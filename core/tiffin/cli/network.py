@@ -84,7 +84,7 @@ CREATE = Command(
         Flag("dns", "", "list", "ADDRESS", "Name server for other names (default: the host's)"),
         Flag("route", "", "list", "CIDR,GATEWAY[,METRIC]", "A route of every container on it"),
         Flag("interface-name", "", "str", "NAME", "Name of the host's interface"),
-        Flag("opt", "o", "list", "KEY=VALUE", "Option of the driver: mtu, isolate, parent, mode"),
+        Flag("opt", "o", "list", "KEY=VALUE", "Of the driver: mtu, isolate, vlan, parent, mode"),
         Flag("label", "", "list", "KEY[=VALUE]", "Label of the network"),
         Flag("ignore", help="One of that name is left as it is"),
     ),

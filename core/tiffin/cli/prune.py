@@ -134,7 +134,8 @@ def _system(call: Call) -> int:
         if every
         else ("dangling images")
     )
-    if not options["force"] and not confirmed(WARNING.format(volumes="", images=kind)):
+    more = "\t- all volumes not used by at least one container\n" if options["volumes"] else ""
+    if not options["force"] and not confirmed(WARNING.format(volumes=more, images=kind)):
         return 0
     if reads.store(call.layout) is None:
         print("Total reclaimed space: 0B")
@@ -142,17 +143,24 @@ def _system(call: Call) -> int:
     from .session import drive
 
     async def work(engine: Engine) -> list[tuple[str, Any]]:
-        from ..engine import network, prune
-        from . import networks
+        from ..engine import network, prune, volumes
+        from . import networks, volume
 
         ended = await prune.containers(engine, _stopped(call, given))
         connection = reads.store(call.layout)
         rows = reads.rows(connection, "SELECT * FROM networks WHERE name<>'bridge' ORDER BY name")
         unused = networks.choose(connection, rows, given | {"dangling": ["true"]})
         nets = await network.prune(engine, [row["id"] for row in unused])
+        gone: tuple[list[str], int] = ([], 0)
+        if options["volumes"]:
+            connection = reads.store(call.layout)
+            kept = reads.rows(connection, volume.VOLUMES)
+            idle = volume.choose(connection, kept, given | {"dangling": ["true"]})
+            gone = await volumes.prune(engine, [row["name"] for row in idle])
         pruned = await prune.images(engine, _unused(call, given, every))
         return [
             ("Containers", ended),
+            ("Volumes", prune.Pruned(tuple(gone[0]), gone[1])),
             ("Networks", prune.Pruned(tuple(nets))),
             ("Images", pruned),
         ]
@@ -170,7 +178,12 @@ SYSTEM = Command(
     "system prune",
     "",
     "Remove what nobody uses: containers that do not run, networks, images without a name",
-    (Flag("all", "a", help="images that have names as well"), FILTER, FORCE),
+    (
+        Flag("all", "a", help="images that have names as well"),
+        Flag("volumes", help="volumes that no container has as well, with all files in them"),
+        FILTER,
+        FORCE,
+    ),
     (0, 0),
     ("tiffin system prune -f", "tiffin system prune -af --filter label=ci"),
     _system,

@@ -30,13 +30,13 @@ def parse_volume(text: str) -> Mount:
 
     parts = text.split(":")
     if len(parts) == 1:
-        raise _no_volumes(text)
+        return Mount("volume", _target("--volume", text))
     if len(parts) > 3 or not parts[0] or not parts[1]:
-        raise UserError(f"--volume {text!r} is not of the form SRC:DST[:OPTIONS]")
-    if not parts[0].startswith(("/", ".")):
-        raise _no_volumes(text)
+        raise UserError(f"--volume {text!r} is not of the form [SRC:]DST[:OPTIONS]")
     options = tuple(filter(None, parts[2].split(","))) if len(parts) == 3 else ()
     _check_options("--volume", text, options, BIND_OPTIONS)
+    if not parts[0].startswith(("/", ".")):
+        return Mount("volume", _target("--volume", parts[1]), _name("-v", parts[0]), options)
     return Mount("bind", _target("--volume", parts[1]), _source("-v", parts[0]), options)
 
 
@@ -82,29 +82,34 @@ def parse_mount(text: str) -> Mount:
             options.append(f"{key.removeprefix('tmpfs-')}={value}")
         else:
             options.append(part)
-    if kind not in ("bind", "tmpfs"):
-        if kind in ("volume", ""):
-            raise UserError(
-                f"--mount {text!r}: named volumes are not there yet", hint="type=bind or type=tmpfs"
-            )
-        raise UserError(f"--mount {text!r}: type {kind!r} is not known", hint="bind or tmpfs")
+    kind = kind or "volume"
+    if kind not in ("bind", "volume", "tmpfs"):
+        raise UserError(
+            f"--mount {text!r}: type {kind!r} is not known", hint="bind, volume or tmpfs"
+        )
     if not target:
         raise UserError(f"--mount {text!r} has no destination", hint="add dst=/PATH")
-    _check_options("--mount", text, options, BIND_OPTIONS if kind == "bind" else TMPFS_OPTIONS)
+    _check_options("--mount", text, options, TMPFS_OPTIONS if kind == "tmpfs" else BIND_OPTIONS)
     if kind == "tmpfs":
         if source:
             raise UserError(f"--mount {text!r}: a tmpfs has no source")
         return Mount("tmpfs", _target("--mount", target), "", tuple(options))
+    if kind == "volume":
+        name = _name("--mount", source) if source else ""
+        return Mount("volume", _target("--mount", target), name, tuple(options))
     if not source:
         raise UserError(f"--mount {text!r} has no source", hint="add src=/PATH")
     return Mount("bind", _target("--mount", target), _source("--mount", source), tuple(options))
 
 
-def _no_volumes(text: str) -> UserError:
-    return UserError(
-        f"--volume {text!r}: named volumes are not there yet",
-        hint="a path of the host begins with / or .",
-    )
+def _name(flag: str, name: str) -> str:
+    from .. import ids
+
+    try:
+        return ids.check_name(name, "volume")
+    except UserError as error:
+        hint = "a path of the host begins with / or ."
+        raise UserError(f"{flag}: {error.what}", hint=hint) from None
 
 
 def _target(flag: str, target: str) -> str:

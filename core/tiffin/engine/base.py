@@ -125,10 +125,16 @@ class Journal:
     ) -> None:
         """Write an event now, durably, after those noted before.
 
-        Errors: Conflict when a name or address is taken meanwhile, StorageFull.
+        Errors: Conflict when a name or address is taken meanwhile (those noted before are still
+        noted then, for the next try), StorageFull.
         """
+        before = list(self._noted)
         self.note(stream, event)
-        await self.flush(expect=expect)
+        try:
+            await self.flush(expect=expect)
+        except Conflict:
+            self._noted = before
+            raise
 
     async def flush(self, *, expect: dict[str, int] | None = None) -> None:
         """Write what was noted. On failure nothing of it is written, and it is forgotten."""
@@ -146,9 +152,15 @@ class Journal:
                 self.engine.watch(seq, record)
 
 
+class LabelTaken(Conflict):
+    """Another command claimed the same label between our look and our event."""
+
+
 def _taken(constraint: str) -> TiffinError:
     if "containers.name" in constraint:
         return Conflict("the name is in use", hint="choose another, or use --replace")
+    if "label_claims" in constraint:
+        return LabelTaken("a label was taken by another container meanwhile")
     if "addresses" in constraint:
         return Conflict("an address was taken by another container meanwhile")
     return Conflict(f"another command was quicker: {constraint}")

@@ -21,7 +21,7 @@ from ..options import ContainerOptions, Device
 from ..spec import amend, build, facts, files, resources, rlimits, seccomp, users
 from ..spec.build import HostDevice, Spec, SpecRequest
 from ..store import queries
-from . import images
+from . import images, labels
 from .hold import Held
 
 EXITED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exited.py")
@@ -78,6 +78,10 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     options = options_of(held)
     directory = row["directory"]
     rootfs = row["mounted"] or engine.storage(row["storage_driver"]).mount_path(held.id)
+    if any(mount.type == "volume" for mount in options.mounts):
+        from . import volumes
+
+        options = await volumes.mounted(engine, held.journal, held.id, options, rootfs)
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname)
@@ -85,6 +89,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         from . import shared
 
         placed = await shared.files(held, dict(placed))
+    in_force = await labels.prepare(held, [file for _, file in placed])
     request = SpecRequest(
         id=held.id,
         name=row["name"],
@@ -102,12 +107,14 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         devices=tuple(devices(options)),
         seccomp_profile=_profile(options),
         init_program=_init_program() if options.init else "",
-        process_label=row["process_label"],
-        mount_label=row["mount_label"],
+        process_label=in_force.process_label,
+        mount_label=in_force.mount_label,
+        apparmor_profile=in_force.profile,
     )
     for mount in options.mounts:
         if mount.type == "bind" and not os.path.exists(mount.source):
             raise UserError(f"-v {mount.source}:{mount.target}: {mount.source} does not exist")
+    await labels.relabel_volumes(held, options)
     spec = build.build(request)
     _amend(held, spec)
     data = _readable(spec.document)

@@ -86,7 +86,7 @@ async def disconnect(engine: Engine, name: str, container: str, *, force: bool =
         there = attached(held.row)
         gone = next((at for at in there if at.network.id == config.id), None)
         if gone is not None:
-            left = networks.roles([at for at in there if at is not gone], held.row["ports"])
+            left = networks.roles(engine, [at for at in there if at is not gone], held.row["ports"])
             done = msgspec.structs.replace(done, attachments=_plain(left))
             plan = DisconnectPlanned(
                 network=done.network,
@@ -159,7 +159,7 @@ async def _attach(held: Held, config: NetworkConfig, wish: NetworkOptions) -> No
     interface = wish.interface or networks.free_interface(taken)
     for attempt in range(TRIES):
         new = await networks.attachment(engine, row, config, wish, row["netns"], interface)
-        after = networks.roles([*before, new], row["ports"])
+        after = networks.roles(engine, [*before, new], row["ports"])
         plan = ConnectPlanned(
             network=config.name,
             attachment=msgspec.to_builtins(after[-1]),
@@ -194,9 +194,7 @@ async def _attach(held: Held, config: NetworkConfig, wish: NetworkOptions) -> No
 async def _publish(engine: Engine, attachments: Sequence[Attachment]) -> None:
     """Those that lose ports first: others may get them."""
     for attachment in sorted(attachments, key=lambda at: len(at.ports)):
-        publish = getattr(engine.network(attachment.network.driver), "publish", None)
-        if publish is not None:
-            await publish(attachment)
+        await engine.network(attachment.network.driver).publish(attachment)
 
 
 # --- hosts and resolv.conf ------------------------------------------------------------------------

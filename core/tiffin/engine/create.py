@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
@@ -17,10 +17,13 @@ from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.container import Created, CreationPlanned, Failed
 from ..options import ContainerOptions, Port
 from ..spec import build
-from . import bundle, drivers, images, networks, remove
-from .base import Engine, Journal, command
+from . import bundle, drivers, images, labels, networks, remove
+from .base import Engine, Journal, LabelTaken, command
 from .hold import Held, hold
 from .images import Usable
+
+if TYPE_CHECKING:
+    from ..events.volume import VolumeCreated
 
 TRIES = 20
 """How often a random name is drawn again when it is taken."""
@@ -56,15 +59,28 @@ async def creating(
     if replace and options.name:
         await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
     ports = choose_ports(options, image.config)
+    created: dict[str, VolumeCreated] = {}
+    if options.volumes_from or image.config.get("Volumes") or _has_volumes(options):
+        from . import volumes
+
+        options, created = await volumes.settle(engine, options, image.config)
+        build.check(options, image.config)
     cid = ids.new_id()
     async with engine.locks.container(cid):
         try:
-            async with images.in_use(engine), networks.in_use(engine):
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(images.in_use(engine))
+                await stack.enter_async_context(networks.in_use(engine))
+                if created or _has_volumes(options):
+                    await stack.enter_async_context(volumes.in_use(engine, options.mounts))
+                    await volumes.need(engine, options, created)
                 await images.need(engine, image.id)
                 network, options = await networks.canonical(engine, options)
                 if ports and not await networks.publish(engine, network):
                     ports = []  # left out, as podman and docker do
-                await _plan(engine, journal, cid, options, image, driver, runtime, ports, network)
+                await _plan(
+                    engine, journal, cid, options, image, driver, runtime, ports, network, created
+                )
         except BaseException:  # a cancellation as well; raised again
             engine.locks.forget(cid)
             raise
@@ -96,10 +112,11 @@ async def _plan(
     runtime: str,
     ports: Sequence[Port],
     network: str,
+    created: Mapping[str, VolumeCreated],
 ) -> None:
     """Write the intent, under the name that was asked for or the first random one that is free."""
     image_config = image.config
-    labels = {**(image_config.get("Labels") or {}), **dict(options.labels)}
+    told = {**(image_config.get("Labels") or {}), **dict(options.labels)}
     plain: dict[str, Any] = msgspec.to_builtins(options)
     for attempt in range(TRIES):
         name = options.name or names.random_name()
@@ -115,15 +132,21 @@ async def _plan(
             network=network,
             layers=image.layers,
             ports=tuple(msgspec.to_builtins(port) for port in ports),
-            labels=labels,
+            labels=told,
             directory=engine.layout.container(cid),
             stop_signal=stop_signal(options.stop_signal or image_config.get("StopSignal") or ""),
             stop_timeout=10 if options.stop_timeout < 0 else options.stop_timeout,
             remove=options.remove,
+            security_labels=await labels.allocate(engine, cid, options),
         )
+        for volume, made in created.items():
+            journal.note(f"volume/{volume}", made)
         try:
             await journal.write(f"container/{cid}", event)
             return
+        except LabelTaken:
+            if attempt + 1 == TRIES:
+                raise
         except Conflict as error:
             if not options.name and attempt + 1 < TRIES:
                 continue
@@ -132,6 +155,10 @@ async def _plan(
             raise Conflict(
                 f"the container name {name!r} is in use", hint="remove that container or --replace"
             ) from error
+
+
+def _has_volumes(options: ContainerOptions) -> bool:
+    return any(mount.type == "volume" for mount in options.mounts)
 
 
 async def _resolved(engine: Engine, name: str) -> bool:

@@ -16,7 +16,7 @@ from ..copying.places import Place
 from ..copying.tree import Rules
 from ..events.container import FilesCopied, Unmounted, UnmountPlanned
 from ..spec import users
-from . import images, mount
+from . import images, mount, volumes
 from .base import Engine
 from .hold import Held, hold
 
@@ -43,7 +43,12 @@ async def seen(engine: Engine, given: str) -> AsyncIterator[View]:
             yield View(held, f"/proc/{row['pid']}/root")
             return
         binds = tuple(
-            (one.get("source", ""), one["target"])
+            (
+                volumes.directory(engine, one["source"])
+                if one["type"] == "volume"
+                else one.get("source", ""),
+                one["target"],
+            )
             for one in row["options"].get("mounts", ())
             if one["type"] in ("bind", "volume")
         )

@@ -29,13 +29,18 @@ async def none_left(engine: Engine) -> AsyncIterator[None]:
         yield
     except BaseException:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
-            fd = try_lock(lock(engine))
-            if fd is not None:
-                try:
-                    await collect(engine, engine.journal())
-                finally:
-                    os.close(fd)
+            await sweep(engine)
         raise
+
+
+async def sweep(engine: Engine) -> None:
+    """`collect`, unless others are at work with images."""
+    fd = try_lock(lock(engine))
+    if fd is not None:
+        try:
+            await collect(engine, engine.journal())
+        finally:
+            os.close(fd)
 
 
 async def collect(engine: Engine, journal: Journal) -> None:

@@ -11,7 +11,7 @@ import trio
 from .. import netns, network_modes
 from ..errors import Conflict
 from ..events.container import Failed, Initialized, InitPlanned
-from . import bundle, mount, networks, teardown
+from . import bundle, labels, mount, networks, teardown
 from .base import Engine
 from .hold import Held, hold
 
@@ -64,6 +64,7 @@ async def prepare(held: Held) -> None:
 async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
     """Write the intents to mount and to init in one go; reserves the addresses."""
     engine, row = held.engine, held.row
+    in_force = labels.in_force(held)
     for attempt in range(TRIES):
         network = await networks.plan(engine, row, engine.layout.netns(held.id))
         event = InitPlanned(
@@ -74,8 +75,12 @@ async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
             cgroup=bundle.cgroup(held),
             netns=network.netns,
             attachments=tuple(msgspec.to_builtins(a) for a in network.attachments),
+            process_label=in_force.process_label,
+            mount_label=in_force.mount_label,
+            apparmor_profile=in_force.profile,
+            relabels=labels.relabelled(held) if in_force.mount_label else (),
         )
-        if must_mount:
+        if must_mount and attempt == 0:
             await mount.plan(held, now=False)
         try:
             await held.journal.write(held.stream, event)

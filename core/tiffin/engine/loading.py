@@ -23,6 +23,9 @@ async def load(engine: Engine, source: str, *, platform: str = "") -> list[str]:
     async with garbage.none_left(engine), images.in_use(engine):
         fetched = await archives.load(source, content, wanted=platform)
         await images.add_all(engine, f"load {source}", driver, fetched)
+    # An archive of docker's has no manifest: one was made, and that of an image which was here
+    # already may be used no more.
+    await garbage.sweep(engine)
     names: list[str] = []
     for image in fetched:
         names += image.names or (image.config_digest,)

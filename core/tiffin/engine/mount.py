@@ -6,6 +6,7 @@ import trio
 
 from ..errors import Conflict
 from ..events.container import Failed, Mounted, MountPlanned, Unmounted, UnmountPlanned
+from . import labels
 from .base import Engine
 from .hold import Held, hold
 
@@ -48,7 +49,12 @@ async def carry_out(held: Held, *, pinned: bool = False) -> str:
     layers = held.row["layers"]
     try:
         await driver.prepare(held.id, layers)
-        path: str = await driver.mount(held.id, layers, held.row["mount_label"])
+        label = labels.in_force(held).mount_label
+        if label:
+            await labels.share_layers(held)
+        path: str = await driver.mount(held.id, layers, label)
+        if label and held.state == "created" and not getattr(driver, "labels_mounts", False):
+            await labels.relabel(held, path)
     except BaseException as error:
         with trio.CancelScope(shield=True):
             if not held.row["mounted"]:

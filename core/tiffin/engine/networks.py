@@ -106,9 +106,9 @@ async def _mode(engine: Engine, word: str) -> str:
 
 
 async def publish(engine: Engine, network: str) -> bool:
-    """True when the first of these networks, which gets the published ports, can have some."""
-    first = await find(engine, network_modes.names(network)[0])
-    return bool(engine.network(first.driver).publishes)
+    """True when one of these networks can have published ports."""
+    drivers = [(await find(engine, name)).driver for name in network_modes.on(network)]
+    return any(engine.network(driver).publishes for driver in drivers)
 
 
 def is_private(engine: Engine) -> bool:
@@ -164,7 +164,7 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
         await attachment(engine, row, network, wish, netns_path, interface)
         for network, wish, interface in zip(configs, wished, interfaces, strict=True)
     ]
-    return NetworkPlan(netns=netns_path, attachments=roles(found, row["ports"]))
+    return NetworkPlan(netns=netns_path, attachments=roles(engine, found, row["ports"]))
 
 
 async def attachment(
@@ -202,13 +202,14 @@ SPARE = 2000
 """Metrics of spare routes begin above it: the kernel's default is 0 (IPv4) or 1024 (IPv6)."""
 
 
-def roles(attachments: Sequence[Attachment], ports: Sequence[Any]) -> tuple[Attachment, ...]:
-    """Published ports and the default route go to the first network that is not internal; the
-    others like it get spare routes. Those that there are stay: they are in use."""
+def roles(
+    engine: Engine, attachments: Sequence[Attachment], ports: Sequence[Any]
+) -> tuple[Attachment, ...]:
+    """Published ports and the default route go to the first network that is not internal (and can
+    have ports); the others like it get spare routes. Those that there are stay: they are in use."""
     outward = [at for at in attachments if not at.network.internal]
-    carrier = next((at for at in outward if at.ports), None)
-    carrier = carrier or next((at for at in attachments if at.ports and not outward), None)
-    carrier = carrier or next(iter(outward or attachments), None)
+    able = [at for at in outward or attachments if engine.network(at.network.driver).publishes]
+    carrier = next((at for at in able if at.ports), None) or next(iter(able), None)
     routed = any(at.default_route or at.spare_route for at in attachments)
     spare = max([SPARE, *(at.spare_route for at in attachments)])
     published = tuple(msgspec.convert(port, PortMapping) for port in ports)

@@ -19,6 +19,7 @@ async def remove(
     timeout: int | None = None,
     ignore_missing: bool = False,
     journal: Journal | None = None,
+    volumes: bool = False,
 ) -> str | None:
     """Remove a container; with `force` a running one is killed first (after `timeout` seconds of
     SIGTERM, when given). Returns its id, or None when it is not there and that is ignored.
@@ -30,7 +31,7 @@ async def remove(
             from . import shared
 
             await shared.need_none(engine, held.row)
-            await remove_held(held, force=force, timeout=timeout)
+            await remove_held(held, force=force, timeout=timeout, volumes=volumes)
             return held.id
     except NotFound:
         if ignore_missing or force:
@@ -38,8 +39,11 @@ async def remove(
         raise
 
 
-async def remove_held(held: Held, *, force: bool = False, timeout: int | None = None) -> None:
-    """`remove` for a container whose lock we have."""
+async def remove_held(
+    held: Held, *, force: bool = False, timeout: int | None = None, volumes: bool = False
+) -> None:
+    """`remove` for a container whose lock we have. With `volumes`, and always for one that was
+    made with --rm, its anonymous volumes go as well."""
     if held.state in LIVE and held.state != "initialized":
         if not force:
             raise Conflict(
@@ -53,3 +57,8 @@ async def remove_held(held: Held, *, force: bool = False, timeout: int | None = 
     await held.journal.write(held.stream, RemovalPlanned(force=force))
     await teardown.everything(held.engine, held.row)
     await held.journal.write(held.stream, Removed())
+    mounts = held.row["options"].get("mounts", ())
+    if (volumes or held.row["remove"]) and any(mount["type"] == "volume" for mount in mounts):
+        from . import volumes as kept  # which removes containers as well, through this module
+
+        await kept.remove_anonymous(held.engine, held.journal, kept.of(held.row))

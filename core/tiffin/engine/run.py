@@ -133,6 +133,11 @@ class Foreground:
             await stop.wait_exit(self.engine, self.row)
             with trio.CancelScope(shield=True):
                 self.code = await self._end()
+            self.close()
+            if self.row["options"].get("restart"):
+                from . import restarts
+
+                await restarts.follow(self.engine, self.row["id"])
             return self.code
         finally:
             self.close()

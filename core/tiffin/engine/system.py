@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..errors import NotFound
 from ..events.execs import ExecFailed
 from ..events.image import ImageRemoved, LayerUnpackFailed, PullFailed
-from . import garbage, image_mounts, network
+from ..events.volume import VolumeRemoved
+from . import garbage, image_mounts, network, volumes
 from .base import Engine
 from .hold import hold
 from .recover import LIVE
@@ -24,8 +25,13 @@ async def clean_up(engine: Engine, given: str, *, remove: bool = False) -> None:
             elif held.row["bundle"] and (held.row["netns"] or held.row["mounted"]):
                 await held.clean_up()
                 await held.journal.flush()
+            cid, policy = held.id, held.row["options"].get("restart")
     except NotFound:
         return
+    if policy and not remove:
+        from . import restarts
+
+        await restarts.follow(engine, cid)
 
 
 async def recover(engine: Engine) -> list[str]:
@@ -72,6 +78,9 @@ async def _images(engine: Engine) -> list[str]:
                 await image_mounts.take_away(
                     engine, journal, stream.partition("/")[2], data["driver"]
                 )
+            elif noun == "volume":
+                volumes.delete(data["path"])
+                await journal.write(stream, VolumeRemoved())
             elif noun == "exec":
                 await journal.write(stream, ExecFailed(error=why))
             else:

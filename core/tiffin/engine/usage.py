@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from msgspec import Struct
 
+from ..layer.usage import tree_size
 from ..store import queries
+from . import volumes
 from .base import Engine
 
 LIVE = ("initialized", "running", "paused", "stopping")
@@ -25,9 +29,16 @@ class ContainerUsage(Struct, frozen=True):
     """Bytes of its own layer."""
 
 
+class VolumeUsage(Struct, frozen=True):
+    name: str
+    size: int
+    containers: int
+
+
 class Usage(Struct, frozen=True):
     images: tuple[ImageUsage, ...]
     containers: tuple[ContainerUsage, ...]
+    volumes: tuple[VolumeUsage, ...]
     layers: int
     """Bytes of all layers, each counted once."""
 
@@ -61,7 +72,13 @@ async def measure(engine: Engine) -> Usage:
     containers = []
     for row in rows:
         containers.append(ContainerUsage(row=row, size=await container_size(engine, row)))
+    kept = []
+    for row in await engine.store.rows("SELECT name, path FROM volumes ORDER BY name"):
+        number = sum(row["name"] in volumes.of(one) for one in rows)
+        size = tree_size(row["path"]) if os.path.isdir(row["path"]) else 0
+        kept.append(VolumeUsage(name=row["name"], size=size, containers=number))
     return Usage(
+        volumes=tuple(kept),
         images=tuple(found),
         containers=tuple(containers),
         layers=sum(sizes[chain] for chain in users if chain in sizes),

@@ -38,6 +38,9 @@ class CreationPlanned(Event, frozen=True, kw_only=True):
     stop_timeout: int = 10
     remove: bool = False
     """`--rm`"""
+    security_labels: Mapping[str, Mapping[str, str]] = {}
+    """Label provider -> `tiffin.hooks.Labels` as plain data; what they claim is the container's
+    until it is removed."""
 
 
 class Created(Event, frozen=True, kw_only=True):
@@ -102,6 +105,9 @@ class InitPlanned(Event, frozen=True, kw_only=True):
     """`tiffin.hooks.Attachment` as plain data."""
     process_label: str = ""
     mount_label: str = ""
+    apparmor_profile: str = ""
+    relabels: tuple[str, ...] = ()
+    """Sources of bind mounts that are about to get the container's label (`:z`, `:Z`)."""
 
 
 class Initialized(Event, frozen=True, kw_only=True):

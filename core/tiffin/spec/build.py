@@ -28,6 +28,8 @@ VERSION = "1.0.2"
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+SELINUX = "/sys/fs/selinux"
+
 MASKED = (
     "/proc/acpi",
     "/proc/asound",
@@ -42,7 +44,7 @@ MASKED = (
     "/sys/dev/block",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
-    "/sys/fs/selinux",
+    SELINUX,
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
@@ -103,6 +105,7 @@ class SpecRequest(Struct, frozen=True):
     init_program: str = ""
     process_label: str = ""
     mount_label: str = ""
+    apparmor_profile: str = ""
 
 
 class Spec(Struct, frozen=True):
@@ -327,10 +330,18 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
     else:
         draft.put("/process/noNewPrivileges", False, "engine", "default")
     if request.process_label:
-        draft.put("/process/selinuxLabel", request.process_label, "engine", "label provider")
-    if chosen.get("apparmor") and chosen["apparmor"][-1] != "unconfined":
-        profile = chosen["apparmor"][-1]
-        draft.put("/process/apparmorProfile", profile, "user", "--security-opt apparmor")
+        source, detail = _label_origin(chosen, "label")
+        draft.put("/process/selinuxLabel", request.process_label, source, detail)
+    if request.apparmor_profile:
+        source, detail = _label_origin(chosen, "apparmor")
+        draft.put("/process/apparmorProfile", request.apparmor_profile, source, detail)
+
+
+def _label_origin(chosen: Mapping[str, list[str]], option: str) -> tuple[str, str]:
+    given = chosen.get(option)
+    if given:
+        return "user", f"--security-opt {option}={given[-1]}"
+    return "engine", "label provider"
 
 
 def _init_place(options: ContainerOptions) -> str:
@@ -401,11 +412,24 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
             "options": ["bind", "rprivate", "ro"],
         }
         engine.append(mounts.Placed(place, "user", "--init"))
+    if _nested(request):
+        place = {
+            "destination": SELINUX,
+            "type": "bind",
+            "source": SELINUX,
+            "options": ["rbind", "rprivate", "nosuid", "noexec", "rw"],
+        }
+        engine.append(mounts.Placed(place, "user", "--security-opt label=nested"))
     if options.read_only:
         taken = [p.mount["destination"] for p in user]
         engine = mounts.read_only_tmpfs(taken) + engine
     for placed in mounts.place(engine, user):
         draft.add("/mounts", placed.mount, placed.source, placed.detail or "default")
+
+
+def _nested(request: SpecRequest) -> bool:
+    """A container that manages labels inside itself (`label=nested`) sees the kernel's policy."""
+    return bool(request.process_label) and "nested" in security(request.options).get("label", ())
 
 
 def _annotations(draft: Draft, request: SpecRequest) -> None:
@@ -442,8 +466,11 @@ def _linux(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]) 
     for name, (value, source, detail) in settings.items():
         draft.put(f"/linux/sysctl/{token(name)}", value, source, detail)
     if request.mount_label:
-        draft.put("/linux/mountLabel", request.mount_label, "engine", "label provider")
+        source, detail = _label_origin(chosen, "label")
+        draft.put("/linux/mountLabel", request.mount_label, source, detail)
     unmask = [p for value in chosen.get("unmask", ()) for p in value.split(":")]
+    if _nested(request):
+        unmask.append(SELINUX)
     mask = [p for value in chosen.get("mask", ()) for p in value.split(":")]
     if options.privileged or "ALL" in unmask or "all" in unmask:
         detail = "--privileged" if options.privileged else "--security-opt unmask"

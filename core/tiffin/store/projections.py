@@ -94,6 +94,11 @@ def _creation_planned(fact: Fact) -> Statements:
         "stop_timeout": d.get("stop_timeout", 10),
         "remove": int(d.get("remove", False)),
     }
+    given = d.get("security_labels", {})
+    if given:
+        columns["security_labels"] = _text(given)
+        for column in ("process_label", "mount_label"):
+            columns[column] = next((v[column] for v in given.values() if v.get(column)), "")
     marks = ",".join("?" * len(columns))
     insert = f"INSERT INTO containers ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
     wishes: Statements = [
@@ -103,7 +108,12 @@ def _creation_planned(fact: Fact) -> Statements:
         )
         for join in d["options"].get("joins", ())
     ]
-    return [(insert, tuple(columns.values())), *wishes, _opens(fact, "create")]
+    claims = [
+        ("INSERT INTO label_claims VALUES (?,?)", (f"{provider} {labels['claim']}", fact.key))
+        for provider, labels in given.items()
+        if labels.get("claim")
+    ]
+    return [(insert, tuple(columns.values())), *wishes, *claims, _opens(fact, "create")]
 
 
 def _created(fact: Fact) -> Statements:
@@ -133,8 +143,6 @@ def _init_planned(fact: Fact) -> Statements:
             cgroup=d.get("cgroup", ""),
             netns=d.get("netns", ""),
             attachments=_text(attachments),
-            process_label=d.get("process_label", ""),
-            mount_label=d.get("mount_label", ""),
             error="",
         ),
         _opens(fact, "init"),
@@ -224,7 +232,7 @@ def _updated(fact: Fact) -> Statements:
 
 def _network_gone(fact: Fact) -> Statements:
     return [
-        _set(fact, netns="", attachments="[]", cgroup="", process_label=""),
+        _set(fact, netns="", attachments="[]", cgroup=""),
         ("DELETE FROM addresses WHERE container=?", (fact.key,)),
     ]
 
@@ -294,6 +302,7 @@ def _removed(fact: Fact) -> Statements:
         ("DELETE FROM containers WHERE id=?", (fact.key,)),
         ("DELETE FROM addresses WHERE container=?", (fact.key,)),
         ("DELETE FROM leases WHERE container=?", (fact.key,)),
+        ("DELETE FROM label_claims WHERE container=?", (fact.key,)),
         ("DELETE FROM execs WHERE container=?", (fact.key,)),
         ("DELETE FROM intents WHERE stream=?", (fact.stream,)),
     ]
@@ -422,6 +431,21 @@ def _network_removed(fact: Fact) -> Statements:
     return [("DELETE FROM networks WHERE id=?", (fact.key,)), _closes(fact, "remove")]
 
 
+def _volume_created(fact: Fact) -> Statements:
+    d = fact.data
+    row = (fact.key, d.get("driver", "local"), d["path"], fact.time, _text(d.get("labels", {})),
+           int(d.get("anonymous", False)))  # fmt: skip
+    return [("INSERT OR IGNORE INTO volumes VALUES (?,?,?,?,?,?,0)", row)]
+
+
+def _volume_populated(fact: Fact) -> Statements:
+    return [("UPDATE volumes SET populated=1 WHERE name=?", (fact.key,))]
+
+
+def _volume_removal_planned(fact: Fact) -> Statements:
+    return [("DELETE FROM volumes WHERE name=?", (fact.key,)), _opens(fact, "remove")]
+
+
 def _driver_chosen(fact: Fact) -> Statements:
     d = fact.data
     row = (d["kind"], d["name"], d.get("reason", ""))
@@ -521,6 +545,10 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "network.removed": _network_removed,
     "plugin.enabled": _plugin_enabled,
     "plugin.disabled": _plugin_disabled,
+    "volume.created": _volume_created,
+    "volume.populated": _volume_populated,
+    "volume.removal_planned": _volume_removal_planned,
+    "volume.removed": _closing("remove"),
     "system.driver_chosen": _driver_chosen,
 }
 """type -> what it does to the tables. Types that are missing here change nothing."""

@@ -17,7 +17,7 @@ else:
     Row = dict
 
 JSON_COLUMNS = frozenset(
-    ("command", "ports", "labels", "layers", "options", "attachments", "config", "actor", "data")
+    "command ports labels layers options attachments security_labels config actor data".split()
 )
 
 

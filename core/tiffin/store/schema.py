@@ -78,6 +78,7 @@ CREATE TABLE IF NOT EXISTS containers (
     attachments TEXT NOT NULL DEFAULT '[]',
     process_label TEXT NOT NULL DEFAULT '',
     mount_label TEXT NOT NULL DEFAULT '',
+    security_labels TEXT NOT NULL DEFAULT '{}',
     spec TEXT NOT NULL DEFAULT '',
     stop_signal INTEGER NOT NULL,
     stop_timeout INTEGER NOT NULL,
@@ -108,6 +109,11 @@ CREATE TABLE IF NOT EXISTS leases (
     PRIMARY KEY (network, container)
 );
 CREATE INDEX IF NOT EXISTS leases_container ON leases (container);
+CREATE TABLE IF NOT EXISTS label_claims (
+    claim TEXT PRIMARY KEY,
+    container TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS label_claims_container ON label_claims (container);
 CREATE TABLE IF NOT EXISTS networks (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -133,6 +139,15 @@ CREATE TABLE IF NOT EXISTS tags (
     image TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS tags_image ON tags (image);
+CREATE TABLE IF NOT EXISTS volumes (
+    name TEXT PRIMARY KEY,
+    driver TEXT NOT NULL,
+    path TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    labels TEXT NOT NULL,
+    anonymous INTEGER NOT NULL,
+    populated INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS image_mounts (
     id TEXT PRIMARY KEY,
     image TEXT NOT NULL,
@@ -176,9 +191,11 @@ TABLES = (
     "intents",
     "addresses",
     "leases",
+    "label_claims",
     "networks",
     "images",
     "tags",
+    "volumes",
     "image_mounts",
     "layers",
     "defaults",

@@ -35,7 +35,7 @@ main(sys.argv[2])
 """What the worker runs: its module, but not the `__init__` of its package (that is a plugin, and
 imports half of the engine), and not `site` (the path is ours)."""
 
-OPTIONS = ("mtu", "isolate")
+OPTIONS = ("mtu", "isolate", "vlan")
 """Of `network create --opt`; the engine has read `mtu` already."""
 ISOLATE = ("true", "false", "strict")
 """From other isolated networks, not at all, from all other networks."""
@@ -79,6 +79,8 @@ class BridgeDriver:
                 raise UserError(f"--opt {key}: not an option of bridges", hint=", ".join(OPTIONS))
             if key == "isolate" and value not in ISOLATE:
                 raise UserError(f"--opt isolate={value}", hint=f"one of {', '.join(ISOLATE)}")
+            if key == "vlan" and not (value.isdecimal() and 1 <= int(value) <= 4094):
+                raise UserError(f"--opt vlan={value}: not a VLAN", hint="1 to 4094")
         if network.interface in (name for _, name in socket.if_nameindex()):
             raise Conflict(
                 f"interface {network.interface} exists and is not tiffin's",

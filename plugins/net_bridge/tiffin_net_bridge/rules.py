@@ -169,6 +169,7 @@ them: those see port 53. `named` keeps a container that publishes port 53 from g
 queries. (aardvark-dns 1.4.0 does not listen on TCP, later versions do.)"""
 
 NAMES = ("names4", "names6")
+SERVED = (*NAMES, "asked4", "asked6", "answers4", "answers6")
 
 
 def served_elements(name: str, address: str, ports: Sequence[int]) -> list[Element]:

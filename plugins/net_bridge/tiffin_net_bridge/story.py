@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from . import rules
@@ -28,10 +28,22 @@ def told(
     found = [rule(words(network, e), True, e in there) for e in expected]
     if attachments:
         found.append(rule("the chains that use these sets are complete", True, complete(table)))
+        found += _asked(network, attachments, there)
     for element in sorted(there - set(expected)):
-        if belongs(network, element):
+        if element[0] not in rules.SERVED and belongs(network, element):
             found.append(rule(words(network, element), False, True))
     return found
+
+
+def _asked(
+    network: dict[str, Any], attachments: Sequence[dict[str, Any]], there: set[Element]
+) -> Iterator[Told]:
+    """Whether the gateways hand queries for names to a server (which one changes)."""
+    if network.get("dns_enabled") and any(at.get("names") for at in attachments):
+        keys = {key for name, key, _ in there if name in rules.NAMES}
+        for gateway in filter(None, (subnet["gateway"] for subnet in network["subnets"])):
+            asked = f"{network['interface']} . {gateway}" in keys
+            yield rule(f"{gateway} answers for names", True, asked)
 
 
 def rule(text: str, expected: bool, there: bool) -> Told:
@@ -59,11 +71,19 @@ def _key(value: Any, *, quoted: bool = False) -> str:
 
 
 def complete(table: Iterable[dict[str, Any]]) -> bool:
-    """True when every chain has as many rules as it was made with."""
-    wanted = Counter(
-        line.split()[4] for line in rules.SETUP.splitlines() if line.startswith("add rule")
+    """True when every chain has as many rules as it was made with; those for names are made with
+    the first container that has some."""
+    there = Counter(entry["rule"]["chain"] for entry in table if "rule" in entry)
+    named = _counted(rules.NAMES_SETUP)
+    others = Counter({chain: count for chain, count in there.items() if chain not in named})
+    return others == _counted(rules.SETUP) and (
+        len(there) == len(others) or there - others == named
     )
-    return wanted == Counter(entry["rule"]["chain"] for entry in table if "rule" in entry)
+
+
+def _counted(text: str) -> Counter[str]:
+    lines = [line.split() for line in text.splitlines()]
+    return Counter(words[4] for words in lines if words[:2] == ["add", "rule"])
 
 
 def belongs(network: dict[str, Any], element: Element) -> bool:

@@ -168,13 +168,21 @@ class Worker:
             # Of its own: a bridge without one takes the lowest of its ports, and changes it as
             # containers come and go, under neighbours who remember it.
             ("IFLA_ADDRESS", f"02:{':'.join(network['id'][i : i + 2] for i in range(0, 10, 2))}"),
-            ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "bridge")]}),
+            linkinfo("INFO", "bridge", vlan(network)),
             *mtu(network),
         ]
-        self.links.do(
-            links.new_link(attributes, create=True),
-            links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))]),
-        )
+        try:
+            self.links.do(
+                links.new_link(attributes, create=True),
+                links.new_link([("IFLA_IFNAME", name), ("IFLA_IFALIAS", alias(network))]),
+            )
+        except Refused as error:
+            if error.number != errno.EOPNOTSUPP or not vlan(network):
+                raise
+            raise DriverError(
+                f"network {network['name']}: this kernel's bridges have no VLANs",
+                hint="leave out --opt vlan (CONFIG_BRIDGE_VLAN_FILTERING)",
+            ) from None
         made = self.links.link(name)
         if made is None:
             raise DriverError(f"interface {name} vanished while it was made")
@@ -421,6 +429,15 @@ def linkinfo(what: str, kind: str, data: list[tuple[str, Any]]) -> tuple[str, An
         "IFLA_LINKINFO",
         {"attrs": [(f"IFLA_{what}_KIND", kind), (f"IFLA_{what}_DATA", {"attrs": data})]},
     )
+
+
+def vlan(network: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The VLAN that all of a bridge's ports are born in, and so is the bridge itself (ip-link(8),
+    vlan_default_pvid)."""
+    pvid = network.get("options", {}).get("vlan", "")
+    if not pvid:
+        return []
+    return [("IFLA_BR_VLAN_FILTERING", 1), ("IFLA_BR_VLAN_DEFAULT_PVID", int(pvid))]
 
 
 def number(address: str) -> int:

@@ -38,6 +38,7 @@ class OverlayDriver:
 
     name = "overlay"
     preference = 100
+    labels_mounts = True
 
     def __init__(self, context: DriverContext) -> None:
         self.root = context.root

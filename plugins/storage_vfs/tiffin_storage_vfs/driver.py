@@ -28,6 +28,7 @@ class VfsDriver:
 
     name = "vfs"
     preference = 10
+    labels_mounts = False
 
     def __init__(self, context: DriverContext) -> None:
         self.root = context.root
@@ -88,6 +89,7 @@ class VfsDriver:
             await _work(_complete, self._container(container), temporary, final)
 
     async def mount(self, container: str, layers: Sequence[str], label: str = "") -> str:
+        """Nothing is mounted, so the engine has the files labelled."""
         await self.prepare(container, layers)
         return self.mount_path(container)
 

@@ -1,0 +1,262 @@
+"""Volumes: directories that outlive containers. Named ones are made by a user or with the first
+container that names them; anonymous ones belong to a container."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+
+import msgspec
+import trio
+
+from .. import ids, syscalls
+from ..errors import Conflict, NotFound, UserError
+from ..events.volume import (
+    VolumeCreated,
+    VolumePopulated,
+    VolumeRemovalPlanned,
+    VolumeRemoved,
+)
+from ..options import ContainerOptions, Mount
+from ..spec.paths import clean
+from ..store import queries
+from .base import Engine, Journal
+
+BY_NAME = "SELECT * FROM volumes WHERE name=?"
+
+
+def directory(engine: Engine, name: str) -> str:
+    """What is mounted into containers, as podman lays it out."""
+    return f"{engine.layout.root}/volumes/{name}/_data"
+
+
+def lock(engine: Engine) -> str:
+    """Held alone by who removes a volume, shared by who makes a container with one."""
+    return f"{engine.layout.run}/locks/volumes"
+
+
+@asynccontextmanager
+async def in_use(engine: Engine, mounts: Sequence[Mount]) -> AsyncIterator[None]:
+    """While a container with these mounts is made; costs nothing without a volume among them."""
+    wanted = any(mount.type == "volume" for mount in mounts)
+    shared = engine.locks.named(lock(engine), shared=True) if wanted else nullcontext()
+    async with shared:
+        yield
+
+
+async def find(engine: Engine, given: str) -> queries.Row:
+    """By name, or by the beginning of one that is unique. Errors: NotFound, UserError."""
+    found = await engine.store.rows(BY_NAME, (given,))
+    if not found and given:
+        found = await engine.store.rows(
+            "SELECT * FROM volumes WHERE substr(name, 1, ?)=? LIMIT 2", (len(given), given)
+        )
+    return queries.one(found, given, "volume")
+
+
+async def users(engine: Engine, name: str) -> list[queries.Row]:
+    """The containers that have the volume."""
+    return [row for row in await engine.store.rows(queries.CONTAINERS) if name in of(row)]
+
+
+def of(row: queries.Row) -> list[str]:
+    """The names of a container's volumes."""
+    mounts = row["options"].get("mounts", ())
+    return [mount["source"] for mount in mounts if mount["type"] == "volume"]
+
+
+# --- with containers ------------------------------------------------------------------------------
+
+
+async def settle(
+    engine: Engine, options: ContainerOptions, image_config: Mapping[str, Any]
+) -> tuple[ContainerOptions, dict[str, VolumeCreated]]:
+    """The options with --volumes-from and the image's volumes among the mounts and with a name for
+    each volume; and, by name, the volumes that must be made. Errors: NotFound, UserError."""
+    mounts = list(options.mounts)
+    taken = {clean(mount.target) for mount in mounts}
+    for text in options.volumes_from:
+        for mount in await _from(engine, text):
+            if clean(mount.target) not in taken:
+                taken.add(clean(mount.target))
+                mounts.append(mount)
+    for target in image_config.get("Volumes") or {}:
+        place = str(target)
+        if place.startswith("/") and clean(place) not in taken and clean(place) != "/":
+            taken.add(clean(place))
+            mounts.append(Mount("volume", place))
+    made: dict[str, VolumeCreated] = {}
+    for number, mount in enumerate(mounts):
+        if mount.type != "volume":
+            continue
+        name = mount.source or ids.new_id()
+        if not mount.source or not await engine.store.rows(BY_NAME, (name,)):
+            path = directory(engine, name)
+            made[name] = VolumeCreated(path=path, anonymous=not mount.source)
+        mounts[number] = msgspec.structs.replace(mount, source=name)
+    return msgspec.structs.replace(options, mounts=tuple(mounts)), made
+
+
+async def need(engine: Engine, options: ContainerOptions, made: dict[str, VolumeCreated]) -> None:
+    """Those that were there when `settle` looked, and are gone by now, are to be made as well. The
+    caller holds the lock (`in_use`)."""
+    for mount in options.mounts:
+        if mount.type == "volume" and mount.source not in made:
+            name = mount.source
+            if not await engine.store.rows(BY_NAME, (name,)):
+                made[name] = VolumeCreated(path=directory(engine, name))
+
+
+async def _from(engine: Engine, text: str) -> list[Mount]:
+    """`CONTAINER[:ro|rw]`: its volumes and bind mounts."""
+    given, _, option = text.partition(":")
+    if option not in ("", "ro", "rw", "z"):
+        raise UserError(f"--volumes-from {text!r}: option {option!r} is not known", hint="ro or rw")
+    row = await engine.container(given)
+    found = []
+    for plain in row["options"].get("mounts", ()):
+        mount = msgspec.convert(plain, Mount)
+        if mount.type in ("volume", "bind"):
+            if option in ("ro", "rw"):
+                kept = tuple(one for one in mount.options if one not in ("ro", "rw"))
+                mount = msgspec.structs.replace(mount, options=(*kept, option))
+            found.append(mount)
+    return found
+
+
+async def mounted(
+    engine: Engine, journal: Journal, cid: str, options: ContainerOptions, rootfs: str
+) -> ContainerOptions:
+    """The options with every volume as a bind mount of its directory, which is made, and filled
+    from the image if this is its first container. Errors: NotFound, StorageFull."""
+    mounts = list(options.mounts)
+    for number, mount in enumerate(mounts):
+        if mount.type == "volume":
+            row = await find(engine, mount.source)
+            os.makedirs(row["path"], mode=0o755, exist_ok=True)
+            if not row["populated"] and "nocopy" not in mount.options:
+                async with engine.locks.named(lock(engine)):  # two containers may be its first
+                    await trio.to_thread.run_sync(_copy_up, rootfs, mount.target, row["path"])
+                journal.note(f"volume/{row['name']}", VolumePopulated(container=cid))
+            mounts[number] = Mount("bind", mount.target, row["path"], mount.options)
+    return msgspec.structs.replace(options, mounts=tuple(mounts))
+
+
+def _copy_up(rootfs: str, target: str, path: str) -> None:
+    """What the image has at `target`, with its owner and mode, in the place of the still empty
+    directory `path`: in one step, so that no half of it is ever taken for the whole."""
+    from ..copying.places import Place
+    from ..copying.tree import Rules, copy
+    from ..layer.remove import remove_tree
+
+    if os.listdir(path):
+        return  # somebody's files are in it already
+    try:
+        source = syscalls.open_in_root(rootfs, target, os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return  # the image has nothing there
+    new = f"{path}.new"
+    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        remove_tree(new)
+        os.mkdir(new, 0o700)
+        place = Place(f"{target.rstrip('/')}/.", root=root)
+        copy(place, Place(new), Rules(None, devices=True))
+        status = os.fstat(source)
+        os.chown(new, status.st_uid, status.st_gid)
+        os.chmod(new, stat.S_IMODE(status.st_mode))
+        os.rename(new, path)
+    finally:
+        remove_tree(new)
+        os.close(source)
+        os.close(root)
+
+
+async def remove_anonymous(engine: Engine, journal: Journal, names: Sequence[str]) -> None:
+    """Those of a removed container's volumes that were made for it, and that nobody else has."""
+    for name in names:
+        rows = await engine.store.rows(BY_NAME, (name,))
+        if rows and rows[0]["anonymous"]:
+            async with engine.locks.named(lock(engine)):
+                if not await users(engine, name):
+                    await _take_away(journal, name, rows[0]["path"])
+
+
+# --- by themselves --------------------------------------------------------------------------------
+
+
+async def create(
+    engine: Engine, name: str, labels: Mapping[str, str], *, ignore: bool = False
+) -> str:
+    """Returns the name. Errors: UserError, Conflict when it is taken."""
+    if name:
+        ids.check_name(name, "volume")
+    anonymous = not name
+    name = name or ids.new_id()
+    async with engine.locks.named(lock(engine)):
+        if await engine.store.rows(BY_NAME, (name,)):
+            if ignore:
+                return name
+            raise Conflict(
+                f"the volume name {name!r} is in use", hint="choose another, or --ignore"
+            )
+        path = directory(engine, name)
+        event = VolumeCreated(path=path, labels=labels, anonymous=anonymous)
+        await engine.journal().write(f"volume/{name}", event)
+        os.makedirs(path, mode=0o755, exist_ok=True)
+    return name
+
+
+async def remove(engine: Engine, given: str, *, force: bool = False) -> str:
+    """With `force` the containers that have it go as well. Errors: NotFound, Conflict."""
+    from . import remove as removal  # which removes volumes as well, through this module
+
+    row = await find(engine, given)
+    name: str = row["name"]
+    if force:
+        for user in await users(engine, name):
+            await removal.remove(engine, user["id"], force=True, ignore_missing=True)
+    async with engine.locks.named(lock(engine)):
+        await find(engine, name)
+        used = await users(engine, name)
+        if used:
+            raise Conflict(
+                f"volume {name} is in use by {', '.join(user['name'] for user in used[:5])}",
+                hint="remove those containers, or use --force",
+            )
+        await _take_away(engine.journal(), name, row["path"])
+    return name
+
+
+async def _take_away(journal: Journal, name: str, path: str) -> None:
+    stream = f"volume/{name}"
+    await journal.write(stream, VolumeRemovalPlanned(path=path))
+    await trio.to_thread.run_sync(delete, path)
+    await journal.write(stream, VolumeRemoved())
+
+
+def delete(path: str) -> None:
+    """The directory of a volume and the one above it, which is the volume's own."""
+    from ..layer.remove import remove_tree
+
+    remove_tree(os.path.dirname(path))
+
+
+async def prune(engine: Engine, names: Sequence[str]) -> tuple[list[str], int]:
+    """Remove those that nobody has: (names, bytes)."""
+    from ..layer.usage import tree_size
+
+    gone, reclaimed = [], 0
+    for name in names:
+        try:
+            row = await find(engine, name)
+            size = tree_size(row["path"]) if os.path.isdir(row["path"]) else 0
+            await remove(engine, name)
+        except (NotFound, Conflict):
+            continue  # gone, or in use by now
+        gone.append(name)
+        reclaimed += size
+    return gone, reclaimed

@@ -1,0 +1,151 @@
+"""The engine and its label providers, with a provider of a third party, on any machine.
+
+The provider is installed as packages are: a folder on PYTHONPATH with metadata. It bears the name
+of something that this kernel has, and so is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+from support.cli import BUSYBOX, Tiffin
+
+LSM = Path("/sys/kernel/security/lsm")
+
+PROVIDER = """
+    import json
+    from tiffin.hooks import Labels, hookimpl
+
+    class Provider:
+        name = {name!r}
+        option = "label"
+
+        def enabled(self):
+            return True
+
+        async def allocate(self, request):
+            told("allocate", request.container, list(request.options), request.privileged,
+                 list(request.relabel))
+            if "bad" in request.options:
+                from tiffin.hooks import errors
+                raise errors.UserError("--security-opt label=bad is bad")
+            first = calls("allocate", request.container) == 1
+            return Labels(claim="same" if first else request.container)
+
+        async def prepare(self, labels):
+            told("prepare", labels.claim)
+
+        async def share(self, directory):
+            told("share", directory)
+
+        async def relabel(self, path, label, *, shared):
+            told("relabel", path)
+
+    def told(*what):
+        with open({log!r}, "a") as file:
+            print(json.dumps(what), file=file)
+
+    def calls(*what):
+        with open({log!r}) as file:
+            return sum(json.loads(line)[:2] == list(what) for line in file)
+
+    @hookimpl
+    def label_provider(name, context):
+        return Provider() if name == {name!r} else None
+"""
+
+
+def install(place: Path, name: str, log: Path) -> None:
+    """A package with a label provider of this name."""
+    place.mkdir()
+    (place / "somebodys_labels.py").write_text(
+        textwrap.dedent(PROVIDER).format(name=name, log=str(log))
+    )
+    info = place / "somebodys_labels-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys-labels\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[tiffin.plugins]\nlabel.{name} = somebodys_labels\n")
+
+
+@pytest.fixture
+def asked(tiffin: Tiffin, tmp_path: Path) -> Path:
+    """What the provider was asked, a JSON array a line."""
+    name = LSM.read_text().split(",")[0].strip() if LSM.exists() else "cgroup"
+    install(tmp_path / "site-packages", name, tmp_path / "asked")
+    tiffin.env["PYTHONPATH"] = str(tmp_path / "site-packages")
+    (tmp_path / "asked").touch()
+    return tmp_path / "asked"
+
+
+def lines(asked: Path, what: str) -> list[list[object]]:
+    return [
+        line for text in asked.read_text().splitlines() if (line := json.loads(text))[0] == what
+    ]
+
+
+def test_a_provider_is_asked_at_creation_and_told_at_init(tiffin: Tiffin, asked: Path) -> None:
+    flags = ("--network=none", "--security-opt=label=a", "--security-opt=label=b")
+    cid = tiffin.create(*flags, f"-v{asked.parent}:/mnt:z", BUSYBOX, "true")
+    assert lines(asked, "allocate") == [["allocate", cid, ["a", "b"], False, [str(asked.parent)]]]
+    assert lines(asked, "prepare") == []
+    tiffin("start", "--attach", cid)
+    assert lines(asked, "prepare") == [["prepare", "same"]]
+    (planned,) = [e for e in tiffin.events() if e["type"] == "container.creation_planned"]
+    (recorded,) = planned["data"]["security_labels"].values()
+    assert recorded == {"claim": "same"}
+    tiffin("rm", cid)
+
+
+def test_a_claim_is_one_containers_until_it_is_removed(tiffin: Tiffin, asked: Path) -> None:
+    def claim(cid: str) -> str:
+        events = [e for e in tiffin.events() if e["stream"] == f"container/{cid}"]
+        (recorded,) = events[0]["data"]["security_labels"].values()
+        return str(recorded["claim"])
+
+    first, second = (tiffin.create("--network=none", BUSYBOX) for _ in range(2))
+    assert claim(first) == "same"
+    assert claim(second) == second  # asked again, as the first one's was taken
+    tiffin("rm", first)
+    third = tiffin.create("--network=none", BUSYBOX)
+    assert claim(third) == "same"
+    tiffin("system", "rebuild")
+    fourth = tiffin.create("--network=none", BUSYBOX)
+    assert claim(fourth) == fourth  # the rebuilt table knows
+    tiffin("rm", second, third, fourth)
+
+
+def test_a_provider_that_refuses_leaves_nothing(tiffin: Tiffin, asked: Path) -> None:
+    tiffin("pull", BUSYBOX)
+    tiffin.fails("create", "--security-opt=label=bad", BUSYBOX, says="label=bad is bad")
+    assert tiffin("ps", "-aq").out == ""
+    assert lines(asked, "allocate") != []
+
+
+def test_a_container_outlives_its_provider(tiffin: Tiffin, asked: Path) -> None:
+    cid = tiffin.create("--network=none", BUSYBOX, "echo", "dal")
+    del tiffin.env["PYTHONPATH"]
+    assert tiffin("start", "--attach", cid).word == "dal"
+    tiffin("rm", cid)
+    assert lines(asked, "prepare") == []
+
+
+def test_a_provider_whose_module_the_kernel_has_not_is_not_even_loaded(
+    tiffin: Tiffin, tmp_path: Path
+) -> None:
+    place = tmp_path / "site-packages"
+    install(place, "nosuchmodule", tmp_path / "asked")
+    (place / "somebodys_labels.py").write_text("raise SystemError('imported')\n")
+    tiffin.env["PYTHONPATH"] = str(place)
+    assert tiffin("run", "--rm", "--network=none", BUSYBOX, "echo", "dal").word == "dal"
+
+
+def test_a_profile_needs_a_machine_that_has_them(tiffin: Tiffin) -> None:
+    if Path("/sys/kernel/security/apparmor").exists():
+        pytest.skip("AppArmor is enabled here: test_apparmor has the rest")
+    tiffin("pull", BUSYBOX)
+    tiffin.fails("create", "--security-opt=apparmor=lunch", BUSYBOX, says="apparmor=lunch")
+    off = "--security-opt=apparmor=unconfined"
+    assert tiffin("run", "--rm", "--network=none", off, BUSYBOX, "echo", "dal").word == "dal"
