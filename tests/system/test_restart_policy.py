@@ -71,6 +71,14 @@ def test_one_that_is_removed_while_it_waits_stays_away(tiffin: Tiffin) -> None:
     assert tiffin("ps", "-aq").out == ""
 
 
+def test_a_foreground_run_leaves_it_to_others(tiffin: Tiffin) -> None:
+    flags = ("--name=c", "--network=none", "--restart=on-failure:1")
+    tiffin("run", *flags, BUSYBOX, "sh", "-c", "echo ran; exit 3", code=3)
+    eventually(lambda: tiffin("logs", "c").lines == ["ran", "ran"], seconds=40)
+    settled(tiffin, "c")
+    assert count(tiffin, "c") == 1
+
+
 def test_none_by_default_and_bad_ones_are_refused(tiffin: Tiffin) -> None:
     name = tiffin.detached("--network=none", BUSYBOX, "false")
     settled(tiffin, name)

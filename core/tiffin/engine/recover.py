@@ -33,7 +33,7 @@ from ..events.container import (
 )
 from ..hooks import Attachment
 from ..store import log, queries
-from . import limits, teardown
+from . import teardown
 from .base import Engine, Journal
 
 LIVE = ("initialized", "running", "paused", "stopping")
@@ -158,6 +158,8 @@ async def _freezing(engine: Engine, row: queries.Row) -> Outcome:
 
 async def _update(engine: Engine, row: queries.Row) -> Outcome:
     """The runtime takes the same limits twice."""
+    from . import limits  # rarely needed, and every command that writes imports this module
+
     try:
         return Updated(resources=await limits.finish(engine, row)), "finished", row["state"]
     except TiffinError:

@@ -6,6 +6,9 @@ last one that somebody asked for.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import trio
 
 from ..errors import NotFound, TiffinError
@@ -85,6 +88,20 @@ async def follow(engine: Engine, cid: str) -> None:
             await held.journal.flush()
     except (NotFound, TiffinError):
         return  # gone, or it cannot be started: the log says why
+
+
+def leave_to_another(engine: Engine, cid: str) -> None:
+    """What conmon's exit command does when nobody attends: a process of its own carries on, so
+    that a foreground `run` need not wait out the pause."""
+    layout = engine.layout
+    words = ("--root", layout.root, "--runroot", layout.run, "container", "cleanup", "--ended")
+    subprocess.Popen(
+        [sys.executable, "-I", "-m", "tiffin.cli.main", *words, cid],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 async def _last(engine: Engine, cid: str) -> int:

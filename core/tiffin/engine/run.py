@@ -135,9 +135,9 @@ class Foreground:
                 self.code = await self._end()
             self.close()
             if self.row["options"].get("restart"):
-                from . import restarts
+                from .restarts import leave_to_another
 
-                await restarts.follow(self.engine, self.row["id"])
+                leave_to_another(self.engine, self.row["id"])
             return self.code
         finally:
             self.close()
