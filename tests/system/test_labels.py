@@ -131,6 +131,19 @@ def test_a_provider_that_refuses_leaves_nothing(tiffin: Tiffin, asked: Path) -> 
     assert lines(asked, "allocate") != []
 
 
+def test_a_provider_can_be_turned_off(tiffin: Tiffin, asked: Path) -> None:
+    name = LSM.read_text().split(",")[0].strip() if LSM.exists() else "cgroup"
+    config = asked.parent / "tiffin.toml"
+    tiffin.env["TIFFIN_CONFIG"] = str(config)
+    config.write_text(f"[label.{name}]\nenabled = false\n")
+    cid = tiffin.create("--network=none", BUSYBOX)
+    assert lines(asked, "allocate") == []
+    tiffin("rm", cid)
+    for bad in (f"[label.{name}]\nenabled = 'no'\n", f"[label]\n{name} = false\n"):
+        config.write_text(bad)
+        tiffin.fails("create", "--network=none", BUSYBOX, says=f"[label.{name}]")
+
+
 def test_a_container_outlives_its_provider(tiffin: Tiffin, asked: Path) -> None:
     cid = tiffin.create("--network=none", BUSYBOX, "echo", "dal")
     del tiffin.env["PYTHONPATH"]
