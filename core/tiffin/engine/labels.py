@@ -74,7 +74,7 @@ async def allocate(
     for option, harmless in NOT_IGNORED.items():
         given = chosen.get(option, [""])[-1]
         if given not in harmless and not any(p.option == option for p in found):
-            raise UserError(f"--security-opt {option}={given}: {option} is not enabled on this machine")
+            raise UserError(f"--security-opt {option}={given}: {option} is not enabled here")
     if not found:
         return {}
     others = [row["security_labels"] for row in await engine.store.rows(TAKEN)]
