@@ -7,12 +7,19 @@ of something that this kernel has, and so is asked.
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.cli import BUSYBOX, Tiffin
 
+from tiffin.hooks import DriverContext, LabelProvider
+from tiffin.testing.labels import LabelConformance
+from tiffin_label_selinux import contexts, driver, files
+
+PAGE = Path(__file__).parents[2] / "docs/writing-a-label-provider.md"
 LSM = Path("/sys/kernel/security/lsm")
 
 PROVIDER = """
@@ -124,6 +131,19 @@ def test_a_provider_that_refuses_leaves_nothing(tiffin: Tiffin, asked: Path) -> 
     assert lines(asked, "allocate") != []
 
 
+def test_a_provider_can_be_turned_off(tiffin: Tiffin, asked: Path) -> None:
+    name = LSM.read_text().split(",")[0].strip() if LSM.exists() else "cgroup"
+    config = asked.parent / "tiffin.toml"
+    tiffin.env["TIFFIN_CONFIG"] = str(config)
+    config.write_text(f"[label.{name}]\nenabled = false\n")
+    cid = tiffin.create("--network=none", BUSYBOX)
+    assert lines(asked, "allocate") == []
+    tiffin("rm", cid)
+    for bad in (f"[label.{name}]\nenabled = 'no'\n", f"[label]\n{name} = false\n"):
+        config.write_text(bad)
+        tiffin.fails("create", "--network=none", BUSYBOX, says=f"[label.{name}]")
+
+
 def test_a_container_outlives_its_provider(tiffin: Tiffin, asked: Path) -> None:
     cid = tiffin.create("--network=none", BUSYBOX, "echo", "dal")
     del tiffin.env["PYTHONPATH"]
@@ -149,3 +169,31 @@ def test_a_profile_needs_a_machine_that_has_them(tiffin: Tiffin) -> None:
     tiffin.fails("create", "--security-opt=apparmor=lunch", BUSYBOX, says="apparmor=lunch")
     off = "--security-opt=apparmor=unconfined"
     assert tiffin("run", "--rm", "--network=none", off, BUSYBOX, "echo", "dal").word == "dal"
+
+
+class TestProviderOfTheDocs(LabelConformance):
+    """The one that docs/writing-a-label-provider.md shows; attributes security.* are root's."""
+
+    @pytest.fixture
+    def provider(self, tmp_path: Path) -> LabelProvider:
+        names: dict[str, Any] = {}
+        (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+        exec(compile(code, PAGE.name, "exec"), names)
+        context = DriverContext(root=str(tmp_path / "own"), run=str(tmp_path / "run"))
+        provider: LabelProvider = names["label_provider"]("chalk", context)
+        assert names["label_provider"]("other", context) is None
+        return provider
+
+
+class TestSELinuxsParts(LabelConformance):
+    """The bundled provider, with a policy's files and with another attribute than the kernel's."""
+
+    @pytest.fixture
+    def provider(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelProvider:
+        lines = ('process = "u:r:container_t:s0"', 'file = "u:object_r:container_file_t:s0"')
+        policy = contexts.parse_lxc_contexts("\n".join(lines))
+        (tmp_path / "enforce").write_text("1")
+        monkeypatch.setattr(driver, "STATE", str(tmp_path / "enforce"))
+        monkeypatch.setattr(contexts, "load", lambda: policy)
+        monkeypatch.setattr(files, "ATTRIBUTE", "security.tiffin-test")
+        return driver.SELinux(DriverContext(root=f"{tmp_path}/own", run=f"{tmp_path}/run"))

@@ -207,6 +207,14 @@ def test_a_link_to_a_place_of_the_system_is_refused(tmp_path: Path) -> None:
     files.check("/srv/data")
 
 
+def test_what_is_opened_is_checked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it came there: a link that was put in place after the first look."""
+    monkeypatch.setattr(files, "_one", lambda *a, **k: pytest.fail("relabelled"))
+    (tmp_path / "link").symlink_to("/etc")
+    with pytest.raises(UserError, match=r"link \(/etc\) must not"):
+        files.relabel(str(tmp_path / "link"), "u:r:t:s0")
+
+
 def test_relabelling_stays_in_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an attribute that any file system here can hold, as root of links as well."""
     if os.geteuid() != 0:
@@ -257,6 +265,7 @@ def test_mounts_in_a_tree_can_be_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
     """/dev has other file systems in it everywhere; nothing of it is written here."""
     seen: list[str] = []
     monkeypatch.setattr(files, "_one", lambda place, data, shown, follow: seen.append(shown))
+    monkeypatch.setattr(files, "KEPT", frozenset())
     files.relabel("/dev", "u:r:t:s0", mounts=False)
     assert "/dev/null" in seen
     assert not any(path.startswith(("/dev/pts/", "/dev/shm/")) for path in seen)

@@ -348,6 +348,39 @@ def test_what_is_asked_for_appears(chosen: dict[str, Any], config: dict[str, Any
         assert made["linux"]["sysctl"][name] == value
 
 
+def test_labels_and_who_asked_for_them() -> None:
+    labels = {
+        "process_label": "system_u:system_r:container_t:s0:c1,c2",
+        "mount_label": "system_u:object_r:container_file_t:s0:c1,c2",
+        "apparmor_profile": "lunch",
+    }
+    made = spec(**labels)
+    assert made.document["process"]["selinuxLabel"] == labels["process_label"]
+    assert made.document["process"]["apparmorProfile"] == "lunch"
+    assert made.origins["/process/selinuxLabel"].source == "engine"
+    assert made.origins["/process/apparmorProfile"].source == "engine"
+    made = spec({"security_opt": ("label=level:s0:c1,c2", "apparmor=lunch")}, **labels)
+    assert made.origins["/process/selinuxLabel"].source == "user"
+    assert made.origins["/linux/mountLabel"].detail == "--security-opt label=level:s0:c1,c2"
+    assert made.origins["/process/apparmorProfile"].detail == "--security-opt apparmor=lunch"
+
+
+def test_options_alone_label_nothing() -> None:
+    """Only what a provider decided, on a machine that has the module, is in config.json."""
+    made = document({"security_opt": ("label=type:a_t", "label=nested", "apparmor=lunch")})
+    assert not {"selinuxLabel", "apparmorProfile"} & set(made["process"])
+    assert "mountLabel" not in made["linux"]
+    assert "/sys/fs/selinux" in made["linux"]["maskedPaths"]
+
+
+def test_nested_shows_the_policy() -> None:
+    nested = document({"security_opt": ("label=nested",)}, process_label="u:r:t:s0")
+    assert "/sys/fs/selinux" not in nested["linux"]["maskedPaths"]
+    assert mount_at(nested, "/sys/fs/selinux")["options"][-1] == "rw"
+    plain = document(process_label="u:r:t:s0")
+    assert "/sys/fs/selinux" in plain["linux"]["maskedPaths"]
+
+
 def test_an_images_labels_do_not_become_annotations() -> None:
     """Runtimes take orders from annotations (crun: run.oci.*)."""
     config = {**CONFIG, "Labels": {"run.oci.handler": "wasm"}}

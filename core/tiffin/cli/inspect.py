@@ -119,7 +119,7 @@ def container(layout: Layout, row: Row, *, past: bool = False, restarts: int = 0
         "Driver": row["storage_driver"],
         "MountLabel": row["mount_label"],
         "ProcessLabel": row["process_label"],
-        "AppArmorProfile": process.get("apparmorProfile", ""),
+        "AppArmorProfile": process.get("apparmorProfile") or _profile(row),
         "EffectiveCaps": capabilities.get("effective"),
         "BoundingCaps": capabilities.get("bounding"),
         "ExecIDs": [],
@@ -139,6 +139,13 @@ def container(layout: Layout, row: Row, *, past: bool = False, restarts: int = 0
         "Config": _config(row, options, settings, process, spec),
         "HostConfig": _host_config(row, options),
     }
+
+
+def _profile(row: Row) -> str:
+    """Of a container that was not initialized yet: what was decided for it."""
+    return next(
+        (each["profile"] for each in row["security_labels"].values() if "profile" in each), ""
+    )
 
 
 def _state(row: Row, spec: dict[str, Any]) -> dict[str, Any]:

@@ -42,9 +42,27 @@ def _has_module(name: str) -> bool:
 
 def providers(engine: Engine) -> list[Any]:
     """The label providers that are in force on this machine, in order of name."""
-    names = [name for name in engine.plugins.names("label") if _has_module(name)]
+    names = [
+        name
+        for name in engine.plugins.names("label")
+        if _has_module(name) and _wanted(engine, name)
+    ]
     found = [engine.plugins.driver("label", name) for name in names]
     return [provider for provider in found if provider.enabled()]
+
+
+def _wanted(engine: Engine, name: str) -> bool:
+    """False with `[label.NAME] enabled = false` in tiffin.toml. Error: UserError."""
+    try:
+        wanted = engine.settings.tables.get("label", {}).get(name, {}).get("enabled", True)
+    except AttributeError:
+        wanted = None
+    if not isinstance(wanted, bool):
+        raise UserError(
+            f"tiffin.toml: [label.{name}] enabled is neither true nor false",
+            hint="write enabled = false, or leave it out",
+        )
+    return wanted
 
 
 async def allocate(
@@ -56,7 +74,7 @@ async def allocate(
     for option, harmless in NOT_IGNORED.items():
         given = chosen.get(option, [""])[-1]
         if given not in harmless and not any(p.option == option for p in found):
-            raise UserError(f"--security-opt {option}={given}: it is not enabled on this machine")
+            raise UserError(f"--security-opt {option}={given}: {option} is not enabled here")
     if not found:
         return {}
     others = [row["security_labels"] for row in await engine.store.rows(TAKEN)]

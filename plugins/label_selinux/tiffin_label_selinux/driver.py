@@ -57,12 +57,13 @@ class SELinux:
         os.replace(temporary, note)
 
     async def relabel(self, path: str, label: str, *, shared: bool) -> None:
-        files.check(path, os.environ.get("HOME", ""))
         context = contexts.parse(label)
         if shared:
             lowest = mcs.sensitivity(context.level)
             context = msgspec.structs.replace(context, level=lowest)
-        await trio.to_thread.run_sync(files.relabel, path, str(context))
+        home = os.environ.get("HOME", "")
+        label_tree = functools.partial(files.relabel, path, str(context), home=home)
+        await trio.to_thread.run_sync(label_tree)
 
 
 def _read(path: str) -> str:

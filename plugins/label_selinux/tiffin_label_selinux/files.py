@@ -24,7 +24,10 @@ UNLABELLED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS)
 
 def check(path: str, home: str = "") -> None:
     """Error: UserError for a place that must keep the system's label."""
-    real = os.path.realpath(path)
+    _check(os.path.realpath(path), path, home)
+
+
+def _check(real: str, path: str, home: str) -> None:
     homes = {os.path.realpath(home)} if home else set()
     if real in KEPT or real in homes or os.path.dirname(real) == "/home":
         shown = path if path == real else f"{path} ({real})"
@@ -42,16 +45,18 @@ def label(path: str) -> str:
         return ""
 
 
-def relabel(path: str, label: str, *, mounts: bool = True) -> None:
+def relabel(path: str, label: str, *, mounts: bool = True, home: str = "") -> None:
     """Label a file, or a directory and all in it, never through a symbolic link: neither where one
     is found, nor where a directory is replaced by one meanwhile. Without `mounts`, what is mounted
-    in it is left alone. Error: DriverError."""
+    in it is left alone. Errors: DriverError, and UserError as `check`."""
     data = label.encode() + b"\0"
     try:
         fd = os.open(os.path.realpath(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise DriverError(f"cannot relabel {path}: {error.strerror}") from None
     try:
+        # Whatever became of the path since `check`: this is what is open.
+        _check(os.readlink(f"/proc/self/fd/{fd}"), path, home)
         _one(f"/proc/self/fd/{fd}", data, path, follow=True)
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             top = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
