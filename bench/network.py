@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -75,7 +76,10 @@ def crowd(engine: Engine, network: str, count: int, workers: int) -> tuple[float
     coming = spent(come)
     if network != "none":
         unique(engine, names)
-    return coming, spent(go)
+    going = spent(go)
+    said = f"{engine.name}, {count} on {network}: run -d {coming:.0f} ms, rm -f {going:.0f} ms"
+    print(said, file=sys.stderr, flush=True)
+    return coming, going
 
 
 def unique(engine: Engine, names: Sequence[str]) -> None:
@@ -217,6 +221,7 @@ def main() -> int:
     if "iperf" in words and not shutil.which("iperf3"):
         raise SystemExit("bench: needs iperf3: apt install iperf3")
     engines.enter_namespace()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # containers go then as well
     base = Path(tempfile.mkdtemp(prefix="tfb-", dir="/var/tmp"))
     pair: list[Engine] = [engines.Tiffin(base), engines.Podman(base)]
     try:
