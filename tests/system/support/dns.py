@@ -19,7 +19,7 @@ ASK = textwrap.dedent(
         query = struct.pack(">HHHHHH", number, 0x100, 1, 0, 0, 0) + labels + b"\\0\\0\\1\\0\\1"
         family = socket.AF_INET6 if ":" in server else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as s:
-            s.settimeout(1.5)
+            s.settimeout(4)
             s.connect((server, 53))
             try:
                 s.send(query)
