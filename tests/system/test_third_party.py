@@ -115,7 +115,9 @@ def test_containers_run_on_it(theirs: Tiffin) -> None:
     assert ours("run", "--rm", "--network=none", "kept", "ls", "/new").word == "/new"
 
 
-@pytest.mark.parametrize(("kind", "name"), [("consumer", "my-audit"), ("runtime", "runc")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("consumer", "my-audit"), ("runtime", "runc"), ("network", "cable")]
+)
 def test_other_kinds_pass_their_kits(shared: Tiffin, tmp_path: Path, kind: str, name: str) -> None:
     target = tmp_path / shared("plugin", "new", kind, name, cwd=tmp_path).word
     out = run(

@@ -10,7 +10,7 @@ from ..errors import Conflict, UserError
 from .flags import Call, Command, Flag
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "scaffold")
-KINDS = ("storage", "runtime", "consumer")
+KINDS = ("storage", "runtime", "network", "consumer")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 
 

@@ -26,6 +26,7 @@ class DirDriver:
 
     name = "dir"
     preference = 1  # below the bundled drivers: taken only when somebody asks for it
+    labels_mounts = False  # True when `mount` gives every file its `label` by itself
 
     def __init__(self, context: DriverContext) -> None:
         self.root = context.root
