@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import subprocess
@@ -13,6 +14,10 @@ from pathlib import Path
 import pytest
 from support import world
 from support.cli import BUSYBOX, Tiffin, eventually
+
+AT_FDCWD = -100
+EXCHANGE = 2
+"""renameat2(2)"""
 
 
 @pytest.fixture(scope="module", params=["overlay", "vfs"])
@@ -223,10 +228,14 @@ def test_a_container_that_swaps_a_directory_for_a_link(shared: Tiffin, here: Pat
     stop = threading.Event()
     os.symlink(outside, root / "l")
 
+    exchange = ctypes.CDLL(None, use_errno=True).renameat2
+    swaps = 0
+
     def swap() -> None:
+        nonlocal swaps
         while not stop.is_set():
-            for one, other in (("d", "x"), ("l", "d"), ("x", "l")):
-                os.rename(root / one, root / other)
+            done = exchange(AT_FDCWD, bytes(root / "d"), AT_FDCWD, bytes(root / "l"), EXCHANGE)
+            swaps += done == 0
 
     thread = threading.Thread(target=swap)
     thread.start()
@@ -238,6 +247,7 @@ def test_a_container_that_swaps_a_directory_for_a_link(shared: Tiffin, here: Pat
         stop.set()
         thread.join()
     assert os.listdir(outside) == []
+    assert swaps > 1000
     shared("rm", "-f", "-t", "0", name)
 
 
