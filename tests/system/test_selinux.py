@@ -183,3 +183,22 @@ def test_nested_sees_the_policy(box: AtLowest) -> None:
     assert box.alone(BUSYBOX, "ls", "/sys/fs/selinux") == ""
     shown = box.alone(f"{opt}nested", f"{opt}type:spc_t", BUSYBOX, "cat", "/sys/fs/selinux/enforce")
     assert shown == "1"
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_what_else_a_container_is_given_works_under_its_label(box: AtLowest, runtime: str) -> None:
+    using = box.using(f"--runtime={runtime}")
+    script = "echo dal > /t/menu && echo > /dev/shm/x && cat /t/menu /etc/hosts /etc/resolv.conf"
+    shown = using.alone("--init", "--read-only", "--tmpfs=/t", BUSYBOX, "sh", "-c", script)
+    assert shown.startswith("dal") and "localhost" in shown
+
+
+def test_an_image_committed_from_a_labelled_container_runs(box: AtLowest) -> None:
+    cid = box(
+        "run", "-d", "--network=none", BUSYBOX, "cp", "/bin/busybox", "/menu", timeout=120
+    ).word
+    assert box("wait", cid, timeout=120).word == "0"
+    box("commit", "-q", cid, "carte", timeout=120)
+    box("rm", cid)
+    assert box.alone("carte", "/menu", "echo", "dal") == "dal"
+    box("rmi", "carte")
