@@ -242,4 +242,5 @@ def test_a_vlan(box: Tiffin) -> None:
     assert (about / "default_pvid").read_text() == "42\n"
     gateway = "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}"
     for target in ("guest", box("inspect", "--format", gateway, "guest").word):
-        box("run", "--rm", "--network=lunch", BUSYBOX, "ping", "-c1", "-w5", target)
+        ping = (BUSYBOX, "ping", "-c1", "-w5", target)
+        box("run", "--rm", "--network=lunch", "--cap-add=NET_RAW", *ping)
