@@ -313,23 +313,31 @@ def _sockets() -> dict[str, Socket]:
 def _answering(pid: int, port: int) -> bool:
     """True while a server that is not asked any more has queries to answer: a thread runs, there
     is something that it did not read, or it asks others for somebody: for each such query it has
-    a socket of its own. The threads are looked at first: a query that one of them has in hand is
-    seen then, or later as its socket."""
+    a socket of its own. The threads are looked at before and after: a query that one of them has
+    in hand gets its socket, or loses it, while we look."""
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii") as file:
-                if file.read().rpartition(") ")[2][:1] != "S":
-                    return True
-        everybody = _sockets()
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            kind, _, inode = os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")
-            own = everybody.get(inode.strip("[]")) if kind == "socket" else None
-            if own is not None and (own.port != port or own.waiting):
-                return True
-    except FileNotFoundError:
-        return os.path.exists(f"/proc/{pid}/task")  # it closed one while we looked, or is gone
+        return _awake(pid) or _waits(pid, port) or _awake(pid)
+    except FileNotFoundError:  # it closed a socket while we looked, or is gone
+        return os.path.exists(f"/proc/{pid}/task")
     except OSError:
         return False
+
+
+def _awake(pid: int) -> bool:
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/stat", encoding="ascii") as file:
+            if file.read().rpartition(") ")[2][:1] != "S":
+                return True
+    return False
+
+
+def _waits(pid: int, port: int) -> bool:
+    everybody = _sockets()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        kind, _, inode = os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")
+        own = everybody.get(inode.strip("[]")) if kind == "socket" else None
+        if own is not None and (own.port != port or own.waiting):
+            return True
     return False
 
 
