@@ -19,7 +19,7 @@ import stories
 from tiffin.cli import main
 from tiffin.errors import UserError
 from tiffin.layout import Layout
-from tiffin.store import reports
+from tiffin.store import reports, schema
 
 Capture = pytest.CaptureFixture[str]
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n"
@@ -45,6 +45,12 @@ def test_every_table_has_the_columns_that_the_page_promises(layout: Layout) -> N
     for name, columns in re.findall(r"^\| `(\w+)` \| ((?:`\w+` ?)+)\|", PAGE.read_text(), re.M):
         promised[name] = tuple(re.findall(r"\w+", columns))
     assert promised == reports.columns()
+
+
+def test_whatever_the_store_knows_of_can_be_asked() -> None:
+    """Except for what only serves the engine itself."""
+    inner = {"leases", "label_claims", "image_mounts", "defaults"}
+    assert set(schema.TABLES) - set(reports.VIEWS) == inner
 
 
 def test_every_table_can_be_asked(layout: Layout, capsys: Capture) -> None:

@@ -191,6 +191,14 @@ VIEWS: dict[str, tuple[dict[str, str], str]] = {
         "main.networks",
     ),
     "addresses": ({n: n for n in ("network", "address", "container")}, "main.addresses"),
+    "volumes": (
+        {
+            **{name: name for name in ("name", "driver", "path", "labels", "anonymous")},
+            "created": _time("created"),
+            "created_ns": "created",
+        },
+        "main.volumes",
+    ),
     "plugins": (
         {
             "name": "name",
