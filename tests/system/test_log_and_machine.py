@@ -54,7 +54,7 @@ def dump(tiffin: Tiffin) -> str:
             if row[0] not in ("events", "compacted", "streams")
         ]
         tables = {
-            name: sorted(map(str, connection.execute(f"SELECT * FROM {name}")))  # noqa: S608
+            name: sorted(map(str, connection.execute(f"SELECT * FROM {name}")))
             for name in sorted(names)
         }
     return json.dumps(tables, indent=1)
