@@ -200,5 +200,5 @@ def test_an_image_committed_from_a_labelled_container_runs(box: AtLowest) -> Non
     assert box("wait", cid, timeout=120).word == "0"
     box("commit", "-q", cid, "carte", timeout=120)
     box("rm", cid)
-    assert box.alone("carte", "/menu", "echo", "dal") == "dal"
+    assert box.alone("carte", "/own/busybox", "echo", "dal") == "dal"
     box("rmi", "carte")

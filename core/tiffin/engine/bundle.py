@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from .. import conmon, programs
 from ..errors import DriverError, RuntimeFailed, UserError
-from ..hooks import Amendment, Attachment
+from ..hooks import Amendment, Attachment, Labels
 from ..images import digest
 from ..network_modes import CONTAINER
 from ..options import ContainerOptions, Device
@@ -106,7 +106,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         files=placed,
         devices=tuple(devices(options)),
         seccomp_profile=_profile(options),
-        init_program=_init_program() if options.init else "",
+        init_program=await _own_init(held, in_force) if options.init else "",
         process_label=in_force.process_label,
         mount_label=in_force.mount_label,
         apparmor_profile=in_force.profile,
@@ -274,6 +274,21 @@ def _init_program() -> str:
         if os.path.exists(path):
             return path
     return programs.find("catatonit")
+
+
+async def _own_init(held: Held, in_force: Labels) -> str:
+    """The program of --init. Under a label the host's may not be run: a copy is made, and labelled
+    as the container's own."""
+    program = _init_program()
+    if not in_force.mount_label:
+        return program
+    with open(program, "rb") as file:
+        data = file.read()
+    path = f"{held.row['directory']}/init"
+    _write(path, data, 0o755)
+    os.chmod(path, 0o755)
+    await labels.relabel(held, path)
+    return path
 
 
 def _amend(held: Held, spec: Spec) -> None:
