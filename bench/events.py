@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ IDLE = 5.0
 
 
 def append(database: Path, count: int, ago: int = 0, batch: int = 1000) -> None:
-    """Events of a plain kind, of now or so many seconds ago, as conmon's exit command writes them."""
+    """Events of a plain kind, of now or `ago` seconds before, as the exit command writes them."""
     now = time.time_ns() - ago * 10**9
     with closing(sync.open_for_append(str(database))) as connection:
         for start in range(0, count, batch):
@@ -85,7 +85,7 @@ def delays(engine: engines.Engine, database: Path) -> tuple[list[float], float]:
     return found, idle
 
 
-def commands(engine: engines.Engine) -> dict[str, tuple[str, ...]]:
+def commands() -> dict[str, tuple[str, ...]]:
     return {
         "run --rm, no network": ("run", "--rm", "--network=none", IMAGE, "true"),
         "ps -a": ("ps", "-a"),
@@ -94,15 +94,19 @@ def commands(engine: engines.Engine) -> dict[str, tuple[str, ...]]:
     }
 
 
-def timed(engine: engines.Engine, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each command."""
-    found: dict[str, list[float]] = {name: [] for name in commands(engine)}
+def timed(pair: Sequence[engines.Engine], rounds: int) -> dict[str, tuple[float, float]]:
+    """Median milliseconds of each command, with the one store and the other by turns."""
+    found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in commands()}
     for _ in range(rounds):
-        for name, argv in commands(engine).items():
-            began = time.perf_counter()
-            engine.run(*argv)
-            found[name].append((time.perf_counter() - began) * 1000)
-    return {name: statistics.median(times) for name, times in found.items()}
+        for name, argv in commands().items():
+            for engine, times in zip(pair, found[name], strict=True):
+                began = time.perf_counter()
+                engine.run(*argv)
+                times.append((time.perf_counter() - began) * 1000)
+    return {
+        name: (statistics.median(short), statistics.median(long))
+        for name, (short, long) in found.items()
+    }
 
 
 def main() -> int:
@@ -112,23 +116,22 @@ def main() -> int:
     args = parser.parse_args()
     engines.enter_namespace()
     base = Path(tempfile.mkdtemp(prefix="tfb-", dir="/var/tmp"))
-    engine = engines.Tiffin(base)
-    database = base / "tiffin/tiffin.db"
+    short, long = engines.Tiffin(base / "short"), engines.Tiffin(base / "long")
     try:
-        engine.run("pull", PEOPLE)
-        engine.run("tag", PEOPLE, IMAGE)
-        found, idle = delays(engine, database)
+        for engine in (short, long):
+            engine.run("pull", PEOPLE)
+            engine.run("tag", PEOPLE, IMAGE)
+        found, idle = delays(short, base / "short/tiffin/tiffin.db")
         print(f"commit to follower: median {statistics.median(found):.2f} ms, goal below 5;")
         print(f"  95 of 100 below {statistics.quantiles(found, n=20)[18]:.2f} ms")
         print(f"CPU of a follower that waits {IDLE:.0f} s: {idle:.0f} ms, goal 0")
-        short = timed(engine, args.n)
-        append(database, args.e, ago=86400)
-        long = timed(engine, args.n)
+        append(base / "long/tiffin/tiffin.db", args.e, ago=86400)
         print(f"{'milliseconds (median)':24} {'short log':>10} {f'+{args.e:,}':>10} {'ratio':>7}")
-        for name, before in short.items():
-            print(f"{name:24} {before:10.1f} {long[name]:10.1f} {long[name] / before:7.2f}")
+        for name, (before, after) in timed((short, long), args.n).items():
+            print(f"{name:24} {before:10.1f} {after:10.1f} {after / before:7.2f}")
     finally:
-        engine.remove_all()
+        for engine in (short, long):
+            engine.remove_all()
         engines.unmount_below(base)
         shutil.rmtree(base)
     return 0

@@ -230,9 +230,11 @@ def _follow(
     else:
         ended = stop
 
+    # A commit counts a moment after it is written; the writer's end is seen for certain.
+    written = inotify.MODIFY | inotify.CLOSE_WRITE
     with inotify.Inotify() as watcher:
         directory = os.path.dirname(log.path) or "."
-        for folder, mask in ((directory, 0), (wake, inotify.MODIFY)):
+        for folder, mask in ((directory, 0), (wake, written)):
             with contextlib.suppress(FileNotFoundError):
                 if folder:
                     watcher.watch(folder, inotify.ENTRIES | mask)

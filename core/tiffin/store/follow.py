@@ -43,6 +43,10 @@ def stored(
 ) -> Iterator[tuple[Any, ...]]:
     """All those rows, in batches, so that no reader keeps the WAL from being checkpointed for
     long."""
+    if connection is not None and since:
+        # By the index: the events before it are not even looked at.
+        first = "SELECT min(seq) FROM events INDEXED BY events_time WHERE time>=?"
+        after = max(after, (connection.execute(first, (since,)).fetchone()[0] or FOREVER) - 1)
     while connection is not None:
         rows = batch(connection, after, BATCH, since, until)
         if not rows:
