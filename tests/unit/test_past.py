@@ -94,6 +94,18 @@ def test_history_of_what_was_removed(layout: Layout, capsys: pytest.CaptureFixtu
     assert call(layout, capsys, "history", "-q", "old").splitlines()[-1] == "container.removed"
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_whole_name_goes_before_the_beginning_of_an_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: bool
+) -> None:
+    layout = Layout(str(tmp_path / "root"), str(tmp_path / "run"))
+    stories.life(layout, stories.WEB, "web", 0)
+    stories.life(layout, stories.JOB, "aa", 100)
+    stories.life(layout, "aa" + "7" * 62, "other", 200, gone=gone)
+    assert call(layout, capsys, "history", "aa").startswith("aa (ab0e")
+    assert call(layout, capsys, "history", "aa777").startswith("other (aa777")
+
+
 def test_history_says_why_it_ended(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     assert "exit code 3" in call(layout, capsys, "container", "history", "job")
     with pytest.raises(NotFound, match="nosuch"):

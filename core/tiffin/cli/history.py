@@ -77,7 +77,7 @@ def run(call: Call) -> int:
     try:
         image = reads.image(connection, given)
     except NotFound:
-        cid = cid or life_story.find(connection, given, removed=True)
+        cid = life_story.find(connection, given, removed=True)
         if not cid:
             life_story.compacted(connection, given)
             raise NotFound(f"no such container or image: {given}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from time import time_ns
 
 from .. import lives
@@ -36,22 +37,26 @@ EXECS = (
 
 def find(connection: sqlite3.Connection, given: str, *, removed: bool) -> str:
     """The id of a container that is there or, with `removed`, that was: by name (of several, the
-    one that was made last), id or unique prefix; "" when there is none. Error: UserError."""
-    try:
-        return str(queries.find_container(connection, given)["id"])
-    except NotFound:
-        if not removed:
-            return ""
-    found = []
+    one that was made last), id or unique prefix; "" when there is none. A whole name goes before
+    the beginning of an id (`c2` is both). Error: UserError."""
+    there = ""
+    with suppress(NotFound):
+        row = queries.find_container(connection, given)
+        there = str(row["id"])
+        if not removed or given in (row["name"], there):
+            return there
+    if not removed:
+        return ""
+    found = connection.execute(BY_NAME, (BORN, given)).fetchall()
+    if not found:
+        found = connection.execute(BY_NEW_NAME, (given,)).fetchall()
+    if found or there:
+        return str(found[0][0]).partition("/")[2] if found else there
     if queries.is_hex(given):
         low, high = queries.prefix_range(f"container/{given}")
         found = connection.execute(BY_PREFIX, (low, high)).fetchall()
         if len(found) > 1:
             raise UserError(f"{given!r} is the beginning of several container ids")
-    if not found:
-        found = connection.execute(BY_NAME, (BORN, given)).fetchall()
-    if not found:
-        found = connection.execute(BY_NEW_NAME, (given,)).fetchall()
     return str(found[0][0]).partition("/")[2] if found else ""
 
 
