@@ -194,9 +194,8 @@ def test_what_else_a_container_is_given_works_under_its_label(box: AtLowest, run
 
 
 def test_an_image_committed_from_a_labelled_container_runs(box: AtLowest) -> None:
-    cid = box(
-        "run", "-d", "--network=none", BUSYBOX, "cp", "/bin/busybox", "/menu", timeout=120
-    ).word
+    script = "mkdir /own && cp /bin/busybox /own"
+    cid = box("run", "-d", "--network=none", BUSYBOX, "sh", "-c", script, timeout=120).word
     assert box("wait", cid, timeout=120).word == "0"
     box("commit", "-q", cid, "carte", timeout=120)
     box("rm", cid)
