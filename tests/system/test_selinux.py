@@ -131,6 +131,12 @@ def test_a_host_directory_is_readable_with_z_only(box: AtLowest, volume: Path) -
     assert label("/etc/passwd") == before  # the link was not followed
 
 
+def test_a_named_volume_is_for_all_containers(box: AtLowest) -> None:
+    box.alone("-vlunch:/mnt", BUSYBOX, "sh", "-c", "echo dal > /mnt/menu")
+    assert box.alone("-vlunch:/mnt", BUSYBOX, "cat", "/mnt/menu") == "dal"
+    box("volume", "rm", "lunch")
+
+
 def test_a_private_volume_is_one_containers(box: AtLowest, volume: Path) -> None:
     first = box.create("--network=none", f"-v{volume}:/mnt:Z", BUSYBOX, "cat", "/mnt/below/menu")
     assert box("start", "--attach", first, timeout=120).word == "dal"

@@ -81,7 +81,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     if any(mount.type == "volume" for mount in options.mounts):
         from . import volumes
 
-        options = await volumes.mounted(engine, held.journal, held.id, options, rootfs)
+        options = await volumes.mounted(held, options, rootfs)
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname)

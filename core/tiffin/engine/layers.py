@@ -74,7 +74,8 @@ class Unpacker:
         unpacked = LayerUnpacked(
             driver=self.name, chain_id=layer.chain_id, size=usage.size, entries=usage.entries
         )
-        await self.journal.write(where, unpacked)
+        with trio.CancelScope(shield=True):  # it is there: that must be told
+            await self.journal.write(where, unpacked)
 
 
 async def ensure(engine: Engine, journal: Journal, driver: str, layers: tuple[Layer, ...]) -> None:

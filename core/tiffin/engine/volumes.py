@@ -23,7 +23,9 @@ from ..events.volume import (
 from ..options import ContainerOptions, Mount
 from ..spec.paths import clean
 from ..store import queries
+from . import labels
 from .base import Engine, Journal
+from .hold import Held
 
 BY_NAME = "SELECT * FROM volumes WHERE name=?"
 
@@ -127,11 +129,11 @@ async def _from(engine: Engine, text: str) -> list[Mount]:
     return found
 
 
-async def mounted(
-    engine: Engine, journal: Journal, cid: str, options: ContainerOptions, rootfs: str
-) -> ContainerOptions:
+async def mounted(held: Held, options: ContainerOptions, rootfs: str) -> ContainerOptions:
     """The options with every volume as a bind mount of its directory, which is made, and filled
-    from the image if this is its first container. Errors: NotFound, StorageFull."""
+    from the image and labelled for all containers if this is its first. Errors: NotFound,
+    StorageFull."""
+    engine = held.engine
     mounts = list(options.mounts)
     for number, mount in enumerate(mounts):
         if mount.type == "volume":
@@ -140,7 +142,9 @@ async def mounted(
             if not row["populated"] and "nocopy" not in mount.options:
                 async with engine.locks.named(lock(engine)):  # two containers may be its first
                     await trio.to_thread.run_sync(_copy_up, rootfs, mount.target, row["path"])
-                journal.note(f"volume/{row['name']}", VolumePopulated(container=cid))
+                held.journal.note(f"volume/{row['name']}", VolumePopulated(container=held.id))
+            if not row["populated"]:
+                await labels.relabel(held, row["path"], shared=True)
             mounts[number] = Mount("bind", mount.target, row["path"], mount.options)
     return msgspec.structs.replace(options, mounts=tuple(mounts))
 
