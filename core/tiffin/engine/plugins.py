@@ -18,7 +18,10 @@ USES = {
         "SELECT 'container ' || c.name FROM containers AS c, json_each(c.attachments) AS a "
         "WHERE json_extract(a.value, '$.network.driver')=?1"
     ),
-    "label": "SELECT 'container ' || name FROM containers WHERE process_label<>'' AND ?1<>''",
+    "label": (
+        "SELECT 'container ' || c.name FROM containers AS c, json_each(c.security_labels) AS l "
+        "WHERE l.key=?1"
+    ),
 }
 """What depends on a driver of each kind, by name."""
 
