@@ -131,7 +131,7 @@ async def _from(engine: Engine, text: str) -> list[Mount]:
 
 async def mounted(held: Held, options: ContainerOptions, rootfs: str) -> ContainerOptions:
     """The options with every volume as a bind mount of its directory, which is made, and filled
-    from the image and labelled for all containers if this is its first. Errors: NotFound,
+    from the image if this is its first container; labelled for all containers. Errors: NotFound,
     StorageFull."""
     engine = held.engine
     mounts = list(options.mounts)
@@ -143,8 +143,8 @@ async def mounted(held: Held, options: ContainerOptions, rootfs: str) -> Contain
                 async with engine.locks.named(lock(engine)):  # two containers may be its first
                     await trio.to_thread.run_sync(_copy_up, rootfs, mount.target, row["path"])
                 held.journal.note(f"volume/{row['name']}", VolumePopulated(container=held.id))
-            if not row["populated"]:
-                await labels.relabel(held, row["path"], shared=True)
+            # Each time, as for `:z`: files have the label of the container that made them.
+            await labels.relabel(held, row["path"], shared=True)
             mounts[number] = Mount("bind", mount.target, row["path"], mount.options)
     return msgspec.structs.replace(options, mounts=tuple(mounts))
 
