@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hypothesis import given
@@ -58,6 +59,15 @@ def test_what_is_listed_is_what_was_added() -> None:
         rule["expected"] and rule["there"] for rule in told(NETWORK, [ATTACHMENT], listed(NEEDED))
     )
     assert told(NETWORK, [], []) == []
+
+
+def test_protocols_are_numbers_on_a_machine_without_their_names() -> None:
+    """nft asks /etc/protocols (package netbase) what 6 and 17 are called."""
+    text = json.dumps(listed(NEEDED)).replace('"tcp"', "6").replace('"udp"', "17")
+    assert sorted(elements(json.loads(text))) == sorted(NEEDED)
+    ports4 = next(e["map"] for e in json.loads(text) if e.get("map", {}).get("name") == "ports4")
+    assert rules.published(ports4) == [("", "tcp", 8080, "10.1.2.5")]
+    assert [element[1] for element in rules.aimed("ports4", ports4, ATTACHMENT)] == ["tcp . 8080"]
 
 
 @given(st.sets(st.sampled_from(range(len(NEEDED)))))

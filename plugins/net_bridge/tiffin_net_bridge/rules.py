@@ -207,11 +207,22 @@ def port_maps(attachment: dict[str, Any]) -> list[str]:
     return [f"map {TABLE} {kind}{family}" for family in families for kind in ("ports", "bound")]
 
 
+PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+"""Their numbers (protocols(5)): what nft writes on a machine without /etc/protocols."""
+
+
+def port_key(key: dict[str, Any]) -> list[Any]:
+    """([host address,] protocol, host port) of an element, as libnftables-json(5) lists it."""
+    *bound, protocol, port = key["concat"]
+    number = int(protocol) if str(protocol).isdecimal() else 0
+    return [*bound, PROTOCOLS.get(number, protocol), port]
+
+
 def aimed(name: str, listed: dict[str, Any], attachment: dict[str, Any]) -> list[Element]:
     """The elements of a map of ports that lead to a container."""
     own = {address.partition("/")[0] for address in attachment["addresses"]}
     return [
-        (name, " . ".join(map(str, key["concat"])), " . ".join(map(str, value["concat"])))
+        (name, " . ".join(map(str, port_key(key))), " . ".join(map(str, value["concat"])))
         for key, value in listed.get("elem", ())
         if value["concat"][0] in own
     ]
@@ -222,6 +233,6 @@ def published(listed: dict[str, Any]) -> list[tuple[str, str, int, str]]:
     libnftables-json(5) lists it."""
     found = []
     for key, value in listed.get("elem", ()):
-        *bound, protocol, port = key["concat"]
+        *bound, protocol, port = port_key(key)
         found.append((bound[0] if bound else "", protocol, port, value["concat"][0]))
     return found

@@ -58,7 +58,10 @@ def elements(table: Iterable[dict[str, Any]]) -> list[Element]:
             quoted = str(entry["set"]["type"]).count("ifname") > 0
             found.append((entry["set"]["name"], _key(one, quoted=quoted), ""))
         for key, value in entry.get("map", {}).get("elem", ()):
-            found.append((entry["map"]["name"], _key(key), _key(value)))
+            name = entry["map"]["name"]
+            if name.startswith(("ports", "bound")):
+                key = {"concat": rules.port_key(key)}
+            found.append((name, _key(key), _key(value)))
     return found
 
 
