@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.cli import Tiffin
+from support.cli import BUSYBOX, Tiffin
 
 import tiffin_storage_btrfs
 from tiffin.errors import DriverError, StorageFull
@@ -19,15 +20,19 @@ from tiffin.testing.storage import Container, StorageConformance
 from tiffin_storage_btrfs import subvolumes
 
 
+def make_disk(image: Path, size: int, *options: str) -> None:
+    with open(image, "wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.btrfs", "-q", *options, image], check=True, capture_output=True)
+
+
 @pytest.fixture(scope="module")
 def btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A btrfs of its own, mounted."""
     if shutil.which("mkfs.btrfs") is None:
         pytest.skip("mkfs.btrfs is not installed: apt install btrfs-progs")
     image = tmp_path_factory.mktemp("btrfs") / "disk"
-    with open(image, "wb") as file:
-        file.truncate(1 << 30)
-    subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+    make_disk(image, 1 << 30)
     top = tmp_path_factory.mktemp("btrfs")
     mounted = subprocess.run(["mount", "-o", "loop", image, top], capture_output=True, text=True)
     if mounted.returncode:
@@ -55,9 +60,8 @@ def storage(btrfs: Path) -> Iterator[Path]:
     path = btrfs / os.urandom(4).hex()
     yield path
     if path.exists():
-        assert os.listdir(path / "tmp") == []
-        left = [*path.glob("containers/*/*")]
-        assert left == []
+        assert [*path.glob("tmp/*")] == []
+        assert [*path.glob("containers/*")] == []
         for layer in path.glob("layers/*"):
             subvolumes.destroy(str(layer))
         shutil.rmtree(path)
@@ -170,21 +174,76 @@ async def test_subvolumes_that_a_container_made_go_with_it(
     assert not top.parent.exists()
 
 
-async def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, btrfs: Path) -> None:
-    disk, top = tmp_path / "small", tmp_path / "top"
-    with open(disk, "wb") as file:
-        file.truncate(110 << 20)
-    subprocess.run(["mkfs.btrfs", "-q", "--mixed", disk], check=True)
-    top.mkdir()
-    subprocess.run(["mount", "-o", "loop", disk, top], check=True)
+@contextlib.contextmanager
+def mounted(image: Path, top: Path) -> Iterator[None]:
+    subprocess.run(["mount", "-o", "loop", image, top], check=True)
     try:
-        driver = make(top / "storage")
-        image = Image(driver, tmp_path)
-        with pytest.raises(StorageFull, match="no space left"):
-            await image.add(member("big", os.urandom(160 << 20)))
-        assert os.listdir(top / "storage/tmp") == []
-        await image.add(member("x"))
+        yield
     finally:
         subprocess.run(["umount", top], check=True)
 
 
+async def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, btrfs: Path) -> None:
+    disk, top = tmp_path / "small", tmp_path / "top"
+    make_disk(disk, 110 << 20, "--mixed")
+    top.mkdir()
+    with mounted(disk, top):
+        image = Image(make(top / "storage"), tmp_path)
+        with pytest.raises(StorageFull, match="no space left"):
+            await image.add(member("big", os.urandom(160 << 20)))
+        assert os.listdir(top / "storage/tmp") == []
+        # btrfs frees the blocks of what is deleted a little later
+        subprocess.run(["btrfs", "subvolume", "sync", top], check=True, capture_output=True)
+        await image.add(member("x"))
+
+
+async def test_a_layer_that_counts_survives_a_power_failure(tmp_path: Path, btrfs: Path) -> None:
+    """The disk as it is in the moment at which the layer counts, and again one layer later."""
+    disk, top = tmp_path / "disk", tmp_path / "top"
+    make_disk(disk, 256 << 20)
+    top.mkdir()
+    data = os.urandom(1 << 20)
+    with mounted(disk, top):
+        image = Image(make(top / "storage"), tmp_path)
+        for number in range(2):
+            await image.add(member(f"x{number}", data))
+            subprocess.run(["cp", "--sparse=always", disk, tmp_path / f"{number}"], check=True)
+    for number in range(2):
+        with mounted(tmp_path / f"{number}", top):
+            driver = make(top / "storage")
+            assert [await driver.has_layer(layer) for layer in image.chain] == [True, number == 1]
+            container = Container(image, "c" * 64)
+            container.driver, container.layers = driver, tuple(image.chain[: number + 1])
+            await container.mount()
+            for name in range(number + 1):
+                assert (container.path / f"x{name}").read_bytes() == data
+
+
+def test_a_life_through_the_command_line(btrfs: Path) -> None:
+    plain = Tiffin.fresh()
+    tiffin = plain.using("--storage-driver", "btrfs")
+    tiffin.fails("create", BUSYBOX, says="is not on btrfs")
+    plain.root.mkdir(exist_ok=True)
+    (btrfs / "store").mkdir()
+    subprocess.run(["mount", "--bind", btrfs / "store", plain.root], check=True)
+    try:
+        script = "echo kept >/file; rm /bin/vi; echo hello"
+        done = tiffin("run", "--name", "one", "--network", "none", BUSYBOX, "sh", "-c", script)
+        assert done.out == "hello\n"
+        assert tiffin.inspect("one")["Driver"] == "btrfs"
+        own = {"A /file", "C /bin", "D /bin/vi"}  # and the mount points in /etc
+        changed = tiffin("diff", "one").lines
+        assert own <= set(changed)
+        tiffin("commit", "one", "mine")
+        shown = tiffin("run", "--rm", "--network", "none", "mine", "cat", "/file")
+        assert shown.out == "kept\n"
+        for driver in ("vfs", "btrfs"):
+            tiffin("storage", "migrate", "--to", driver, "one")
+            assert tiffin.inspect("one")["Driver"] == driver
+            assert tiffin("diff", "one").lines == changed
+        tiffin("rm", "one")
+        plain.empty()
+        assert plain.left_in_store() == []
+    finally:
+        subprocess.run(["umount", plain.root], check=True)
+        plain.close()

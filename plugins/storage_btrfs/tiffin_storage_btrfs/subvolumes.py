@@ -29,6 +29,7 @@ ROOT_REF_KEY = 156
 TOP_INODE = 256
 """Inode number of every subvolume's own directory (BTRFS_FIRST_FREE_OBJECTID)."""
 LAST = (1 << 64) - 1
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _ARGS = struct.Struct("=q4088s")
 _ARGS_V2 = struct.Struct("=qQQ4Q4040s")
@@ -41,7 +42,7 @@ _REF = struct.Struct("<QQH")
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[int]:
     """Descriptor of a directory."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, DIRECTORY)
     try:
         yield fd
     finally:
@@ -112,8 +113,7 @@ def _hoist(above: int, directory: str, base: str) -> list[str]:
     new names. btrfs deletes no subvolume that another one is in."""
     hoisted: list[str] = []
     with opened(f"{directory}/{base}") as fd:
-        # One that is read-only would not let go of those in it.
-        fcntl.ioctl(fd, SUBVOL_SETFLAGS, struct.pack("=Q", 0))
+        _set_writable(fd)
         own = identity(fd)
         for inode, name in _within(fd, own):
             try:
@@ -124,6 +124,11 @@ def _hoist(above: int, directory: str, base: str) -> list[str]:
                 continue
             below = sys_tools().open_in_root(fd, place or ".", os.O_RDONLY | os.O_DIRECTORY)
             try:
+                inner = os.open(name, DIRECTORY, dir_fd=below)
+                try:
+                    _set_writable(inner)
+                finally:
+                    os.close(inner)
                 new = f"nested-{os.urandom(16).hex()}"
                 os.rename(name, new, src_dir_fd=below, dst_dir_fd=above)
             finally:
@@ -133,6 +138,11 @@ def _hoist(above: int, directory: str, base: str) -> list[str]:
         with contextlib.suppress(OSError):
             layer_tools().remove_tree(f"{directory}/{base}")
     return hoisted
+
+
+def _set_writable(fd: int) -> None:
+    """A subvolume that is read-only cannot be moved, nor lets go of those in it."""
+    fcntl.ioctl(fd, SUBVOL_SETFLAGS, struct.pack("=Q", 0))
 
 
 def _within(fd: int, subvolume: int) -> list[tuple[int, bytes]]:
