@@ -124,14 +124,23 @@ class CommandLineRuntime:
     def arguments(self) -> Sequence[str]:
         return ("--root", self._context.run)
 
-    async def _run(self, *words: str, stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
+    def knows(self, container: str) -> bool:
+        """Whether the runtime keeps anything of a container: most in a directory DIR/ID."""
+        return os.path.isdir(f"{self._context.run}/{container}")
+
+    async def _run(
+        self, *words: str, stdin: bytes | None = None, prefix: Sequence[str] = ()
+    ) -> tuple[int, bytes, bytes]:
         return await programs.run(
-            [self._path(), *self.arguments(), *words], stdin=stdin, check=False
+            [*prefix, self._path(), *self.arguments(), *words], stdin=stdin, check=False
         )
 
-    async def _do(self, *words: str, stdin: bytes | None = None) -> None:
-        """Run a command that must succeed. Error: RuntimeFailed."""
-        code, _, stderr = await self._run(*words, stdin=stdin)
+    async def _do(
+        self, *words: str, stdin: bytes | None = None, prefix: Sequence[str] = ()
+    ) -> None:
+        """Run a command that must succeed; `prefix` is run with it as its arguments.
+        Error: RuntimeFailed."""
+        code, _, stderr = await self._run(*words, stdin=stdin, prefix=prefix)
         if code:
             raise failure(self.name, stderr, words[0])
 
@@ -149,8 +158,8 @@ class CommandLineRuntime:
             raise failure(self.name, stderr, "kill")
 
     async def delete(self, container: str, *, force: bool = False) -> None:
-        if not os.path.isdir(f"{self._context.run}/{container}"):
-            return  # all runtimes keep DIR/ID; without it there is nothing to delete
+        if not self.knows(container):
+            return
         words = ("delete", "--force") if force else ("delete",)
         code, _, stderr = await self._run(*words, container)
         if code and not re.search(_UNKNOWN, message(stderr)):
