@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal as signals
 import threading
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,10 @@ _OTHER_STATE = r"in state (?:creating|created|stopped)"
 
 class Runsc(runtime_tools().CommandLineRuntime):  # type: ignore[misc]
     """`hooks.OCIRuntime` over runsc."""
+
+    def program(self) -> str:
+        path: str = runtime_tools().wrapper(self._context, "runsc", script(self._path()))
+        return path
 
     def arguments(self) -> Sequence[str]:
         """Files are shared with the host, so that `cp`, `diff` and `commit` see what the container
@@ -72,6 +77,20 @@ class Runsc(runtime_tools().CommandLineRuntime):  # type: ignore[misc]
             "runsc cannot change the limits of a container that runs",
             hint="stop the container first",
         )
+
+
+def script(runsc: str) -> str:
+    """What conmon runs with runsc's arguments, without the one that runsc does not have: whether
+    an exec is on a terminal, its process object says."""
+    return (
+        "#!/bin/sh\n"
+        "# Written by tiffin: conmon gives exec --tty, which runsc does not know.\n"
+        "for word do\n"
+        "    shift\n"
+        '    test "$word" = --tty || set -- "$@" "$word"\n'
+        "done\n"
+        f'exec {shlex.quote(runsc)} "$@"\n'
+    )
 
 
 def misjudged(pid: int) -> bool:

@@ -79,9 +79,7 @@ def snapshot(source: str, path: str, *, read_only: bool = False) -> None:
     flags = SUBVOL_RDONLY if read_only else 0
     name = os.fsencode(os.path.basename(path))
     with opened(source) as fd, opened(os.path.dirname(path)) as above:
-        fcntl.ioctl(
-            above, SNAP_CREATE_V2, bytearray(_ARGS_V2.pack(fd, 0, flags, 0, 0, 0, 0, name))
-        )
+        fcntl.ioctl(above, SNAP_CREATE_V2, bytearray(_ARGS_V2.pack(fd, 0, flags, 0, 0, 0, 0, name)))
 
 
 def destroy(path: str) -> None:
@@ -134,7 +132,8 @@ def _hoist(above: int, directory: str, base: str) -> list[str]:
             finally:
                 os.close(below)
             hoisted.append(new)
-    if not hoisted:  # too deep for a name: emptying the tree brings them up, until one is in the way
+    if not hoisted:
+        # Too deep for a name: emptying the tree brings them up, until one of them is in the way.
         with contextlib.suppress(OSError):
             layer_tools().remove_tree(f"{directory}/{base}")
     return hoisted
