@@ -85,10 +85,17 @@ class TestRunsc(RuntimeConformance):
         await tiffin.cgroups.remove(it.cgroup)
 
     @pytest.mark.skip(reason="gVisor's /proc/PID/status does not show signals")
-    async def test_signals_that_we_block_or_ignore_are_the_containers_own(self) -> None: ...
+    async def test_signals_that_we_block_or_ignore_are_the_containers_own(
+        self, box: MakeBox
+    ) -> None: ...
 
-    @pytest.mark.skip(reason="runsc has no shared mounts")
-    async def test_a_shared_volume_propagates_to_the_host(self) -> None: ...
+    async def test_a_shared_volume_propagates_to_the_host(
+        self, box: MakeBox, tmp_path: Path
+    ) -> None:
+        """runsc has no shared mounts, and says so."""
+        with pytest.raises(RuntimeFailed, match="propagation") as caught:
+            await box("true", propagation="rshared").run()
+        assert caught.value.exit_code == 125
 
 
 # --- through the command line ---------------------------------------------------------------------
@@ -137,8 +144,8 @@ def test_a_life_from_create_to_rm(gvisor: Tiffin, tmp_path: Path) -> None:
     assert gvisor.status("one") == "paused"
     gvisor("unpause", "one")
     (tmp_path / "file").write_text("from the host")
-    gvisor("cp", tmp_path / "file", "one:/tmp/file")
-    assert gvisor("exec", "one", "cat", "/tmp/file").out == "from the host"
+    gvisor("cp", tmp_path / "file", "one:/new")
+    assert gvisor("exec", "one", "cat", "/new").out == "from the host"
     gvisor.fails("update", "--pids-limit", "50", "one", says="cannot change the limits")
     gvisor("stop", "one")
     assert gvisor("wait", "one").word == "5"
@@ -173,6 +180,7 @@ def test_a_platform_that_is_none_is_refused(gvisor: Tiffin) -> None:
     config = gvisor.base / "tiffin.toml"
     config.write_text('[runtime.runsc]\nplatform = "no such"\n')
     says = "runtime.runsc: platform is 'no such'"
-    gvisor.using("--config", str(config)).fails(
-        "run", "--rm", "--network", "none", BUSYBOX, "true", says=says
-    )
+    gvisor.env["TIFFIN_CONFIG"] = str(config)
+    gvisor("pull", BUSYBOX)
+    gvisor.fails("run", "--rm", "--network", "none", BUSYBOX, "true", says=says)
+    assert gvisor("ps", "-aq").out == ""
