@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,13 @@ def test_a_life_from_create_to_rm(gvisor: Tiffin, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("from the host")
     gvisor("cp", tmp_path / "file", "one:/new")
     assert gvisor("exec", "one", "cat", "/new").out == "from the host"
+    gvisor("exec", "one", "sh", "-c", "echo from it >/new")
+    assert (
+        b"from it"
+        in subprocess.run(
+            gvisor.argv("cp", "one:/new", "-"), capture_output=True, check=True
+        ).stdout
+    )
     gvisor.fails("update", "--pids-limit", "50", "one", says="cannot change the limits")
     gvisor("stop", "one")
     assert gvisor("wait", "one").word == "5"
@@ -174,6 +182,13 @@ def test_a_container_on_a_bridge_is_reached_and_reaches(gvisor: Tiffin) -> None:
         gvisor("rm", "-f", "-t", "0", "one")
     finally:
         gvisor("network", "rm", "-f", "own")
+
+
+def test_the_hosts_network_is_refused(gvisor: Tiffin) -> None:
+    gvisor("pull", BUSYBOX)
+    host = ("--network", "host", BUSYBOX, "true")
+    gvisor.fails("run", "--rm", *host, says="no container the host's network")
+    assert gvisor("ps", "-aq").out == ""
 
 
 def test_a_platform_that_is_none_is_refused(gvisor: Tiffin) -> None:

@@ -7,6 +7,7 @@ interfaces, addresses and routes over from the container's network namespace.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -32,6 +33,8 @@ _OTHER_STATE = r"in state (?:creating|created|stopped)"
 class Runsc(runtime_tools().CommandLineRuntime):  # type: ignore[misc]
     """`hooks.OCIRuntime` over runsc."""
 
+    shows_files = False
+
     def program(self) -> str:
         path: str = runtime_tools().wrapper(self._context, "runsc", script(self._path()))
         return path
@@ -54,11 +57,18 @@ class Runsc(runtime_tools().CommandLineRuntime):  # type: ignore[misc]
         return os.path.exists(f"{self._context.run}/{container}_sandbox:{container}.state")
 
     async def start(self, container: str) -> None:
-        state = await self.state(container)
-        if state is None or not misjudged(state.pid):
-            await super().start(container)
-            return
-        await self._do("start", container, prefix=hide())
+        _, stdout, stderr = await self._run("state", container)
+        try:
+            state = json.loads(stdout)
+            own_network = has_network(state["bundle"])
+        except (ValueError, KeyError, OSError):
+            raise runtime_tools().failure(self.name, stderr, "state") from None
+        if not own_network:
+            raise RuntimeFailed(
+                "runsc gives no container the host's network", hint="use another --network"
+            )
+        prefix = hide() if misjudged(state["pid"]) else []
+        await self._do("start", container, prefix=prefix)
 
     async def kill(self, container: str, signal: int, *, everything: bool = False) -> None:
         """What has been created and not started cannot be signalled; its kernel can be killed."""
@@ -91,6 +101,13 @@ def script(runsc: str) -> str:
         "done\n"
         f'exec {shlex.quote(runsc)} "$@"\n'
     )
+
+
+def has_network(bundle: str) -> bool:
+    """Whether a container has a network namespace; else it would have the host's."""
+    with open(f"{bundle}/config.json", "rb") as file:
+        spec = json.load(file)
+    return any(one["type"] == "network" for one in spec["linux"]["namespaces"])
 
 
 def misjudged(pid: int) -> bool:
