@@ -9,13 +9,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import trio
 from support.cli import BUSYBOX, Tiffin
 
 import tiffin.cgroups
 import tiffin_runtime_runsc
 from tiffin.errors import Conflict, DriverError, RuntimeFailed
 from tiffin.hooks import DriverContext, OCIRuntime, RuntimeState
-from tiffin.testing.boxes import MakeBox, cgroups
+from tiffin.testing.boxes import MakeBox, cgroups, processes_of, until
 from tiffin.testing.runtime import RuntimeConformance
 
 if shutil.which("runsc") is None:
@@ -62,6 +63,19 @@ class TestRunsc(RuntimeConformance):
             await runtime.kill(it.id, signal.SIGTERM)
         await runtime.kill(it.id, signal.SIGKILL)
         assert await it.ended() == 137
+
+    @pytest.mark.parametrize("after", [0.01, 0.03, 0.05, 0.07, 0.1])
+    async def test_a_create_that_is_killed_leaves_nothing(
+        self, box: MakeBox, runtime: OCIRuntime, after: float
+    ) -> None:
+        """At any point: its sandbox may be there already, and nothing that names it."""
+        it = box("sleep", "100")
+        with trio.move_on_after(after):
+            await it.create()
+        await runtime.delete(it.id, force=True)
+        await until(lambda: processes_of(it) == [])
+        assert not list(Path(runtime.arguments()[1]).glob(f"{it.id}*"))
+        await tiffin.cgroups.remove(it.cgroup)
 
     async def test_limits_can_be_changed(self, box: MakeBox, runtime: OCIRuntime) -> None:
         """They cannot; and who wants to is told so."""

@@ -7,6 +7,7 @@ interfaces, addresses and routes over from the container's network namespace.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,6 +16,8 @@ import signal as signals
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import trio
 
 from tiffin.errors import Conflict, DriverError, RuntimeFailed, UserError
 from tiffin.hooks import runtime_tools, sys_tools
@@ -26,6 +29,9 @@ file it refuses, so as not to take the host's addresses away."""
 
 HIDDEN = 'mount -t tmpfs none /proc/sys/net && exec "$0" "$@"'
 """The way out: run it in a mount namespace in which the file is not to be seen."""
+
+PATIENCE = 5
+"""Seconds that what is killed has to go away."""
 
 _OTHER_STATE = r"in state (?:creating|created|stopped)"
 
@@ -55,6 +61,29 @@ class Runsc(runtime_tools().CommandLineRuntime):  # type: ignore[misc]
 
     def knows(self, container: str) -> bool:
         return os.path.exists(f"{self._context.run}/{container}_sandbox:{container}.state")
+
+    async def delete(self, container: str, *, force: bool = False) -> None:
+        """A `create` that was killed may have left processes that runsc knows nothing of."""
+        await super().delete(container, force=force)
+        if force and not self.knows(container):
+            with trio.move_on_after(PATIENCE):
+                while left := self._processes(container):
+                    for pid in left:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signals.SIGKILL)
+                    await trio.sleep(0.005)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self._context.run}/{container}_sandbox:{container}.lock")
+
+    def _processes(self, container: str) -> list[int]:
+        """runsc's processes for a container: their arguments name it and our directory."""
+        found = []
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
+                program, _, rest = os.fsdecode(file.read()).partition("\0")
+                if "runsc" in program and container in rest and self._context.run in rest:
+                    found.append(int(entry))
+        return found
 
     async def start(self, container: str) -> None:
         _, stdout, stderr = await self._run("state", container)
