@@ -309,7 +309,11 @@ class StorageDriver(Protocol):
 
 
 class OCIRuntime(Protocol):
-    """An OCI runtime's command line. conmon runs `create` and `exec`; the rest is called here."""
+    """An OCI runtime's command line. conmon runs `create` and `exec`; the rest is called here.
+
+    It may have `shows_files`, a bool: False when `/proc/PID/root` of a container's process is not
+    the container's file system. Without it, it is.
+    """
 
     name: str
     preference: int

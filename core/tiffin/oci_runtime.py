@@ -5,6 +5,7 @@ The commands are those of the runtime specification (runtime.md#operations) as r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +26,14 @@ _WRAPPINGS = (
     r"|error during container init|OCI runtime \w+ failed): "
 )
 
-# Whose fault it is, by the words of runc 1.1 and crun 1.8 (both quote the file differently). Only
+# Whose fault it is, by the words of runc 1.1, crun 1.8 and runsc, which quote it differently. Only
 # messages about the command itself count: a missing mount source is not "command not found".
 _NOT_FOUND = (
-    r"(?i)executable file .*not found|(?<![/\w])exec(?:utable)?:? .*no such file or directory"
+    r"(?i)executable file .*not found"
+    r"|(?<![/\w])(?:exec(?:utable)?:?|failed to load) .*no such file or directory"
 )
 _NOT_ALLOWED = (
-    r"(?i)(?<![/\w])exec(?:utable)?:? .*"
+    r"(?i)(?<![/\w])(?:exec(?:utable)?:?|failed to load) .*"
     r"(?:permission denied|operation not permitted|is a directory|exec format error)"
 )
 _UNKNOWN = r"(?i)does not exist|No such file or directory|not found"
@@ -124,14 +126,23 @@ class CommandLineRuntime:
     def arguments(self) -> Sequence[str]:
         return ("--root", self._context.run)
 
-    async def _run(self, *words: str, stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
+    def knows(self, container: str) -> bool:
+        """Whether the runtime keeps anything of a container: most in a directory DIR/ID."""
+        return os.path.isdir(f"{self._context.run}/{container}")
+
+    async def _run(
+        self, *words: str, stdin: bytes | None = None, prefix: Sequence[str] = ()
+    ) -> tuple[int, bytes, bytes]:
         return await programs.run(
-            [self._path(), *self.arguments(), *words], stdin=stdin, check=False
+            [*prefix, self._path(), *self.arguments(), *words], stdin=stdin, check=False
         )
 
-    async def _do(self, *words: str, stdin: bytes | None = None) -> None:
-        """Run a command that must succeed. Error: RuntimeFailed."""
-        code, _, stderr = await self._run(*words, stdin=stdin)
+    async def _do(
+        self, *words: str, stdin: bytes | None = None, prefix: Sequence[str] = ()
+    ) -> None:
+        """Run a command that must succeed; `prefix` is run with it as its arguments.
+        Error: RuntimeFailed."""
+        code, _, stderr = await self._run(*words, stdin=stdin, prefix=prefix)
         if code:
             raise failure(self.name, stderr, words[0])
 
@@ -149,8 +160,8 @@ class CommandLineRuntime:
             raise failure(self.name, stderr, "kill")
 
     async def delete(self, container: str, *, force: bool = False) -> None:
-        if not os.path.isdir(f"{self._context.run}/{container}"):
-            return  # all runtimes keep DIR/ID; without it there is nothing to delete
+        if not self.knows(container):
+            return
         words = ("delete", "--force") if force else ("delete",)
         code, _, stderr = await self._run(*words, container)
         if code and not re.search(_UNKNOWN, message(stderr)):
@@ -185,4 +196,41 @@ class CommandLineRuntime:
         return stdout.decode(errors="replace").partition("\n")[0].strip()
 
 
-__all__ = ["CommandLineRuntime", "failure", "message"]
+def wrapper(context: DriverContext, name: str, script: str) -> str:
+    """Path of a program `name` with the text `script`, to give conmon in the place of a runtime's
+    own (`CommandLineRuntime`, `wrap`).
+
+    It lies in the driver's run directory, or in its permanent one where /run is mounted noexec.
+    Error: DriverError."""
+    text = script.encode(errors="surrogateescape")
+    for directory in (context.run, context.root):
+        path = f"{directory}/{name}"
+        _write(path, text)
+        if os.access(path, os.X_OK):  # false on a noexec mount
+            return path
+    raise DriverError(
+        f"{name} is a wrapper that this machine needs, and nothing in {context.run} or "
+        f"{context.root} can be executed",
+        hint="mount one of them without noexec, or use --runtime runc",
+    )
+
+
+def _write(path: str, text: bytes) -> None:
+    """Write atomically, and only what is not there yet: others may be running it just now."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read() == text and os.access(path, os.X_OK):
+            return
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
+        with open(fd, "wb") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise DriverError(f"cannot write {path}: {error.strerror}") from None
+
+
+__all__ = ["CommandLineRuntime", "failure", "message", "wrapper"]

@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from tiffin import oci_runtime
 from tiffin.hooks import DriverContext
 from tiffin_runtime_crun import hybrid
 
@@ -40,12 +41,12 @@ def test_only_create_is_wrapped(tmp_path: Path) -> None:
 
 def test_the_wrapper_is_written_once_and_is_private(tmp_path: Path) -> None:
     path = f"{tmp_path}/run/crun-hybrid"
-    hybrid.write(path, b"#!/bin/sh\n")
+    oci_runtime._write(path, b"#!/bin/sh\n")
     assert os.stat(path).st_mode & 0o777 == 0o700
     inode = os.stat(path).st_ino
-    hybrid.write(path, b"#!/bin/sh\n")
+    oci_runtime._write(path, b"#!/bin/sh\n")
     assert os.stat(path).st_ino == inode
-    hybrid.write(path, b"#!/bin/sh\n:\n")
+    oci_runtime._write(path, b"#!/bin/sh\n:\n")
     assert Path(path).read_bytes() == b"#!/bin/sh\n:\n"
     assert os.listdir(f"{tmp_path}/run") == ["crun-hybrid"]
 

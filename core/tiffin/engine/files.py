@@ -34,12 +34,13 @@ class View(Struct, frozen=True):
 
 @asynccontextmanager
 async def seen(engine: Engine, given: str) -> AsyncIterator[View]:
-    """The file system of a container: as its processes see it while it has any; else its layers,
-    mounted for as long as this lasts. Errors: NotFound, Conflict, DriverError."""
+    """The file system of a container: as its processes see it while it has any; else, or where the
+    runtime keeps them from us, its layers, mounted for as long as this lasts.
+    Errors: NotFound, Conflict, DriverError."""
     async with hold(engine, given) as held:
         held.need("use the files of", "created", "initialized", "running", "paused", "exited")
         row = held.row
-        if row["pid"]:
+        if row["pid"] and getattr(engine.runtime(row["runtime"]), "shows_files", True):
             yield View(held, f"/proc/{row['pid']}/root")
             return
         binds = tuple(

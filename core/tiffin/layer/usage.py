@@ -8,13 +8,16 @@ import stat
 from .walk import open_tree, walk
 
 
-def tree_size(tree: str) -> int:
-    """Bytes of the regular files, a file with several names counted once."""
+def tree_size(tree: str, since: int | None = None) -> int:
+    """Bytes of the regular files, a file with several names counted once. With `since` (ns), only
+    of those that were touched from then on."""
     total = 0
     seen: set[int] = set()
     root = open_tree(tree)
     try:
         for item in walk(root):
+            if since is not None and item.stat.st_ctime_ns < since:
+                continue
             if stat.S_ISREG(item.stat.st_mode) and item.stat.st_ino not in seen:
                 total += item.stat.st_size
                 if item.stat.st_nlink > 1:

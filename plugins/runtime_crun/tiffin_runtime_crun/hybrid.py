@@ -11,11 +11,7 @@ systemd), so that the unmount stays in the namespace.
 
 from __future__ import annotations
 
-import contextlib
-import os
-
-from tiffin.errors import DriverError
-from tiffin.hooks import DriverContext
+from tiffin.hooks import DriverContext, runtime_tools
 
 CGROUP = "/sys/fs/cgroup"
 UNIFIED = f"{CGROUP}/unified"
@@ -60,10 +56,7 @@ def script(crun: str, *, shared: bool) -> str:
 
 
 class Wrapper:
-    """Makes the program that conmon runs for crun: crun itself, or the script where it is needed.
-
-    It lies in the driver's run directory, or in its permanent one where /run is mounted noexec.
-    """
+    """Says what conmon is to run for crun: crun itself, or the script where it is needed."""
 
     def __init__(self, context: DriverContext) -> None:
         self._context = context
@@ -73,32 +66,7 @@ class Wrapper:
             needed, shared = hybrid(file.read())
         if not needed:
             return crun
-        text = script(crun, shared=shared).encode(errors="surrogateescape")
-        for directory in (self._context.run, self._context.root):
-            path = f"{directory}/crun-hybrid"
-            write(path, text)
-            if os.access(path, os.X_OK):  # false on a noexec mount
-                return path
-        raise DriverError(
-            f"crun needs a wrapper on this machine, and nothing in {self._context.run} or "
-            f"{self._context.root} can be executed",
-            hint="mount one of them without noexec, or use --runtime runc",
+        path: str = runtime_tools().wrapper(
+            self._context, "crun-hybrid", script(crun, shared=shared)
         )
-
-
-def write(path: str, text: bytes) -> None:
-    """Write atomically, and only what is not there yet: others may be running it just now."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        if file.read() == text and os.access(path, os.X_OK):
-            return
-    temporary = f"{path}.{os.getpid()}"
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
-        with open(fd, "wb") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise DriverError(f"cannot write {path}: {error.strerror}") from None
+        return path
