@@ -1,9 +1,10 @@
-"""Challenges, stored credentials, proxies."""
+"""Challenges, stored credentials, proxies, addresses."""
 
 from __future__ import annotations
 
 import base64
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiffin.errors import TiffinError, UserError
-from tiffin.registry import auth, proxy
+from tiffin.registry import auth, http, proxy
 from tiffin.registry.auth import Challenge, Credentials
 
 
@@ -122,3 +123,14 @@ def test_a_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("https_proxy", bad)
         with pytest.raises(TiffinError, match="HTTPS_PROXY"):
             proxy.find("https", "lunch.example", 443)
+
+
+@pytest.mark.parametrize("name", ["localhost", "LocalHost."])
+def test_localhost_is_loopback_whatever_the_resolver_says(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server may lie, and a machine without /etc/hosts does not know it."""
+    lie = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("203.0.113.9", 5000))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: lie)
+    assert [found[4][0] for found in http.resolve(name, 5000)] == ["127.0.0.1", "::1"]
+    assert [found[4][0] for found in http.resolve("example.org", 5000)] == ["203.0.113.9"]

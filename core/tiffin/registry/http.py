@@ -258,7 +258,11 @@ class Pool:
         canceller()()
         failure: OSError | None = None
         for family, kind, protocol, _name, target in resolve(*address):
-            sock = socket.socket(family, kind, protocol)
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:  # a kernel without IPv6
+                failure = failure or error
+                continue
             try:
                 self._track(sock)
                 sock.settimeout(self.connect_timeout)
@@ -338,9 +342,13 @@ def _add_authorities(context: ssl.SSLContext, directory: str) -> None:
 
 
 def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
-    """Addresses of a host; in a thread of trio's it can be cancelled."""
+    """Addresses of a host; in a thread of trio's it can be cancelled. `localhost` is the loopback
+    interface whatever the resolver says, which may know nothing of it (RFC 6761, 6.3)."""
     import trio
 
+    if host.rstrip(".").lower() == "localhost":
+        found = ((socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0)))
+        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", at) for family, at in found]
     try:
         trio.from_thread.check_cancelled()
     except RuntimeError:

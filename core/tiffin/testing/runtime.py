@@ -352,7 +352,7 @@ class RuntimeConformance(BoxSuite):
                 assert term.mode() != before  # raw
                 term.resize(44, 111)
                 os.kill(os.getpid(), signal.SIGWINCH)
-                await trio.sleep(0.1)
+                await trio.sleep(0.5)  # by way of conmon
                 term.type(b"one\r")
                 await term.shows(b"44 111\r\ngot-one\r\n")
                 term.type(b"\x10")
