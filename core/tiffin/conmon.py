@@ -17,7 +17,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from io import FileIO
 from typing import Any
@@ -28,7 +28,6 @@ from msgspec import Struct
 
 from . import programs, syscalls
 from .errors import DriverError, RuntimeFailed, UserError
-from .oci_runtime import failure
 
 KEPT_ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 """All that conmon, the runtime and the exit command get of our environment. TMPDIR is not among
@@ -42,6 +41,8 @@ class Monitor(Struct, frozen=True, kw_only=True):
     """Id."""
     runtime: str
     """Absolute path of the runtime's program (`OCIRuntime.program`)."""
+    failure: Callable[[bytes | str], RuntimeFailed]
+    """`OCIRuntime.failure`."""
     arguments: Sequence[str] = ()
     """`OCIRuntime.arguments`."""
     bundle: str
@@ -259,12 +260,13 @@ class _Spawned:
 
     def failure(self, said: str) -> RuntimeFailed:
         """What went wrong, from the runtime's log or else what conmon passed on."""
-        runtime = os.path.basename(self._monitor.runtime).removesuffix("-hybrid")
         with contextlib.suppress(OSError), open(self._monitor.oci_log, "rb") as file:
             if log := file.read(1 << 20).strip():
-                return failure(runtime, log)
+                return self._monitor.failure(log)
         complaint = self.reap()
-        return failure(runtime, said) if said else RuntimeFailed(f"conmon: {complaint or 'ended'}")
+        if said:
+            return self._monitor.failure(said)
+        return RuntimeFailed(f"conmon: {complaint or 'ended'}")
 
 
 @contextmanager

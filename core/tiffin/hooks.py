@@ -326,6 +326,10 @@ class OCIRuntime(Protocol):
     def arguments(self) -> Sequence[str]:
         """Global arguments that go before every subcommand (`--root DIR`, ...)."""
 
+    def failure(self, text: bytes | str, doing: str = "") -> errors.RuntimeFailed:
+        """What the program wrote (its log, its stderr) as an error of one line, with exit code 127
+        or 126 when the container's own command is to blame; `doing`: when it wrote nothing."""
+
     async def start(self, container: str) -> None: ...
 
     async def kill(self, container: str, signal: int, *, everything: bool = False) -> None:

@@ -1,6 +1,7 @@
-"""An OCI runtime's command line (runc, crun and what behaves like them), for runtime plugins.
+"""An OCI runtime's command line, for runtime plugins.
 
-The commands are those of the runtime specification (runtime.md#operations) as runc defines them.
+The commands are those of the runtime specification (runtime.md#operations), with the flags that
+the programs have in common.
 """
 
 from __future__ import annotations
@@ -12,34 +13,44 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from . import programs
 from .errors import Conflict, DriverError, RuntimeFailed
 from .hooks import DriverContext, RuntimeState
 
-# Patterns are compiled when first needed (re keeps them): only a failure is read.
 _LOGRUS = r'level=(\w+) msg=("(?:[^"\\]|\\.)*"|\S+)'
-"""runc's text log: time="..." level=error msg="..."."""
+"""The text form of logrus, which Go's programs log with: time="..." level=error msg="..."."""
 
-_WRAPPINGS = (
-    r"(?:runc (?:create|exec|run|start) failed|exec failed|unable to start container process"
-    r"|error during container init|OCI runtime \w+ failed): "
-)
 
-# Whose fault it is, by the words of runc 1.1, crun 1.8 and runsc, which quote it differently. Only
-# messages about the command itself count: a missing mount source is not "command not found".
-_NOT_FOUND = (
-    r"(?i)executable file .*not found"
-    r"|(?<![/\w])(?:exec(?:utable)?:?|failed to load) .*no such file or directory"
-)
-_NOT_ALLOWED = (
-    r"(?i)(?<![/\w])(?:exec(?:utable)?:?|failed to load) .*"
-    r"(?:permission denied|operation not permitted|is a directory|exec format error)"
-)
-_UNKNOWN = r"(?i)does not exist|No such file or directory|not found"
-_NOT_RUNNING = (
-    r"(?i)not running|process already finished|no such process|is not in .*state|in stopped state"
-)
+class Words(Struct, frozen=True):
+    """How a runtime's program words its failures: regular expressions, searched in the cause
+    without regard to case. They are compiled when first needed (re keeps them): only a failure is
+    read. The defaults are what most programs of Go and C say."""
+
+    prefixes: str = ""
+    """What goes before the cause and says nothing."""
+    not_found: str = (
+        r"executable file .*not found|(?<![/\w])exec(?:utable)?:? .*no such file or directory"
+    )
+    """The container's command is not there. (Only what is about the command itself: a missing
+    source of a mount is not that.)"""
+    not_allowed: str = (
+        r"(?<![/\w])exec(?:utable)?:? .*"
+        r"(?:permission denied|operation not permitted|is a directory|exec format error)"
+    )
+    """It may not, or cannot be, executed."""
+    unknown: str = r"does not exist|no such file or directory|not found"
+    """There is no such container."""
+    not_running: str = (
+        r"not running|process already finished|no such process|is not in .*state|in stopped state"
+    )
+
+    def has(self, kind: str, cause: str) -> bool:
+        return re.search(kind, cause, re.IGNORECASE) is not None
+
+
+COMMON = Words()
 
 
 def message(text: bytes | str) -> str:
@@ -66,21 +77,7 @@ def message(text: bytes | str) -> str:
         if level in ("error", "fatal", "panic"):
             error = said
         plain = said
-    return re.sub(_WRAPPINGS, "", " ".join((error or plain).split()))
-
-
-def failure(runtime: str, text: bytes | str, doing: str = "") -> RuntimeFailed:
-    """RuntimeFailed with the one-line cause; its exit code says whether the command is to blame
-    (127 not found, 126 may not be executed) or not (125)."""
-    cause = message(text)
-    code = 125
-    if re.search(_NOT_FOUND, cause):
-        code = 127
-    elif re.search(_NOT_ALLOWED, cause):
-        code = 126
-    if not cause:
-        cause = f"{doing or 'it'} failed without a message"
-    return RuntimeFailed(f"{runtime}: {cause}", exit_code=code)
+    return " ".join((error or plain).split())
 
 
 class CommandLineRuntime:
@@ -95,15 +92,18 @@ class CommandLineRuntime:
         package: str = "",
         preference: int = 0,
         wrap: Callable[[str], str] | None = None,
+        words: Words = COMMON,
     ) -> None:
         """`executable` is a name looked up on PATH, or an absolute path. `wrap` is given its path
-        and returns that of the program which conmon is to run in its place."""
+        and returns that of the program which conmon is to run in its place. `words`: how it says
+        what went wrong."""
         self.name = name
         self.preference = preference
         self._context = context
         self._executable = executable
         self._package = package
         self._wrap = wrap
+        self._words = words
         self._found = ""
 
     def _path(self) -> str:
@@ -112,7 +112,7 @@ class CommandLineRuntime:
                 if not os.path.isfile(self._executable) or not os.access(self._executable, os.X_OK):
                     raise DriverError(
                         f"{self._executable} is not a program that can be run",
-                        hint="--runtime takes runc, crun or the path of an OCI runtime",
+                        hint="--runtime takes a plugin's name or the path of an OCI runtime",
                     )
                 self._found = self._executable
             else:
@@ -144,7 +144,25 @@ class CommandLineRuntime:
         Error: RuntimeFailed."""
         code, _, stderr = await self._run(*words, stdin=stdin, prefix=prefix)
         if code:
-            raise failure(self.name, stderr, words[0])
+            raise self.failure(stderr, words[0])
+
+    def cause(self, text: bytes | str) -> str:
+        """`message`, without what this program puts before it."""
+        said = message(text)
+        return re.sub(self._words.prefixes, "", said) if self._words.prefixes else said
+
+    def failure(self, text: bytes | str, doing: str = "") -> RuntimeFailed:
+        """RuntimeFailed with the one-line cause; its exit code says whether the command is to blame
+        (127 not found, 126 may not be executed) or not (125)."""
+        cause = self.cause(text)
+        code = 125
+        if self._words.has(self._words.not_found, cause):
+            code = 127
+        elif self._words.has(self._words.not_allowed, cause):
+            code = 126
+        if not cause:
+            cause = f"{doing or 'it'} failed without a message"
+        return RuntimeFailed(f"{os.path.basename(self.name)}: {cause}", exit_code=code)
 
     async def start(self, container: str) -> None:
         await self._do("start", container)
@@ -154,25 +172,25 @@ class CommandLineRuntime:
         words = ("kill", "--all") if everything else ("kill",)
         code, _, stderr = await self._run(*words, container, str(signal))
         if code:
-            cause = message(stderr)
-            if re.search(_NOT_RUNNING, cause) or re.search(_UNKNOWN, cause):
+            cause, said = self.cause(stderr), self._words
+            if said.has(said.not_running, cause) or said.has(said.unknown, cause):
                 raise Conflict(f"container {container[:12]} is not running")
-            raise failure(self.name, stderr, "kill")
+            raise self.failure(stderr, "kill")
 
     async def delete(self, container: str, *, force: bool = False) -> None:
         if not self.knows(container):
             return
         words = ("delete", "--force") if force else ("delete",)
         code, _, stderr = await self._run(*words, container)
-        if code and not re.search(_UNKNOWN, message(stderr)):
-            raise failure(self.name, stderr, "delete")
+        if code and not self._words.has(self._words.unknown, self.cause(stderr)):
+            raise self.failure(stderr, "delete")
 
     async def state(self, container: str) -> RuntimeState | None:
         code, stdout, stderr = await self._run("state", container)
         if code:
-            if re.search(_UNKNOWN, message(stderr)):
+            if self._words.has(self._words.unknown, self.cause(stderr)):
                 return None
-            raise failure(self.name, stderr, "state")
+            raise self.failure(stderr, "state")
         try:
             return msgspec.json.decode(stdout, type=RuntimeState)
         except msgspec.DecodeError as error:
@@ -192,7 +210,7 @@ class CommandLineRuntime:
     async def version(self) -> str:
         code, stdout, stderr = await self._run("--version")
         if code:
-            raise failure(self.name, stderr, "--version")
+            raise self.failure(stderr, "--version")
         return stdout.decode(errors="replace").partition("\n")[0].strip()
 
 
@@ -211,7 +229,7 @@ def wrapper(context: DriverContext, name: str, script: str) -> str:
     raise DriverError(
         f"{name} is a wrapper that this machine needs, and nothing in {context.run} or "
         f"{context.root} can be executed",
-        hint="mount one of them without noexec, or use --runtime runc",
+        hint="mount one of them without noexec, or use another --runtime",
     )
 
 
@@ -233,4 +251,4 @@ def _write(path: str, text: bytes) -> None:
         raise DriverError(f"cannot write {path}: {error.strerror}") from None
 
 
-__all__ = ["CommandLineRuntime", "failure", "message", "wrapper"]
+__all__ = ["CommandLineRuntime", "Words", "message", "wrapper"]

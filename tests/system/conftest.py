@@ -13,6 +13,9 @@ import pytest
 from support import images, registry, world
 from support.cli import Tiffin
 
+from tiffin.content import ContentStore
+from tiffin.registry import client
+
 HERE = Path(__file__).parent
 
 
@@ -72,3 +75,22 @@ def registry_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def layout(tmp_path_factory: pytest.TempPathFactory) -> images.Layout:
     """An OCI layout with one image, tagged `latest`."""
     return images.simple(tmp_path_factory.mktemp("images") / "simple")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ContentStore:
+    return ContentStore(str(tmp_path / "store/blobs"))
+
+
+@pytest.fixture
+def no_credentials_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "REGISTRY_AUTH_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short pauses between tries."""
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.01)

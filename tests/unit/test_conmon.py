@@ -2,13 +2,20 @@
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from tiffin import conmon, oci_runtime
 from tiffin.conmon import Monitor
 from tiffin.errors import RuntimeFailed, UserError
+from tiffin.hooks import DriverContext
+from tiffin_runtime_runc import oci_runtime as oci_runtime_of_runc
 
-PLAIN = Monitor(container="c" * 64, runtime="/usr/bin/runc", bundle="/b", run="/r")
+RUNC = oci_runtime_of_runc("runc", DriverContext(root="/r", run="/r"))
+assert isinstance(RUNC, oci_runtime.CommandLineRuntime)
+PLAIN = Monitor(
+    container="c" * 64, runtime="/usr/bin/runc", bundle="/b", run="/r", failure=RUNC.failure
+)
 
 
 def words(argv: list[str], flag: str) -> list[str]:
@@ -17,13 +24,10 @@ def words(argv: list[str], flag: str) -> list[str]:
 
 def test_the_command_line_of_a_container() -> None:
     argv = conmon.arguments(
-        Monitor(
-            container="c" * 64,
+        msgspec.structs.replace(
+            PLAIN,
             name="box",
-            runtime="/usr/bin/runc",
             arguments=("--root", "/state"),
-            bundle="/b",
-            run="/r",
             log="/l/ctr.log",
             stdin=True,
             exit_command=("/bin/ex", "--x", "y z"),
@@ -54,9 +58,7 @@ def test_the_command_line_of_a_container() -> None:
 
 def test_a_terminal_is_its_own_stdin() -> None:
     argv = conmon.arguments(
-        Monitor(
-            container="c", runtime="/r", bundle="/b", run="/r", terminal=True, stdin=True, log=""
-        ),
+        msgspec.structs.replace(PLAIN, terminal=True, stdin=True, log=""),
         "conmon",
     )
     assert "-t" in argv
@@ -65,9 +67,9 @@ def test_a_terminal_is_its_own_stdin() -> None:
 
 
 def test_the_command_line_of_an_exec() -> None:
-    monitor = Monitor(container="c", session="s", runtime="/r", bundle="/b", run="/r")
+    monitor = msgspec.structs.replace(PLAIN, session="s")
     argv = conmon.exec_arguments(monitor, "conmon", "/spec", attach=True)
-    assert (words(argv, "-c"), words(argv, "-u")) == (["c"], ["s"])
+    assert (words(argv, "-c"), words(argv, "-u")) == (["c" * 64], ["s"])
     assert words(argv, "--exec-process-spec") == ["/spec"]
     assert "--exec-attach" in argv
     assert "--exec-attach" not in conmon.exec_arguments(monitor, "conmon", "/spec", attach=False)
@@ -75,9 +77,7 @@ def test_the_command_line_of_an_exec() -> None:
 
 def test_a_log_path_that_conmon_would_cut() -> None:
     with pytest.raises(UserError, match="colon"):
-        conmon.arguments(
-            Monitor(container="c", runtime="/r", bundle="/b", run="/r", log="/a:b"), "conmon"
-        )
+        conmon.arguments(msgspec.structs.replace(PLAIN, log="/a:b"), "conmon")
 
 
 def test_reports() -> None:
@@ -106,8 +106,8 @@ def test_reports() -> None:
     ],
 )
 def test_the_cause_is_one_line(text: str, cause: str) -> None:
-    assert oci_runtime.message(text) == cause
-    assert oci_runtime.message(text.encode()) == cause
+    assert RUNC.cause(text) == cause
+    assert RUNC.cause(text.encode()) == cause
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,6 @@ def test_the_cause_is_one_line(text: str, cause: str) -> None:
     ],
 )
 def test_whose_fault_it_is(cause: str, code: int) -> None:
-    error = oci_runtime.failure("runc", cause, "start")
+    error = RUNC.failure(cause, "start")
     assert error.exit_code == code
     assert str(error).startswith("runc: ")

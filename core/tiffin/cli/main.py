@@ -30,8 +30,8 @@ BROKEN_PIPE = 141
 GLOBALS = (
     Flag("root", "", "str", "DIR", "Where everything is stored (TIFFIN_ROOT)"),
     Flag("runroot", "", "str", "DIR", "Where run state is, gone at reboot (TIFFIN_RUNROOT)"),
-    Flag("storage-driver", "", "str", "NAME", "Storage driver: overlay, vfs or a plugin's"),
-    Flag("runtime", "", "str", "NAME", "OCI runtime: runc, crun, a plugin's, or a path"),
+    Flag("storage-driver", "", "str", "NAME", "Storage driver: a plugin's name (see plugin ls)"),
+    Flag("runtime", "", "str", "NAME", "OCI runtime: a plugin's name (see plugin ls), or a path"),
     Flag(
         "log-level",
         "",

@@ -137,6 +137,7 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         container=held.id,
         name=row["name"],
         runtime=runtime.program(),
+        failure=runtime.failure,
         arguments=runtime.arguments(),
         bundle=row["directory"],
         run=layout.container_run(held.id),

@@ -109,6 +109,7 @@ async def run(
         container=row["id"],
         session=exec_id,
         runtime=runtime.program(),
+        failure=runtime.failure,
         arguments=runtime.arguments(),
         bundle=directory,
         run=directory,

@@ -188,7 +188,7 @@ class Applier:
                     below = self._open_directory(current)
                 os.close(fd)
                 fd = below
-        except BaseException:
+        except BaseException:  # whatever it is; raised again
             os.close(fd)
             raise
         return fd

@@ -56,7 +56,7 @@ class EventStore:
                 statement = steps.send([tuple(row) for row in rows])
         except StopIteration as end:
             return list(end.value)
-        except BaseException:
+        except BaseException:  # a cancellation as well; raised again
             if self._connection.in_transaction:
                 await self._connection.execute("ROLLBACK")
             raise

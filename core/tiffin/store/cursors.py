@@ -97,7 +97,7 @@ class Cursor:
                 f"consumer {self.name} is being read by another process",
                 hint="every consumer needs a name of its own",
             ) from None
-        except BaseException:
+        except BaseException:  # whatever it is; raised again
             os.close(self._lock)
             raise
         if kept is not None:

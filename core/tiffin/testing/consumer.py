@@ -46,7 +46,8 @@ class ConsumerConformance:
     """Give it the fixture `consumer` and the method `received`."""
 
     def received(self) -> list[int]:
-        raise NotImplementedError
+        """The seqs that have arrived, in order. Where they arrive, only the subclass knows."""
+        raise NotImplementedError("a subclass of ConsumerConformance says what has arrived")
 
     async def test_it_has_a_name(self, consumer: EventConsumer) -> None:
         assert consumer.name

@@ -103,7 +103,7 @@ class Resolver:
         try:
             self._start(number, after)
             self._point(before, after, current, number)
-        except BaseException:
+        except BaseException:  # whatever it is; raised again
             self._kill(number)
             raise
         self._retire(numbers)

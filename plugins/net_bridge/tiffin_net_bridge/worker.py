@@ -69,7 +69,7 @@ class Worker:
                 self._add_rules(elements, mend=mend)
                 if is_named(attachment):
                     self.resolver().enter(attachment, mend=mend)
-            except BaseException:
+            except BaseException:  # whatever it is; raised again
                 if not mend:
                     self._take_away(attachment)
                 raise

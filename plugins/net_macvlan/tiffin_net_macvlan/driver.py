@@ -159,7 +159,7 @@ class LinkDriver:
             link = there or self._make(host, netlink, parent.number, attachment)
             try:
                 netlink.do(*tools.configured(link.number, attachment))
-            except BaseException:
+            except BaseException:  # a cancellation as well; raised again
                 if there is None:
                     netlink.do(tools.del_link([("IFLA_IFNAME", name)]))
                 raise

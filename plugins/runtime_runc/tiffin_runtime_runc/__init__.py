@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from tiffin.hooks import DriverContext, OCIRuntime, hookimpl, runtime_tools
 
+PREFIXES = (
+    r"(?:runc (?:create|exec|run|start) failed|exec failed|unable to start container process"
+    r"|error during container init|OCI runtime \w+ failed): "
+)
+
 
 @hookimpl(trylast=True)
 def oci_runtime(name: str, context: DriverContext) -> OCIRuntime | None:
     """Last in line: a path that no other plugin knows better is taken for a runc look-alike."""
     if name != "runc" and not name.startswith("/"):
         return None
-    runtime: OCIRuntime = runtime_tools().CommandLineRuntime(
-        name, context, executable=name, package="runc", preference=10
+    tools = runtime_tools()
+    runtime: OCIRuntime = tools.CommandLineRuntime(
+        name,
+        context,
+        executable=name,
+        package="runc",
+        preference=10,
+        words=tools.Words(prefixes=PREFIXES),
     )
     return runtime

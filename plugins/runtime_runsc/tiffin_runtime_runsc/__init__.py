@@ -12,7 +12,7 @@ def oci_runtime(name: str, context: DriverContext) -> OCIRuntime | None:
     """`runsc`, or an absolute path whose file name says that it is one."""
     if name != "runsc" and not (name.startswith("/") and "runsc" in os.path.basename(name)):
         return None
-    from .sandbox import Runsc  # only when it is used
+    from .sandbox import WORDS, Runsc  # only when it is used
 
     runtime: OCIRuntime = Runsc(
         name,
@@ -20,5 +20,6 @@ def oci_runtime(name: str, context: DriverContext) -> OCIRuntime | None:
         executable=name,
         package="runsc",
         preference=1,  # nobody gets another kernel unasked
+        words=WORDS,
     )
     return runtime

@@ -36,6 +36,14 @@ PATIENCE = 5
 _OTHER_STATE = r"in state (?:creating|created|stopped)"
 
 
+_LOADING = r"failed to load .*"
+WORDS = runtime_tools().Words(
+    not_found=f"executable file .*not found|{_LOADING}no such file or directory",
+    not_allowed=f"{_LOADING}(?:permission denied|operation not permitted|is a directory"
+    "|exec format error)",
+)
+
+
 class Runsc(runtime_tools().CommandLineRuntime):  # type: ignore[misc]
     """`hooks.OCIRuntime` over runsc."""
 
@@ -91,7 +99,7 @@ class Runsc(runtime_tools().CommandLineRuntime):  # type: ignore[misc]
             state = json.loads(stdout)
             own_network = has_network(state["bundle"])
         except (ValueError, KeyError, OSError):
-            raise runtime_tools().failure(self.name, stderr, "state") from None
+            raise self.failure(stderr, "state") from None
         if not own_network:
             raise RuntimeFailed(
                 "runsc gives no container the host's network", hint="use another --network"
