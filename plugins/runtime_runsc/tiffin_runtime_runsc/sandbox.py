@@ -36,11 +36,11 @@ PATIENCE = 5
 _OTHER_STATE = r"in state (?:creating|created|stopped)"
 
 
-_LOADING = r"failed to load .*"
+COMMON = runtime_tools().Words()
 WORDS = runtime_tools().Words(
-    not_found=f"executable file .*not found|{_LOADING}no such file or directory",
-    not_allowed=f"{_LOADING}(?:permission denied|operation not permitted|is a directory"
-    "|exec format error)",
+    not_found=f"{COMMON.not_found}|failed to load .*no such file or directory",
+    not_allowed=f"{COMMON.not_allowed}|failed to load .*"
+    "(?:permission denied|operation not permitted|is a directory|exec format error)",
 )
 
 
@@ -155,10 +155,10 @@ def misjudged(pid: int) -> bool:
     except OSError:
         return False
     try:
-        if os.path.samestat(os.fstat(fd), os.stat("/proc/1/ns/net")):
-            return False
-        if os.path.samestat(os.fstat(fd), os.stat("/proc/self/ns/net")):
-            return False
+        for host in ("1", "self"):
+            with contextlib.suppress(OSError):  # an init that root may not look into (ptrace(2))
+                if os.path.samestat(os.fstat(fd), os.stat(f"/proc/{host}/ns/net")):
+                    return False
         seen: list[bool] = []
 
         def look() -> None:
