@@ -526,7 +526,8 @@ def sys_tools() -> Any:
 
 def link_tools() -> Any:
     """The module `tiffin.rtnetlink`: links, addresses and routes by rtnetlink(7), in batches, in
-    any network namespace."""
+    any network namespace. A driver's helper process may import it, and `tiffin.errors`, by name:
+    neither needs this module, which costs milliseconds."""
     from importlib import import_module
 
     return import_module("tiffin.rtnetlink")

@@ -41,12 +41,12 @@ def layer(*members: Any, format: int = tarfile.PAX_FORMAT) -> bytes:
     return out.getvalue()
 
 
-def apply(root: Path, data: bytes, style: str = "overlay") -> None:
+def apply(root: Path, data: bytes, whiteouts: str = "keep") -> None:
     root.mkdir(exist_ok=True)
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         stream = LayerStream(iter([data]))
-        Applier(fd, style).run(stream)
+        Applier(fd, whiteouts).run(stream)
         stream.drain()
     finally:
         os.close(fd)
@@ -174,13 +174,13 @@ def test_whiteouts_delete_where_layers_are_copies(root: Path) -> None:
     assert not (root / "f").exists()
 
 
-@pytest.mark.parametrize("style", ["overlay", "apply"])
+@pytest.mark.parametrize("whiteouts", ["keep", "apply"])
 @pytest.mark.parametrize("name", [".wh...", ".wh..", ".wh."])
 def test_whiteout_of_the_directory_itself_or_its_parent_is_refused(
-    root: Path, name: str, style: str
+    root: Path, name: str, whiteouts: str
 ) -> None:
     with pytest.raises(ImageError):
-        apply(root, layer(member(f"d/{name}")), style)
+        apply(root, layer(member(f"d/{name}")), whiteouts)
 
 
 def test_whiteout_through_a_link_deletes_nothing_outside(root: Path) -> None:
@@ -372,7 +372,7 @@ def blob(tmp_path: Path, data: bytes, compression: str) -> dict[str, str]:
         stored = subprocess.run(["zstd", "-qc"], input=data, capture_output=True).stdout
     path.write_bytes(stored)
     diff_id = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    return {"path": str(path), "compression": compression, "diff_id": diff_id, "style": "overlay"}
+    return {"path": str(path), "compression": compression, "diff_id": diff_id, "whiteouts": "keep"}
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])

@@ -25,11 +25,11 @@ from tiffin.testing.layers import (
 )
 
 
-def apply(root: Path, *members: Member, style: str = "overlay") -> None:
+def apply(root: Path, *members: Member, whiteouts: str = "keep") -> None:
     root.mkdir(exist_ok=True)
     fd = os.open(root, os.O_RDONLY)
     try:
-        Applier(fd, style).run(LayerStream(iter([layer(*members)])))
+        Applier(fd, whiteouts).run(LayerStream(iter([layer(*members)])))
     finally:
         os.close(fd)
 
@@ -108,10 +108,10 @@ def test_hard_link_to_a_link_links_the_link(root: Path) -> None:
     assert os.readlink(root / "h") == "/etc/shadow"
 
 
-@pytest.mark.parametrize("style", ["overlay", "apply"])
-def test_file_over_a_hard_link_changes_one_name_only(root: Path, style: str) -> None:
+@pytest.mark.parametrize("whiteouts", ["keep", "apply"])
+def test_file_over_a_hard_link_changes_one_name_only(root: Path, whiteouts: str) -> None:
     apply(root, member("a", b"old"), hardlink("b", "a"))
-    apply(root, member("b", b"new"), style=style)
+    apply(root, member("b", b"new"), whiteouts=whiteouts)
     assert (root / "a").read_bytes() == b"old"
     assert (root / "b").read_bytes() == b"new"
 
@@ -195,7 +195,7 @@ def test_opaque_directory_keeps_what_its_own_layer_has(root: Path, opaque_first:
     apply(root, member("d/sub/old"), member("d/old"), directory("d/gone"), member("other"))
     own = [member("d/sub/new", b"n"), symlink("d/link", "sub")]
     opaque = [member("d/.wh..wh..opq")]
-    apply(root, *(opaque + own if opaque_first else own + opaque), style="apply")
+    apply(root, *(opaque + own if opaque_first else own + opaque), whiteouts="apply")
     assert sorted(os.listdir(root / "d")) == ["link", "sub"]
     assert os.listdir(root / "d/sub") == ["new"]
     assert (root / "other").exists()
@@ -203,7 +203,7 @@ def test_opaque_directory_keeps_what_its_own_layer_has(root: Path, opaque_first:
 
 def test_attributes_of_a_lower_directory_do_not_stay(root: Path) -> None:
     apply(root, directory("d", pax_headers=xattrs(user__old=b"1", user__both=b"1")))
-    apply(root, directory("d", pax_headers=xattrs(user__both=b"2")), style="apply")
+    apply(root, directory("d", pax_headers=xattrs(user__both=b"2")), whiteouts="apply")
     assert os.listxattr(root / "d") == ["user.both"]
     assert os.getxattr(root / "d", "user.both") == b"2"
 

@@ -117,7 +117,7 @@ class _Unpacker(Applier):
 
     def __init__(self, root: int, rules: Rules) -> None:
         super().__init__(root, "apply")
-        self.whiteouts = False
+        self.is_layer = False
         self._hidden = None
         self._rules = rules
 

@@ -46,19 +46,20 @@ REFUSED = frozenset(
 class Applier:
     """Unpacks one layer into the directory `root` (a descriptor).
 
-    `style` says what a whiteout becomes: "overlay" makes overlayfs's own (kernel documentation,
-    overlayfs.rst: a 0/0 device, the opaque attribute), "apply" deletes what lies there.
+    `whiteouts` says what becomes of them: "keep" turns them into the kernel's own form (its
+    documentation, overlayfs.rst: a 0/0 device, the opaque attribute), "apply" deletes what lies
+    there.
     """
 
-    def __init__(self, root: int, style: str, limits: Limits | None = None) -> None:
+    def __init__(self, root: int, whiteouts: str, limits: Limits | None = None) -> None:
         self.root = root
-        self.overlay = style == "overlay"
-        self.whiteouts = True
+        self.keeps = whiteouts == "keep"
+        self.is_layer = True
         """Whether names with .wh. mean deletion; not so in a tar that is no layer."""
         self.limits = limits or Limits()
         self.size = 0
         self.count = 0
-        self._hidden = None if self.overlay else Hidden(root)
+        self._hidden = None if self.keeps else Hidden(root)
         # The directory of the last entry, because most entries lie beside the one before:
         self._raw: bytes | None = None
         """... as the tar has it,"""
@@ -107,7 +108,7 @@ class Applier:
                 return
             base = entered
         self.count += 1
-        if self.whiteouts and base.startswith(WHITEOUT):
+        if self.is_layer and base.startswith(WHITEOUT):
             self._whiteout(base)
             return
         if not (0 <= entry.uid <= MAX_ID and 0 <= entry.gid <= MAX_ID):
@@ -136,10 +137,10 @@ class Applier:
             return None
         if len(parts) > self.limits.depth:
             raise ImageError(f"layer has directories nested too deeply: {show(entry.name[:60])}...")
-        for part in parts if self.whiteouts else ():
+        for part in parts if self.is_layer else ():
             if part.startswith(AUFS) and part != OPAQUE:
                 return None  # left over from aufs (image-spec, layer.md: reserved)
-        for part in parts[:-1] if self.whiteouts else ():
+        for part in parts[:-1] if self.is_layer else ():
             if part.startswith(WHITEOUT):
                 raise ImageError(f"layer has something beneath a whiteout: {show(entry.name)}")
         above = b"/".join(parts[:-1])
@@ -257,7 +258,7 @@ class Applier:
         special = entry.uid or entry.gid or self._inherit or entry.xattrs or entry.mode > 0o777
         self._times[self._above + b"/" + base if self._above else base] = entry.mtime
         try:
-            if self.overlay and not special:
+            if self.keeps and not special:
                 os.mkdir(base, entry.mode, dir_fd=parent)
                 return
             os.mkdir(base, 0o700, dir_fd=parent)
@@ -266,7 +267,7 @@ class Applier:
             fresh = False
             if not stat.S_ISDIR(there.st_mode):
                 # A whiteout and a directory of one name in one layer: nothing below shows through.
-                opaque = self.overlay and is_whiteout(there)
+                opaque = self.keeps and is_whiteout(there)
                 remove_tree(base, dir_fd=parent)
                 os.mkdir(base, 0o700, dir_fd=parent)
         fd = os.open(base, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=parent)
@@ -375,7 +376,7 @@ class Applier:
                 self._make_opaque(self._parent, name)
 
     def _make_opaque(self, parent: int, base: bytes) -> None:
-        if self.overlay:
+        if self.keeps:
             fd = os.open(base, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=parent)
             try:
                 os.setxattr(fd, OVERLAY_OPAQUE, b"y")
@@ -391,7 +392,7 @@ class Applier:
         os.fchmod(self.root, entry.mode)
         if entry.xattrs:
             self._set_xattrs(self.root, entry)
-        if self.overlay:
+        if self.keeps:
             with contextlib.suppress(OSError):  # only root may, and only root needs it
                 os.setxattr(self.root, ROOT_NAMED, b"y")
         self._times[b""] = entry.mtime

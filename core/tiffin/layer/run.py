@@ -20,11 +20,12 @@ SHORT = 12
 
 
 async def unpack(
-    target: str, blob: LayerBlob, style: str = "overlay", limits: Limits | None = None
+    target: str, blob: LayerBlob, whiteouts: str = "keep", limits: Limits | None = None
 ) -> LayerUsage:
-    """Unpack a blob into the existing, empty (or, with style "apply", lower) directory `target`.
+    """Unpack a blob into the existing directory `target`: an empty one or, where whiteouts are
+    applied, one with the layers below it.
 
-    Verified and durable when it returns; `style` as in `apply.Applier`. Cancelling kills the
+    Verified and durable when it returns; `whiteouts` as in `apply.Applier`. Cancelling kills the
     worker; what it has written stays in `target` then, as after an error.
     Errors: ImageError, StorageFull, DriverError.
     """
@@ -33,7 +34,7 @@ async def unpack(
         "path": blob.path,
         "compression": blob.compression,
         "diff_id": blob.diff_id,
-        "style": style,
+        "whiteouts": whiteouts,
         "limits": limits or (),
     }
     try:

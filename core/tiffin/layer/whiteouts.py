@@ -14,7 +14,7 @@ OPAQUE = b".wh..wh..opq"
 OVERLAY_OPAQUE = "trusted.overlay.opaque"
 ROOT_NAMED = "trusted.tiffin.root"
 """Set on the root directory by a layer that names it, so that a storage driver can tell which
-layer's mode and owner the root of a container has. Style "overlay" only."""
+layer's mode and owner the root of a container has. Only where whiteouts are kept."""
 
 
 def kept(key: str) -> bool:

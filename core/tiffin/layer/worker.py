@@ -26,7 +26,7 @@ def unpack(
     path: str,
     compression: str,
     diff_id: str,
-    style: str,
+    whiteouts: str,
     limits: Sequence[int] = (),
 ) -> dict[str, int]:
     """Unpack a blob into the existing directory `target`, durably. Errors: ImageError, ..."""
@@ -36,7 +36,7 @@ def unpack(
         # As long as we write there, nobody sweeps it away (staging.py), should our parent die.
         fcntl.flock(root, fcntl.LOCK_SH)
         stream = open_blob(path, compression, bounds)
-        size, entries = Applier(root, style, bounds).run(stream)
+        size, entries = Applier(root, whiteouts, bounds).run(stream)
         found = stream.drain()
         if found != diff_id:
             raise ImageError(f"layer is not what its image says: it is {found}")

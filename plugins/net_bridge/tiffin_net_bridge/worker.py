@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+# By the names that `tiffin.hooks` has for them (`link_tools`, `errors`): importing that module here
+# would load msgspec, milliseconds of each attachment, for a process that has no use of it.
 from tiffin import rtnetlink as links
 from tiffin.errors import Conflict, DriverError, TiffinError
 from tiffin.rtnetlink import Netlink, Refused

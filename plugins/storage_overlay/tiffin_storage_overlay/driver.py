@@ -87,7 +87,7 @@ class OverlayDriver:
         tools = layer_tools()
         limits = tools.limits(self.settings)
         async with tools.staged(self.root) as temporary:
-            usage: LayerUsage = await tools.unpack(temporary, blob, "overlay", limits)
+            usage: LayerUsage = await tools.unpack(temporary, blob, "keep", limits)
             try:
                 await trio.to_thread.run_sync(tools.publish, temporary, self._layer(chain_id))
             except OSError as error:
