@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import random
 import signal
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 from support import world
@@ -14,6 +16,7 @@ from support.cli import BUSYBOX, Tiffin, eventually
 
 from tiffin import exited
 from tiffin.layout import Layout
+from tiffin.store import log, sync
 
 COMMANDS = {
     "create": [["create", "--name=victim", "-p", "127.0.0.1::80", BUSYBOX, "sleep", "1000"]],
@@ -173,3 +176,55 @@ def test_a_start_between_the_end_and_its_clean_up(tiffin: Tiffin) -> None:
     tiffin("start", "victim")
     assert tiffin.status("victim") == "running"
     tiffin("rm", "-f", "-t", "0", "victim")
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_only_what_a_dead_exec_left_open_is_closed(tiffin: Tiffin, alive: bool) -> None:
+    """An `exec` that is just being started has an open intent as well: it holds a lock."""
+    tiffin.detached("--name=victim", "--network=none", BUSYBOX, "sleep", "1000")
+    cid, exec_id = tiffin.inspect("victim")["Id"], "e" * 64
+    planned = {"container": cid, "command": ["true"], "directory": "/nowhere"}
+    with sqlite3.connect(tiffin.root / "tiffin.db", isolation_level=None) as connection:
+        record = log.Record(f"exec/{exec_id}", "exec.planned", json.dumps(planned))
+        sync.run(connection, log.append([record], command="0" * 16, actor="{}"))
+    with open(tiffin.run / f"locks/exec-{exec_id}", "w") as lock:
+        if alive:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        tiffin("system", "recover")
+        assert [stream for stream, _ in open_intents(tiffin)] == [f"exec/{exec_id}"] * alive
+    tiffin("system", "recover")
+    assert open_intents(tiffin) == []
+    assert not (tiffin.run / f"locks/exec-{exec_id}").exists()
+
+
+def test_a_volume_is_not_removed_while_others_work_with_volumes(tiffin: Tiffin) -> None:
+    """An intent to remove one may be that of a process at work, and its name may be used again."""
+    tiffin("volume", "create", "data")
+    path = Path(tiffin("volume", "inspect", "--format", "{{.Mountpoint}}", "data").word)
+    with sqlite3.connect(tiffin.root / "tiffin.db", isolation_level=None) as connection:
+        record = log.Record(
+            "volume/data", "volume.removal_planned", json.dumps({"path": str(path)})
+        )
+        sync.run(connection, log.append([record], command="0" * 16, actor="{}"))
+    with open(tiffin.run / "locks/volumes", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with tiffin.start("system", "recover") as process:
+            time.sleep(0.5)
+            assert process.poll() is None
+            assert path.is_dir()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert process.wait(20) == 0
+    assert not path.exists()
+    assert open_intents(tiffin) == []
+
+
+def test_rm_that_was_killed_takes_anonymous_volumes_all_the_same(tiffin: Tiffin) -> None:
+    cid = tiffin.create("--name=victim", "--network=none", "-v", "/data", BUSYBOX, "true")
+    assert len(tiffin("volume", "ls", "-q").lines) == 1
+    planned = log.Record(f"container/{cid}", "container.removal_planned", '{"volumes":true}')
+    with sqlite3.connect(tiffin.root / "tiffin.db", isolation_level=None) as connection:
+        sync.run(connection, log.append([planned], command="0" * 16, actor="{}"))
+    tiffin("system", "recover")
+    assert tiffin("ps", "-a", "-q").out == ""
+    assert tiffin("volume", "ls", "-q").out == ""
+    assert not list(tiffin.root.glob("volumes/*"))

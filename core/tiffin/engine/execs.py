@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
@@ -14,8 +16,10 @@ from ..errors import RuntimeFailed, TiffinError, UserError
 from ..events.execs import ExecExited, ExecFailed, ExecPlanned, ExecStarted
 from ..layer.remove import discard_tree
 from ..spec import facts, users
+from ..store import queries
 from .base import Engine, Journal
 from .hold import hold
+from .locks import try_lock
 from .run import Attach
 
 
@@ -103,6 +107,60 @@ async def run(
         privileged=options.privileged,
         directory=directory,
     )
+    async with _at_work(engine, exec_id):
+        code = await _carry_out(engine, row, options, journal, stream, planned, described, attach)
+    return exec_id, code
+
+
+def lock(engine: Engine, exec_id: str) -> str:
+    """Held by the process that runs an exec, as long as its intent may be open."""
+    return f"{engine.layout.run}/locks/exec-{exec_id}"
+
+
+@asynccontextmanager
+async def _at_work(engine: Engine, exec_id: str) -> AsyncIterator[None]:
+    path = lock(engine, exec_id)
+    async with engine.locks.named(path):
+        try:
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+async def recover(engine: Engine) -> list[str]:
+    """Close the intents of execs whose process is dead. Returns a line for each."""
+    mended = []
+    for intent in await engine.store.rows("SELECT * FROM intents WHERE stream LIKE 'exec/%'"):
+        path = lock(engine, intent["stream"].partition("/")[2])
+        fd = try_lock(path)
+        if fd is None:
+            continue  # somebody is at it
+        try:
+            still = "SELECT * FROM intents WHERE seq=?"
+            if await engine.store.rows(still, (intent["seq"],)):
+                failed = ExecFailed(error="the command was killed")
+                await engine.journal().write(intent["stream"], failed)
+                mended.append(f"{intent['stream'].replace('/', ' ', 1)[:45]}: closed")
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+        finally:
+            os.close(fd)
+    return mended
+
+
+async def _carry_out(
+    engine: Engine,
+    row: queries.Row,
+    options: ExecOptions,
+    journal: Journal,
+    stream: str,
+    planned: ExecPlanned,
+    described: dict[str, Any],
+    attach: Attach | None,
+) -> int:
+    """The exit code; 0 when nobody waits for it."""
+    exec_id, directory = stream.partition("/")[2], planned.directory
     await journal.write(stream, planned)
     runtime = engine.runtime(row["runtime"])
     monitor = conmon.Monitor(
@@ -133,10 +191,10 @@ async def run(
         raise
     if code is None:
         await journal.flush()
-        return exec_id, 0
+        return 0
     await journal.write(stream, ExecExited(exit_code=code))
     discard_tree(directory)
-    return exec_id, code
+    return code
 
 
 async def _carry(

@@ -172,7 +172,10 @@ async def _cleanup(engine: Engine, row: queries.Row) -> Outcome:
 
 
 async def _remove(engine: Engine, row: queries.Row) -> Outcome:
-    await teardown.everything(engine, row)
+    from .remove import take_away  # which comes after this module
+
+    planned = (await _intent(engine, row, "remove"))["data"]
+    await take_away(engine, engine.journal(), row, volumes=planned.get("volumes", False))
     return Removed(), "finished", "removed"
 
 

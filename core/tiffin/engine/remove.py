@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import Conflict, NotFound
 from ..events.container import Exited, RemovalPlanned, Removed
+from ..store import queries
 from . import teardown
 from .base import Engine, Journal
 from .hold import Held, hold
@@ -54,11 +55,17 @@ async def remove_held(
         await held.again()
     if held.state == "initialized":
         held.journal.note(held.stream, Exited(exit_code=0, reason="removed before it ran"))
-    await held.journal.write(held.stream, RemovalPlanned(force=force))
-    await teardown.everything(held.engine, held.row)
+    volumes = volumes or bool(held.row["remove"])
+    await held.journal.write(held.stream, RemovalPlanned(force=force, volumes=volumes))
+    await take_away(held.engine, held.journal, held.row, volumes=volumes)
     await held.journal.write(held.stream, Removed())
-    mounts = held.row["options"].get("mounts", ())
-    if (volumes or held.row["remove"]) and any(mount["type"] == "volume" for mount in mounts):
+
+
+async def take_away(engine: Engine, journal: Journal, row: queries.Row, *, volumes: bool) -> None:
+    """All that the intent to remove a container covers; may be repeated."""
+    await teardown.everything(engine, row)
+    mounts = row["options"].get("mounts", ())
+    if volumes and any(mount["type"] == "volume" for mount in mounts):
         from . import volumes as kept  # which removes containers as well, through this module
 
-        await kept.remove_anonymous(held.engine, held.journal, kept.of(held.row))
+        await kept.remove_anonymous(engine, journal, row)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from ..errors import NotFound
-from ..events.execs import ExecFailed
-from ..events.image import ImageRemoved, LayerUnpackFailed, PullFailed
-from ..events.volume import VolumeRemoved
-from . import garbage, image_mounts, network, volumes
 from .base import Engine
 from .hold import hold
 from .recover import LIVE
@@ -35,8 +31,10 @@ async def clean_up(engine: Engine, given: str, *, remove: bool = False) -> None:
 
 
 async def recover(engine: Engine) -> list[str]:
-    """Hold every container once, and close the open intents of images, layers and transfers.
-    Returns a line for each thing that was mended."""
+    """Hold every container once, and close the open intents of everything else. Returns a line for
+    each thing that was mended."""
+    from . import execs, network, volumes  # `clean_up`, at each end of a container, needs none
+
     mended = []
     for row in await engine.store.rows("SELECT * FROM containers ORDER BY created"):
         before = row["state"]
@@ -51,13 +49,18 @@ async def recover(engine: Engine) -> list[str]:
         if after != before:
             mended.append(f"container {row['name']}: {before} -> {after}")
     mended += await network.recover(engine)
+    mended += await volumes.recover(engine)
+    mended += await execs.recover(engine)
     mended += await _images(engine)
     return mended
 
 
 async def _images(engine: Engine) -> list[str]:
-    """Open intents outside containers. The images lock, taken alone, says that nobody who wrote
-    one of them is still at work."""
+    """Open intents of images, layers, transfers and images' mounts. The images lock, taken alone,
+    says that nobody who wrote one of them is still at work."""
+    from ..events.image import ImageRemoved, LayerUnpackFailed, PullFailed
+    from . import garbage, image_mounts
+
     mended = []
     async with engine.locks.named(garbage.lock(engine)):
         journal = engine.journal()
@@ -78,11 +81,6 @@ async def _images(engine: Engine) -> list[str]:
                 await image_mounts.take_away(
                     engine, journal, stream.partition("/")[2], data["driver"]
                 )
-            elif noun == "volume":
-                volumes.delete(data["path"])
-                await journal.write(stream, VolumeRemoved())
-            elif noun == "exec":
-                await journal.write(stream, ExecFailed(error=why))
             else:
                 continue
             mended.append(f"{noun} {stream.partition('/')[2][:40]}: closed")

@@ -27,6 +27,8 @@ from . import labels
 from .base import Engine, Journal
 from .hold import Held
 
+NEW = ".new"
+"""Beside a volume's directory: what is copied into it, until it is whole."""
 BY_NAME = "SELECT * FROM volumes WHERE name=?"
 
 
@@ -162,7 +164,7 @@ def _copy_up(rootfs: str, target: str, path: str) -> None:
         source = syscalls.open_in_root(rootfs, target, os.O_PATH | os.O_DIRECTORY)
     except OSError:
         return  # the image has nothing there
-    new = f"{path}.new"
+    new = f"{path}{NEW}"
     root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         remove_tree(new)
@@ -179,14 +181,32 @@ def _copy_up(rootfs: str, target: str, path: str) -> None:
         os.close(root)
 
 
-async def remove_anonymous(engine: Engine, journal: Journal, names: Sequence[str]) -> None:
-    """Those of a removed container's volumes that were made for it, and that nobody else has."""
-    for name in names:
+async def remove_anonymous(engine: Engine, journal: Journal, row: queries.Row) -> None:
+    """Those volumes of a container, which is being removed, that were made for it and that nobody
+    else has."""
+    for name in of(row):
         rows = await engine.store.rows(BY_NAME, (name,))
         if rows and rows[0]["anonymous"]:
             async with engine.locks.named(lock(engine)):
-                if not await users(engine, name):
+                if all(user["id"] == row["id"] for user in await users(engine, name)):
                     await _take_away(journal, name, rows[0]["path"])
+
+
+async def recover(engine: Engine) -> list[str]:
+    """Finish the removals that dead processes left open, and delete what they left of copies. The
+    lock, taken alone, says that nobody is at work with volumes. Returns a line for each removal."""
+    from ..layer.remove import remove_tree
+
+    mended = []
+    async with engine.locks.named(lock(engine)):
+        intents = "SELECT * FROM intents WHERE stream LIKE 'volume/%' ORDER BY seq"
+        for intent in await engine.store.rows(intents):
+            delete(intent["data"]["path"])
+            await engine.journal().write(intent["stream"], VolumeRemoved())
+            mended.append(f"{intent['stream'].replace('/', ' ', 1)}: removed")
+        for row in await engine.store.rows("SELECT path FROM volumes WHERE NOT populated"):
+            remove_tree(f"{row['path']}{NEW}")
+    return mended
 
 
 # --- by themselves --------------------------------------------------------------------------------

@@ -302,6 +302,8 @@ class RemovalPlanned(Event, frozen=True, kw_only=True):
     OPENS: ClassVar[str] = "remove"
 
     force: bool = False
+    volumes: bool = False
+    """Its anonymous volumes as well."""
 
 
 class Removed(Event, frozen=True, kw_only=True):
