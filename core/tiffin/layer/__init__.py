@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from .stream import Limits as Limits
     from .usage import tree_size as tree_size
     from .whiteouts import ROOT_NAMED as ROOT_NAMED
+    from .whole import WholeTrees as WholeTrees
 
 _WHERE = {
     "ROOT_NAMED": "whiteouts",
     "Limits": "stream",
+    "WholeTrees": "whole",
     "changes": "diff",
     "copy_tree": "copies",
     "discard": "staging",

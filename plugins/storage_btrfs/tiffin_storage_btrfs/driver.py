@@ -11,34 +11,22 @@ import contextlib
 import errno
 import fcntl
 import os
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Sequence
 
 import trio
 
-from tiffin.errors import DriverError, StorageFull
-from tiffin.hooks import Change, DriverContext, LayerBlob, LayerUsage, layer_tools
+from tiffin.errors import DriverError
+from tiffin.hooks import LayerBlob, LayerUsage, layer_tools
 
 from . import subvolumes
 
-T = TypeVar("T")
 
-_NEVER = 1 << 63
-"""Nothing is changed later than this (ns)."""
-
-
-class BtrfsDriver:
-    """`hooks.StorageDriver` by snapshots. Nothing is ever mounted: `mount` gives the path of the
-    container's subvolume, which is there from `prepare` to `remove`."""
+class BtrfsDriver(layer_tools().WholeTrees):  # type: ignore[misc]
+    """`hooks.StorageDriver` by snapshots, which keep change times."""
 
     name = "btrfs"
     preference = 50
-    labels_mounts = False
-
-    def __init__(self, context: DriverContext) -> None:
-        self.root = context.root
-        self.settings = context.settings
+    COPIED = "begun"
 
     async def probe(self) -> str | None:
         """Makes and deletes a subvolume and a snapshot in the store."""
@@ -47,125 +35,53 @@ class BtrfsDriver:
         except OSError as error:
             return f"btrfs does not work on {self.root}: {error.strerror}"
 
-    # --- layers -----------------------------------------------------------------------------------
-
-    def _layer(self, chain_id: str) -> str:
-        return f"{self.root}/layers/{chain_id.removeprefix('sha256:')}"
-
-    def _whole(self, chain_id: str) -> str:
-        """Directory of a layer that is there. Error: DriverError."""
-        path = self._layer(chain_id)
-        if not os.path.isdir(path):
-            what = f"layer {chain_id} is missing from the storage driver btrfs ({path})"
-            raise DriverError(what, hint="pull the image again")
-        return path
-
-    def needs_parents(self) -> bool:
-        return True
-
-    async def has_layer(self, chain_id: str) -> bool:
-        return os.path.isdir(self._layer(chain_id))
-
     async def unpack(self, chain_id: str, parents: Sequence[str], blob: LayerBlob) -> LayerUsage:
         tools = layer_tools()
         limits = tools.limits(self.settings)
-        below = self._whole(parents[-1]) if parents else ""
+        below = self.whole(parents[-1]) if parents else ""
         async with self._staged(below) as temporary:
             usage: LayerUsage = await tools.unpack(temporary, blob, "apply", limits)
-            await self._work(_publish, temporary, self._layer(chain_id))
+            await self.work(_publish, temporary, self.layer(chain_id))
         return usage
 
     async def remove_layer(self, chain_id: str) -> None:
         if os.path.isdir(f"{self.root}/layers"):
-            await self._work(subvolumes.destroy, self._layer(chain_id))
+            await self.work(subvolumes.destroy, self.layer(chain_id))
 
     @contextlib.asynccontextmanager
     async def _staged(self, below: str) -> AsyncIterator[str]:
         """A new subvolume in tmp/, a snapshot of the layer `below` if there is one; gone at the
         end."""
-        path, fd = await self._work(_stage, self.root, below)
+        path, fd = await self.work(_stage, self.root, below)
         try:
             yield path
         finally:
             with trio.CancelScope(shield=True):
                 try:
-                    await self._work(subvolumes.destroy, path)
+                    await self.work(subvolumes.destroy, path)
                 finally:
                     os.close(fd)
-
-    # --- containers -------------------------------------------------------------------------------
-
-    def _container(self, container: str) -> str:
-        return f"{self.root}/containers/{container}"
-
-    def mount_path(self, container: str) -> str:
-        return f"{self._container(container)}/root"
 
     async def prepare(self, container: str, layers: Sequence[str]) -> None:
         if os.path.isdir(self.mount_path(container)):
             return
-        lower = self._whole(layers[-1]) if layers else ""
-        await self._work(_begin, self.root, self._container(container), lower)
-
-    async def mount(self, container: str, layers: Sequence[str], label: str = "") -> str:
-        """Nothing is mounted, so the engine has the files labelled."""
-        await self.prepare(container, layers)
-        return self.mount_path(container)
-
-    async def is_mounted(self, container: str) -> bool:
-        """Always, from `prepare` to `remove`."""
-        return os.path.isdir(self.mount_path(container))
-
-    async def unmount(self, container: str) -> None:
-        """Nothing is mounted: the tree is simply there."""
+        lower = self.whole(layers[-1]) if layers else ""
+        await self.work(_begin, self.root, self.container(container), lower)
 
     async def remove(self, container: str) -> None:
-        await self._work(_remove, self._container(container))
-
-    async def diff(self, container: str, layers: Sequence[str], target: str) -> None:
-        with self._trees(container, layers) as (lower, own, since):
-            await self._work(layer_tools().write_tree_diff, lower, own, target, since)
-
-    async def changes(self, container: str, layers: Sequence[str]) -> Sequence[Change]:
-        with self._trees(container, layers) as (lower, own, since):
-            found: Sequence[Change] = await trio.to_thread.run_sync(
-                layer_tools().tree_changes, lower, own, since
-            )
-        return found
+        await self.work(_remove, self.container(container))
 
     async def usage(self, container: str) -> int:
         """Of the files that are not as the image has them."""
-        with self._trees(container, ()) as (_, own, since):
+        with self.trees(container, ()) as (_, own, since):
             size: int = await trio.to_thread.run_sync(layer_tools().tree_size, own, since)
         return size
 
-    @contextlib.contextmanager
-    def _trees(
-        self, container: str, layers: Sequence[str]
-    ) -> Iterator[tuple[str, str, int | None]]:
-        """The image's tree, the container's, and when (ns) the second was a snapshot of the first
-        (which keeps change times). A container that is not prepared yet has changed nothing."""
-        own = self.mount_path(container)
-        with tempfile.TemporaryDirectory() as nothing:
-            lower = self._whole(layers[-1]) if layers else nothing
-            if not os.path.isdir(own):
-                yield lower, lower, _NEVER
-                return
-            since = None
-            with contextlib.suppress(FileNotFoundError):
-                since = os.stat(f"{self._container(container)}/begun").st_ctime_ns
-            yield lower, own, since
-
-    async def _work(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run in a thread. Errors: StorageFull, DriverError for those of the file system."""
-        try:
-            return await trio.to_thread.run_sync(function, *arguments)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(f"no space left on {self.root}") from error
-            if error.errno == errno.ENOTTY:
-                raise DriverError(_elsewhere(self.root)) from error
-            raise DriverError(f"storage driver btrfs: {error}") from error
+    def told(self, error: OSError) -> Exception:
+        if error.errno == errno.ENOTTY:
+            return DriverError(_elsewhere(self.root))
+        told: Exception = super().told(error)
+        return told
 
 
 def _elsewhere(root: str) -> str:
