@@ -17,27 +17,28 @@ CHANGES = ["C /bin", "D /bin/arch", "A /d", "A /d/x", "C /etc", "C /etc/passwd",
 
 @pytest.mark.parametrize("driver", ["overlay", "vfs"])
 def test_of_containers_and_images(tiffin: Tiffin, driver: str) -> None:
+    # "web": what is hexadecimal would now and then be the beginning of an image's id.
     chosen = tiffin.using(f"--storage-driver={driver}")
-    chosen("run", "--network=none", "--name=a", BUSYBOX, "sh", "-c", CHANGE)
-    assert chosen("diff", "a").lines == CHANGES
+    chosen("run", "--network=none", "--name=web", BUSYBOX, "sh", "-c", CHANGE)
+    assert chosen("diff", "web").lines == CHANGES
     assert chosen("container", "diff", "-l").lines == CHANGES
-    assert json.loads(chosen("diff", "--format=json", "a").out) == {
+    assert json.loads(chosen("diff", "--format=json", "web").out) == {
         "changed": ["/bin", "/etc", "/etc/passwd", "/tmp"],
         "deleted": ["/bin/arch"],
         "added": ["/d", "/d/x", "/tmp/y"],
     }
-    chosen("commit", "-q", "a", "im")
+    chosen("commit", "-q", "web", "im")
     assert chosen("diff", "im").lines == CHANGES
     assert chosen("image", "diff", "im").lines == CHANGES
     assert chosen("diff", "im", BUSYBOX).lines == CHANGES
     assert "D /d" in chosen("diff", BUSYBOX, "im").lines
-    assert chosen("diff", "a", "im").lines == []
+    assert chosen("diff", "web", "im").lines == []
     assert chosen("image", "diff", BUSYBOX).lines[0] == "A /bin"
     assert not world.mounts_below(tiffin.base)
     tiffin.fails("diff", "nothing", says="nothing")
-    tiffin.fails("diff", "--format={{.}}", "a", says="json")
+    tiffin.fails("diff", "--format={{.}}", "web", says="json")
     tiffin.fails("container", "diff", "im", says="no such container")
-    tiffin.fails("image", "diff", "a", says="no such image")
+    tiffin.fails("image", "diff", "web", says="no such image")
 
 
 def test_what_a_start_makes_is_no_change(shared: Tiffin) -> None:
