@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "registry: needs docker-registry and skopeo")
+    config.addinivalue_line("markers", "outside: runs on the machine itself (see scripts/test)")
     # A background job, or one under nohup, is born with these ignored; so would be all we start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)

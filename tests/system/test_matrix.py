@@ -14,6 +14,8 @@ import pytest
 from support import registry, world
 from support.cli import BUSYBOX, Tiffin, eventually
 
+pytestmark = pytest.mark.outside
+
 MATRIX = [
     pytest.param(*choice, id="-".join(choice))
     for choice in itertools.product(

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.cli import BUSYBOX, Tiffin
 
+pytestmark = pytest.mark.outside  # the package index is there
+
 TOP = Path(__file__).parents[2]
 PIP = (sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check")
 

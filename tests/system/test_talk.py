@@ -13,6 +13,8 @@ import pytest
 from support import images, world
 from support.cli import BUSYBOX, Tiffin, eventually, tree
 
+pytestmark = pytest.mark.outside
+
 SLEEP, NAP, OTHER = (("sleep", str(n * 10_000_000 + os.getpid())) for n in (1, 2, 3))
 """Commands that are in `ps -ef` only once."""
 

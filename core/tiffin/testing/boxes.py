@@ -197,8 +197,12 @@ class Terminal:
     async def shows(self, text: bytes) -> None:
         with trio.fail_after(PATIENCE):
             while text not in self.screen:
-                await trio.lowlevel.wait_readable(self.master)
-                self.screen += os.read(self.master, 65536)
+                await self.more()
+
+    async def more(self) -> None:
+        """Wait until the screen shows something new."""
+        await trio.lowlevel.wait_readable(self.master)
+        self.screen += os.read(self.master, 65536)
 
     def mode(self) -> list[Any]:
         return termios.tcgetattr(self.fd)

@@ -352,9 +352,12 @@ class RuntimeConformance(BoxSuite):
                 assert term.mode() != before  # raw
                 term.resize(44, 111)
                 os.kill(os.getpid(), signal.SIGWINCH)
-                await trio.sleep(0.5)  # by way of conmon
-                term.type(b"one\r")
-                await term.shows(b"44 111\r\ngot-one\r\n")
+                with trio.fail_after(PATIENCE):  # conmon gets to it in its own time
+                    while b"44 111\r\ngot-one\r\n" not in term.screen:
+                        term.type(b"one\r")
+                        answers = term.screen.count(b"got-one\r\n")
+                        while term.screen.count(b"got-one\r\n") == answers:
+                            await term.more()
                 term.type(b"\x10")
                 await trio.sleep(0.05)
                 term.type(b"\x11")
