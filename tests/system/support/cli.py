@@ -17,7 +17,7 @@ from . import world
 
 PROGRAM = os.environ.get("TIFFIN") or str(Path(sys.executable).parent / "tiffin")
 BUSYBOX = "embedded:busybox"
-PATIENCE = float(os.environ.get("TIFFIN_TEST_PATIENCE", "1"))
+PATIENCE = float(os.environ.get("TIFFIN_TEST_PATIENCE", "3"))
 """Factor on all times that the tests wait at most; an emulated machine needs 10."""
 PROGRESS = re.compile("[0-9a-f]{12} ")
 
