@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from io import FileIO
@@ -200,6 +201,14 @@ def _undo_ignored() -> list[str]:
     return [programs.find("env", "coreutils"), f"--default-signal={','.join(map(str, ignored))}"]
 
 
+def _naming(word: str) -> Iterator[int]:
+    """Processes with this word in their command line."""
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
+            if word.encode() in file.read().split(b"\0"):
+                yield int(entry)
+
+
 class _Spawned:
     """conmon's first process, which forks the lasting one and exits at once."""
 
@@ -250,10 +259,16 @@ class _Spawned:
         """End conmon; a runtime that is at work dies with it (PR_SET_PDEATHSIG)."""
         self._process.kill()
         self._process.wait()
-        pid = self.pid()
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
-            if self._monitor.conmon_pid_file.encode() in file.read():  # and not a later process
-                os.kill(pid, signal.SIGKILL)
+        # It may have died between its fork and the writing of the pid file, so that only its command
+        # line tells the lasting one. That may be forking the runtime: look until none is found.
+        for _ in range(100):
+            found = list(_naming(self._monitor.conmon_pid_file))
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if not found:
+                break
+            time.sleep(0.001)
 
     def close(self) -> None:
         os.close(self._stderr)
