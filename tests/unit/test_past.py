@@ -45,11 +45,14 @@ def test_the_present_is_what_the_log_says(layout: Layout) -> None:
     assert dump(past.at(live, 10**9)) == dump(live)
 
 
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    return tell(tmp_path_factory.mktemp("story"))
+
+
 @given(st.lists(st.integers(0, 19), max_size=4))
-def test_folding_in_pieces_is_folding_at_once(
-    tmp_path_factory: pytest.TempPathFactory, cuts: list[int]
-) -> None:
-    live = reads.store(tell(tmp_path_factory.mktemp("story")))
+def test_folding_in_pieces_is_folding_at_once(told: Layout, cuts: list[int]) -> None:
+    live = reads.store(told)
     memory, after = past.empty(), 0
     for cut in [*sorted(cuts), 19]:
         past.apply(memory, past.between(live, after, cut))  # type: ignore[arg-type]
