@@ -10,9 +10,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 import tiffin_export_journald as journald
+import tiffin_export_otlp as otlp
 import tiffin_export_syslog as syslog
 from tiffin.errors import DriverError, UserError
 from tiffin.hooks import DriverContext, event_steps
@@ -273,6 +275,28 @@ def test_a_command_is_a_trace_and_its_steps_are_spans() -> None:
     assert root["status"]["code"] == 2
     assert [note["name"] for note in root["events"]] == ["container.signal_sent"]
     assert traces.needed is None
+
+
+def test_a_request_is_what_the_protocol_says() -> None:
+    """opentelemetry-proto's messages, as a JSON Schema: no other field, no other type."""
+    schema = json.loads((Path(__file__).parent / "data/otlp-trace-schema.json").read_text())
+    valid = jsonschema.Draft202012Validator(schema)
+    traces = Traces(event_steps())
+    stream = "container/" + "c" * 64
+    spans = traces.add(event("container.exited", stream, command="c2", data={"exit_code": 1}))
+    odd = {"runtime": "crun", "tty": True, "size": 2**60, "nested": {"x": [1]}, "float": 0.5}
+    traces.add(event("container.init_planned", stream, data=odd))
+    traces.add(event("container.signal_sent", stream, data={"signal": 9}))
+    spans += traces.add(
+        event("container.failed", stream, data={"operation": "init", "error": "é" * 5000})
+    )
+    spans += traces.finished(1 << 62, 0)
+    assert len(spans) == 3
+    valid.validate(otlp.request(spans))
+    for wrong in ({**spans[0], "traceId": "abc"}, {**spans[0], "startTimeUnixNano": 5},
+                  {**spans[0], "name_": ""}):  # fmt: skip
+        with pytest.raises(jsonschema.ValidationError):
+            valid.validate(otlp.request([wrong]))
 
 
 def test_an_event_long_after_its_command_is_a_span_below_it() -> None:
