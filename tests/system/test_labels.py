@@ -164,8 +164,8 @@ def test_a_tree_is_labelled_where_it_is_migrated_to(tiffin: Tiffin, asked: Path)
     cid = tiffin.using("--storage-driver=vfs").create(*flags, BUSYBOX)
     assert lines(asked, "relabel") == []
     tiffin("storage", "migrate", "--to=dir", cid)
-    ((_, path),) = lines(asked, "relabel")
-    assert str(path).startswith(f"{tiffin.root}/storage/dir/"), path
+    ((_, labelled),) = lines(asked, "relabel")
+    assert str(labelled).startswith(f"{tiffin.root}/storage/dir/"), labelled
     assert ["share", f"{tiffin.root}/storage/dir"] in lines(asked, "share")
     config = asked.parent / "tiffin.toml"  # the machine has the module no longer
     tiffin.env["TIFFIN_CONFIG"] = str(config)
