@@ -210,7 +210,7 @@ def test_an_image_committed_from_a_labelled_container_runs(box: AtLowest) -> Non
 
 
 def test_a_container_is_labelled_where_it_is_migrated_to(box: AtLowest) -> None:
-    script = "[ -e /own ] || cp /bin/busybox /own; echo more >> /menu; exec /own echo dal"
+    script = "[ -e /busybox ] || cp /bin/busybox /; echo more >> /menu; exec /busybox echo dal"
     cid = box.create("--network=none", BUSYBOX, "sh", "-c", script)
     for target in ("vfs", "overlay", ""):
         assert box("start", "--attach", cid, timeout=120).word == "dal"

@@ -293,20 +293,19 @@ async def _own_init(held: Held, in_force: Labels) -> str:
 
 
 def _amend(held: Held, spec: Spec) -> None:
-    """Ask the plugins of kind `spec`, in order of name. Error: DriverError that names one."""
+    """Ask the plugins of kind `spec`, in their order. Error: DriverError that names one."""
     plugins = held.engine.plugins
     if not plugins.names("spec"):
         return
     plugins.load("spec", plugins.names("spec"))
-    annotations = spec.document.get("annotations", {})
-    for name, plugin in plugins.loaded("spec"):
-        hook = getattr(plugin, "amend_spec", None)
-        if hook is None:
-            continue
+    told = {
+        "container": held.id,
+        "spec": spec.document,
+        "annotations": spec.document.get("annotations", {}),
+    }
+    for name, hook in plugins.implementations("spec", "amend_spec"):
         try:
-            changes: Sequence[Amendment] = (
-                hook(container=held.id, spec=spec.document, annotations=annotations) or ()
-            )
+            changes: Sequence[Amendment] = tuple(hook(told) or ())
         except Exception as error:
             raise DriverError(f"plugin {name} failed to amend config.json: {error}") from error
         amend.apply(spec.document, spec.origins, name, changes)
