@@ -121,6 +121,7 @@ from tiffin.hooks import Amendment, hookimpl
 @hookimpl{options}
 def {function}({arguments}):
     before = spec["annotations"].get("org.lunch", "")
+    spec["annotations"]["org.unrecorded"] = "1"
     return [Amendment("/annotations/org.lunch", before + {letter!r}, "to see the order")]
 """
 
@@ -139,7 +140,8 @@ def test_changes_of_config_json_in_their_order(tiffin: Tiffin, site: Path) -> No
     tiffin("init", "lunch")
     explained = tiffin("explain", "lunch").out
     (line,) = [line for line in explained.splitlines() if "org.lunch" in line]
-    assert " dbca " in line and "plugin spec.alpha" in line and "to see the order" in line, line
+    assert " dbca " in line and "plugin spec.alpha: to see" in line, line
+    assert "org.unrecorded" not in explained
     tiffin("rm", "-f", "-t", "0", "lunch")
     assert tiffin("plugin", "inspect", "--format={{json .Hooks}}", "gamma").word == '["amend_spec"]'
 
