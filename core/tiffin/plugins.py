@@ -189,7 +189,7 @@ class Plugins:
         pluggy's order; each is given what it takes of the arguments.
         Error: DriverError for one that wraps it: there is nothing to wrap."""
         names = {id(module): name for name, module in self.loaded(kind)}
-        found = []
+        found: list[tuple[str, Callable[[Mapping[str, Any]], Any]]] = []
         for made in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             name = names.get(id(made.plugin))
             if name is None:
