@@ -181,8 +181,10 @@ def test_a_bad_length(longest: Any) -> None:
         syslog.Syslog("syslog", context(longest=longest))
 
 
-def test_who_did_it_is_told_whole() -> None:
+@pytest.mark.parametrize("cause", [{}, {"cause": 7}])
+def test_who_did_it_is_told_whole(cause: dict[str, int]) -> None:
     made = event("container.exited", data={})
+    made["actor"] |= cause
     text = message(made, facility=10, hostname="h", data=False).decode()
     fields = parsed(journald.entry(made))
     for name, value in made["actor"].items():
@@ -193,6 +195,7 @@ def test_who_did_it_is_told_whole() -> None:
     root = Trace(made).root()
     said = {one["key"]: next(iter(one["value"].values())) for one in root["attributes"]}
     assert {"tiffin.uid", "tiffin.loginuid", "tiffin.session", "tiffin.front_end"} <= said.keys()
+    assert said.get("tiffin.cause") == ("7" if cause else None)
     assert (said["process.pid"], said["process.executable.path"]) == ("9", "/p")
 
 

@@ -89,6 +89,7 @@ def entry(event: Mapping[str, Any]) -> bytes:
         "TIFFIN_PID": str(actor.get("pid", "")),
         "TIFFIN_PROGRAM": str(actor.get("program", "")),
         "TIFFIN_FRONT_END": str(actor.get("front_end", "")),
+        "TIFFIN_CAUSE": str(actor.get("cause", "")),
         "TIFFIN_DATA": json.dumps(data, separators=(",", ":")),
         "TIFFIN_HASH": event["hash"],
     }

@@ -97,6 +97,7 @@ class Trace:
             "tiffin.loginuid": actor.get("loginuid"),
             "tiffin.session": actor.get("session"),
             "tiffin.front_end": actor.get("front_end"),
+            "tiffin.cause": actor.get("cause"),
             "process.pid": actor.get("pid"),
             "process.executable.path": actor.get("program"),
         }

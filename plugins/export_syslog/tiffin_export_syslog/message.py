@@ -32,6 +32,7 @@ def message(
         "session": actor.get("session", ""),
         "front_end": actor.get("front_end", ""),
         "program": actor.get("program", ""),
+        **({"cause": actor["cause"]} if "cause" in actor else {}),
         "time": event["time"],
         "hash": event["hash"],
     }
