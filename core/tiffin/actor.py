@@ -17,8 +17,9 @@ def _number(path: str) -> int:
         return UNSET
 
 
-def current(front_end: str) -> str:
-    """JSON text: uid, loginuid and audit session (proc_pid_loginuid), pid, program, front end."""
+def current(front_end: str, cause: int = 0) -> str:
+    """JSON text: uid, loginuid and audit session (proc_pid_loginuid), pid, program, front end; and
+    for what nobody asked for, the seq of the event that it answers."""
     try:
         program = os.readlink("/proc/self/exe")
     except OSError:
@@ -31,6 +32,7 @@ def current(front_end: str) -> str:
             "pid": os.getpid(),
             "program": program,
             "front_end": front_end,
+            **({"cause": cause} if cause else {}),
         },
         sort_keys=True,
         separators=(",", ":"),

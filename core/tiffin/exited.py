@@ -49,8 +49,9 @@ def record(layout: Layout, cid: str) -> bool:
     with contextlib.closing(sync.open_for_append(layout.database)) as connection:
         while True:
             row = connection.execute(
-                "SELECT c.state, (SELECT max(version) FROM events WHERE stream=?) "
-                "FROM containers c WHERE id=?",
+                "SELECT c.state, (SELECT max(version) FROM events WHERE stream=?1), (SELECT max(seq) "
+                "FROM events WHERE stream=?1 AND type IN ('container.init_planned', "
+                "'container.start_planned')) FROM containers c WHERE id=?2",
                 (f"container/{cid}", cid),
             ).fetchone()
             if row is None:
@@ -65,7 +66,7 @@ def record(layout: Layout, cid: str) -> bool:
             steps = log.append(
                 [log.Record(stream, "container.exited", text)],
                 command=os.urandom(8).hex(),
-                actor=actor.current("exit"),
+                actor=actor.current("exit", row[2] or 0),
                 expect={stream: row[1]},
             )
             try:

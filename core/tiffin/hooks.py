@@ -487,7 +487,8 @@ class HookSpecs:
     def amend_spec(
         self, container: str, spec: Mapping[str, Any], annotations: Mapping[str, str]
     ) -> Sequence[Amendment] | None:
-        """Change config.json before the runtime sees it; recorded under the plugin's name."""
+        """Change config.json before the runtime sees it; recorded under the plugin's name.
+        Error: UserError for a wish (an annotation) that is none."""
 
     @hookspec(firstresult=True)
     def event_consumer(self, name: str, context: DriverContext) -> EventConsumer | None:

@@ -7,7 +7,8 @@ pluggy's apart).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
@@ -181,6 +182,23 @@ class Plugins:
         """(KIND.NAME, module) of what was loaded of a kind, in order."""
         return [(n, m) for n, m in sorted(self._now.modules.items()) if n.startswith(f"{kind}.")]
 
+    def implementations(
+        self, kind: str, hook: str
+    ) -> list[tuple[str, Callable[[Mapping[str, Any]], Any]]]:
+        """(KIND.NAME, how to call it) of the loaded plugins of a kind that implement a hook, in
+        pluggy's order; each is given what it takes of the arguments.
+        Error: DriverError for one that wraps it: there is nothing to wrap."""
+        names = {id(module): name for name, module in self.loaded(kind)}
+        found: list[tuple[str, Callable[[Mapping[str, Any]], Any]]] = []
+        for made in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
+            name = names.get(id(made.plugin))
+            if name is None:
+                continue
+            if made.wrapper or made.hookwrapper:
+                raise DriverError(f"plugin {name} wraps the hook {hook}, which cannot be wrapped")
+            found.append((name, functools.partial(_call, made.function, made.argnames)))
+        return found
+
     def context(self, kind: str, name: str) -> DriverContext:
         directory = self.layout.storage(name) if kind == "storage" else ""
         plain = name.replace("/", "_").strip("_")
@@ -232,6 +250,10 @@ class Plugins:
     def made(self, kind: str) -> list[Any]:
         """Drivers of a kind that this engine has made, to be closed at the end."""
         return [driver for made, driver in self._ever_made if made == kind]
+
+
+def _call(function: Callable[..., Any], names: Sequence[str], given: Mapping[str, Any]) -> Any:
+    return function(*(given[name] for name in names))
 
 
 def load_module(full: str, module_name: str) -> ModuleType:

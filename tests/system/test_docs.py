@@ -42,7 +42,8 @@ def commands(page: Path) -> list[str]:
 def sources() -> str:
     """What the python blocks of the pages are taken from: the packages that `plugin new` writes."""
     written = scaffold.files("storage", "dir") | scaffold.files("runtime", "runc")
-    return "\n".join([*written.values(), *scaffold.files("consumer", "parcel").values()])
+    written |= scaffold.files("consumer", "parcel") | scaffold.files("spec", "oom-first")
+    return "\n".join(written.values())
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if PYTHON.findall(p.read_text())], ids=str)

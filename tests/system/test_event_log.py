@@ -10,7 +10,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from support.cli import BUSYBOX, Tiffin
+from support.cli import BUSYBOX, Tiffin, eventually
 
 TABLES_ALWAYS = {"containers", "images"}
 
@@ -52,6 +52,47 @@ def test_every_intent_has_an_outcome(eaten: Tiffin) -> None:
 def test_all_events_of_one_command_share_its_id(eaten: Tiffin) -> None:
     events = eaten.events("--filter", "container=starter")
     assert len({event["command"] for event in events}) == 1
+
+
+def test_a_command_is_one_command_whatever_it_does(tiffin: Tiffin) -> None:
+    """Pulling belongs to the `run` that needed it, the image to the `commit` that made it."""
+    tiffin("run", "--name=one", "--network=none", BUSYBOX, "touch", "/x")
+    tiffin.create("--name=two", "--network=none", BUSYBOX)
+    tiffin("commit", "-q", "one", "lunch")
+    tiffin("rm", "one", "two")
+    found: dict[str, list[str]] = {}
+    for event in tiffin.events():
+        found.setdefault(event["command"], []).append(event["type"])
+    run, create, commit, rm = found.values()
+    assert {"system.store_created", "transfer.finished", "container.exited"} <= set(run)
+    assert create == ["container.creation_planned", "container.created"]
+    assert {"image.tagged", "layer.unpacked", "container.committed"} <= set(commit)
+    assert rm.count("container.removed") == 2
+    assert tiffin("sql", "--format=csv", "SELECT count(*) FROM commands").lines[1] == "4"
+
+
+def test_what_nobody_asked_for_has_a_cause(tiffin: Tiffin) -> None:
+    once = ("--restart=on-failure:1", BUSYBOX, "sh", "-c", "exit 3")
+    name = tiffin.detached("--network=none", *once)
+
+    def told(*types: str) -> list[dict[str, Any]]:
+        return [e for e in tiffin.events() if e["type"].removeprefix("container.") in types]
+
+    eventually(lambda: len(told("cleaned_up")) == 2)
+    started, again = told("started")
+    first, second = told("exited")
+    planned, planned_again = told("start_planned")
+    assert "cause" not in planned["actor"] and "cause" not in started["actor"]
+    assert first["actor"]["cause"] == planned["seq"]
+    assert {e["actor"]["cause"] for e in told("cleaned_up")} == {first["seq"], second["seq"]}
+    assert planned_again["actor"]["cause"] == again["actor"]["cause"] == first["seq"]
+    assert second["actor"]["cause"] == planned_again["seq"]
+    assert first["command"] == again["command"] != started["command"], "one process, one command"
+    (row,) = json.loads(
+        tiffin("sql", "--format=json", f"SELECT cause FROM events WHERE seq={first['seq']}").out
+    )
+    assert row["cause"] == planned["seq"]
+    tiffin("rm", name)
 
 
 def test_filters(eaten: Tiffin) -> None:

@@ -108,6 +108,22 @@ def test_a_webhook_gets_every_event_through_failures(tiffin: Tiffin, configured:
         assert len(server.got) == 1, "nothing is new"
 
 
+def test_a_webhook_that_takes_little_at_once_gets_all_of_it(
+    tiffin: Tiffin, configured: Any
+) -> None:
+    """A server has a limit (nginx: 1 MB): what is too much goes in halves; one event cannot."""
+    tiffin.create("--network=none", BUSYBOX)
+    with receiving(413, 413, 200, 413) as server:
+        configured(f'[consumer.webhook]\nurl = "{server.url}"\n')
+        tiffin("events", "export", "webhook")
+        assert seqs(server) == [event["seq"] for event in tiffin.events()]
+        assert len(server.got) > 3
+    tiffin("events", "forget", "webhook")
+    with receiving(*[413] * 20) as server:
+        configured(f'[consumer.webhook]\nurl = "{server.url}"\n')
+        tiffin.fails("events", "export", "webhook", says="answered 413")
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 307])
 def test_a_webhook_that_refuses_ends_the_export_and_skips_nothing(
     tiffin: Tiffin, configured: Any, status: int

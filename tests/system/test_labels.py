@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support.cli import BUSYBOX, Tiffin
 
+from tiffin.cli import scaffold
 from tiffin.hooks import DriverContext, LabelProvider
 from tiffin.testing.labels import LabelConformance
 from tiffin_label_selinux import contexts, driver, files
@@ -40,7 +41,8 @@ PROVIDER = """
                 from tiffin.hooks import errors
                 raise errors.UserError("--security-opt label=bad is bad")
             first = calls("allocate", request.container) == 1
-            return Labels(claim="same" if first else request.container)
+            white = "white" if "white" in request.options else ""
+            return Labels(claim="same" if first else request.container, mount_label=white)
 
         async def prepare(self, labels):
             told("prepare", labels.claim)
@@ -77,10 +79,15 @@ def install(place: Path, name: str, log: Path) -> None:
     (info / "entry_points.txt").write_text(f"[tiffin.plugins]\nlabel.{name} = somebodys_labels\n")
 
 
+def _module() -> str:
+    """Something that this kernel has."""
+    return LSM.read_text().split(",")[0].strip() if LSM.exists() else "cgroup"
+
+
 @pytest.fixture
 def asked(tiffin: Tiffin, tmp_path: Path) -> Path:
     """What the provider was asked, a JSON array a line."""
-    name = LSM.read_text().split(",")[0].strip() if LSM.exists() else "cgroup"
+    name = _module()
     install(tmp_path / "site-packages", name, tmp_path / "asked")
     tiffin.env["PYTHONPATH"] = str(tmp_path / "site-packages")
     (tmp_path / "asked").touch()
@@ -132,7 +139,7 @@ def test_a_provider_that_refuses_leaves_nothing(tiffin: Tiffin, asked: Path) -> 
 
 
 def test_a_provider_can_be_turned_off(tiffin: Tiffin, asked: Path) -> None:
-    name = LSM.read_text().split(",")[0].strip() if LSM.exists() else "cgroup"
+    name = _module()
     config = asked.parent / "tiffin.toml"
     tiffin.env["TIFFIN_CONFIG"] = str(config)
     config.write_text(f"[label.{name}]\nenabled = false\n")
@@ -142,6 +149,30 @@ def test_a_provider_can_be_turned_off(tiffin: Tiffin, asked: Path) -> None:
     for bad in (f"[label.{name}]\nenabled = 'no'\n", f"[label]\n{name} = false\n"):
         config.write_text(bad)
         tiffin.fails("create", "--network=none", BUSYBOX, says=f"[label.{name}]")
+
+
+def test_a_tree_is_labelled_where_it_is_migrated_to(tiffin: Tiffin, asked: Path) -> None:
+    """By the container's provider, for a driver whose mounts do not label (overlay's do)."""
+    place = asked.parent / "site-packages"
+    for path, text in scaffold.files("storage", "dir").items():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).write_text(text)
+    (place / "somebodys_labels-1.dist-info/entry_points.txt").open("a").write(
+        "storage.dir = tiffin_storage_dir\n"
+    )
+    flags = ("--network=none", "--security-opt=label=white")
+    cid = tiffin.using("--storage-driver=vfs").create(*flags, BUSYBOX)
+    assert lines(asked, "relabel") == []
+    tiffin("storage", "migrate", "--to=dir", cid)
+    ((_, labelled),) = lines(asked, "relabel")
+    assert str(labelled).startswith(f"{tiffin.root}/storage/dir/"), labelled
+    assert ["share", f"{tiffin.root}/storage/dir"] in lines(asked, "share")
+    config = asked.parent / "tiffin.toml"  # the machine has the module no longer
+    tiffin.env["TIFFIN_CONFIG"] = str(config)
+    config.write_text(f"[label.{_module()}]\nenabled = false\n")
+    assert tiffin("storage", "migrate", "--to=overlay", cid).word == cid, "mounted without a label"
+    tiffin("rm", cid)
+    tiffin("rmi", "-af")
 
 
 def test_a_container_outlives_its_provider(tiffin: Tiffin, asked: Path) -> None:

@@ -116,6 +116,57 @@ def test_two_packages_with_one_name(tiffin: Tiffin, site: Path) -> None:
     shelf("rmi", "-a", "-f")
 
 
+MARK = """
+from tiffin.hooks import Amendment, hookimpl
+@hookimpl{options}
+def {function}({arguments}):
+    before = spec["annotations"].get("org.lunch", "")
+    spec["annotations"]["org.unrecorded"] = "1"
+    return [Amendment("/annotations/org.lunch", before + {letter!r}, "to see the order")]
+"""
+
+
+def test_changes_of_config_json_in_their_order(tiffin: Tiffin, site: Path) -> None:
+    """By name, but for tryfirst and trylast; each is told only what it takes, as by pluggy."""
+    for name, letter, options, function, arguments in (
+        ("alpha", "a", "(trylast=True)", "amend_spec", "container, spec, annotations"),
+        ("beta", "b", "", "amend_spec", "spec"),
+        ("gamma", "c", "(specname='amend_spec')", "mark", "annotations, spec"),
+        ("delta", "d", "(tryfirst=True)", "amend_spec", "spec, container"),
+    ):
+        source = MARK.format(letter=letter, options=options, function=function, arguments=arguments)
+        package(site, name, f"spec.{name}", source)
+    tiffin.create("--name=lunch", "--network=none", BUSYBOX, "true")
+    tiffin("init", "lunch")
+    explained = tiffin("explain", "lunch").out
+    (line,) = [line for line in explained.splitlines() if "org.lunch" in line]
+    assert " dbca " in line and "plugin spec.alpha: to see" in line, line
+    assert "org.unrecorded" not in explained
+    tiffin("rm", "-f", "-t", "0", "lunch")
+    assert tiffin("plugin", "inspect", "--format={{json .Hooks}}", "gamma").word == '["amend_spec"]'
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("    return 1 / 0", "plugin spec.bad failed to amend config.json: division by zero"),
+        ("    return [Amendment('/lunch', 5)]", "no member 'lunch'"),
+        ("    return 5", "spec.bad"),
+    ],
+)
+def test_a_change_that_fails_names_its_plugin(
+    tiffin: Tiffin, site: Path, source: str, says: str
+) -> None:
+    head = "from tiffin.hooks import Amendment, hookimpl\n@hookimpl\ndef amend_spec(spec):\n"
+    package(site, "bad", "spec.bad", head + source)
+    tiffin.create("--name=lunch", "--network=none", BUSYBOX, "true")
+    line = tiffin.fails("init", "lunch", says=says)
+    assert "internal error" not in line
+    assert tiffin.status("lunch") == "created", "nothing half-done remains"
+    tiffin("plugin", "disable", "spec.bad")
+    tiffin("start", "--attach", "lunch")
+
+
 def test_bad_input(tiffin: Tiffin) -> None:
     tiffin.fails("plugin", "disable", "nosuch", says="no such plugin: nosuch")
     tiffin.fails("plugin", "inspect", "--format={{.State}}", "nosuch", says="no such plugin")

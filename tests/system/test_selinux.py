@@ -207,3 +207,13 @@ def test_an_image_committed_from_a_labelled_container_runs(box: AtLowest) -> Non
     box("rm", cid)
     assert box.alone("carte", "/own/busybox", "echo", "dal") == "dal"
     box("rmi", "carte")
+
+
+def test_a_container_is_labelled_where_it_is_migrated_to(box: AtLowest) -> None:
+    script = "[ -e /busybox ] || cp /bin/busybox /; echo more >> /menu; exec /busybox echo dal"
+    cid = box.create("--network=none", BUSYBOX, "sh", "-c", script)
+    for target in ("vfs", "overlay", ""):
+        assert box("start", "--attach", cid, timeout=120).word == "dal"
+        if target:
+            assert box("storage", "migrate", "--to", target, cid, timeout=120).word == cid
+    box("rm", cid)

@@ -14,10 +14,21 @@ from pathlib import Path
 
 import pytest
 from support import world
-from support.cli import BUSYBOX, Tiffin
+from support.cli import BUSYBOX, PROGRAM, Tiffin
+
+from tiffin import plugin_index
+from tiffin.cli import scaffold
 
 TOP = Path(__file__).parents[2]
 EXAMPLE = TOP / "examples/tiffin-storage-dir"
+OTHERS = {
+    "shelf-runc": "runtime",
+    "cable": "network",
+    "chalk": "label",
+    "my-audit": "consumer",
+    "oom-first": "spec",
+}
+"""Plugins that `plugin new` writes besides the example: name -> kind."""
 FOLLOWS = "import site; site.addsitedir({!r})\n"
 
 
@@ -68,9 +79,12 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site / "ours.pth").write_text(FOLLOWS.format(sysconfig.get_path("purelib")))
     source = base / "source"
     shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
+    others = [base / name for name in OTHERS]
+    for (name, kind), target in zip(OTHERS.items(), others, strict=True):
+        run(PROGRAM, "plugin", "new", kind, name, "--directory", target, cwd=base)
     run(
         sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "--python", python,
-        "install", "--no-index", "--no-build-isolation", "--no-deps", source, cwd=base,
+        "install", "--no-index", "--no-build-isolation", "--no-deps", source, *others, cwd=base,
     )  # fmt: skip
     return base
 
@@ -115,23 +129,36 @@ def test_containers_run_on_it(theirs: Tiffin) -> None:
     assert ours("run", "--rm", "--network=none", "kept", "ls", "/new").word == "/new"
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("consumer", "my-audit"), ("runtime", "runc"), ("network", "cable")]
-)
-def test_other_kinds_pass_their_kits(shared: Tiffin, tmp_path: Path, kind: str, name: str) -> None:
-    target = tmp_path / shared("plugin", "new", kind, name, cwd=tmp_path).word
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_kinds_pass_their_tests_where_they_are_installed(venv: Path, name: str) -> None:
     out = run(
-        sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
-        *(["-k", "stages or names"] if kind == "runtime" else []),
-        cwd=target, PYTHONPATH=str(target),
+        venv / "venv/bin/python", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+        *(["-k", "stages or names"] if OTHERS[name] == "runtime" else []),
+        cwd=venv / name, TIFFIN_SHELF_RUNC_PROGRAM="runc",
     )  # fmt: skip
-    assert " passed" in out
+    assert " passed" in out and "skipped" not in out
+
+
+def test_all_kinds_are_known_where_they_are_installed(theirs: Tiffin) -> None:
+    found = theirs("plugin", "ls", "--format={{.FullName}} {{.State}} {{.Hooks}}").lines
+    for name, kind in OTHERS.items():
+        assert any(line.startswith(f"{kind}.{name} enabled [") for line in found), (name, found)
+    asked = ("--annotation", "org.oom-first.oom-score=500", "--network=none")
+    read = (BUSYBOX, "cat", "/proc/self/oom_score_adj")
+    assert theirs("run", "--rm", *asked, *read).word == "500"
+    bad = ("--annotation=org.oom-first.oom-score=5000", "--network=none", BUSYBOX)
+    theirs.fails("run", "--rm", *bad, says="no number from -1000 to 1000")
+
+
+def test_there_is_a_package_for_each_kind_of_plugin() -> None:
+    assert sorted(scaffold.KINDS) == sorted(plugin_index.KINDS)
+    assert {"storage", *OTHERS.values()} == set(scaffold.KINDS)
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("plugin", "new", "label", "x"), "'label' is no kind"),
+        (("plugin", "new", "teapot", "x"), "'teapot' is no kind"),
         (("plugin", "new", "storage", "../x"), "cannot name a plugin"),
         (("plugin", "new", "storage", "X"), "cannot name a plugin"),
         (("plugin", "new", "storage", "x", "-d", "/tmp"), "/tmp exists"),

@@ -10,13 +10,15 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 import tiffin_export_journald as journald
+import tiffin_export_otlp as otlp
 import tiffin_export_syslog as syslog
 from tiffin.errors import DriverError, UserError
 from tiffin.hooks import DriverContext, event_steps
-from tiffin_export_otlp.traces import Traces, span_id, trace_id
+from tiffin_export_otlp.traces import Trace, Traces, span_id, trace_id
 from tiffin_export_syslog.message import message, word
 
 SECOND = 1_000_000_000
@@ -141,6 +143,62 @@ def test_a_message_is_rfc_5424() -> None:
     assert json.loads(re.sub(r'\\(["\\\]])', r"\1", value[1])) == made["data"]
 
 
+def test_a_message_is_no_longer_than_servers_take() -> None:
+    """rsyslog cuts a longer one, in the middle of its structured data; over TCP it loses what
+    comes after as well, and no datagram may be so long."""
+    made = event("container.creation_planned", data={"labels": "]" * 300_000})
+    text = message(made, facility=10, hostname="h", data=True).decode()
+    found = RFC5424.fullmatch(text)
+    assert found and len(text) < 2048, "RFC 5424, 6.1"
+    assert " data=" not in found["sd"]
+    assert f' left_out="{len(json.dumps(made["data"], separators=(",", ":")))}"' in found["sd"]
+    assert f' hash="{made["hash"]}"' in found["sd"]
+    assert len(message(made, facility=10, hostname="h", data=True, longest=700_000)) > 600_000
+
+
+async def test_events_of_any_size_pass(tmp_path: Path) -> None:
+    large = event("container.creation_planned", data={"labels": "x" * 300_000})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "log"))
+        server.settimeout(5)
+        address = f"unix:{tmp_path}/log"
+        consumer = syslog.Syslog("syslog", context(address=address))
+        await consumer.deliver([large, event("a.b")])
+        assert [RFC5424.fullmatch(server.recv(9999).decode())["id"] for _ in range(2)] == [  # type: ignore[index]
+            "container.creation_planned",
+            "a.b",
+        ]
+        await consumer.close()
+        consumer = syslog.Syslog("syslog", context(address=address, longest=1_000_000))
+        with pytest.raises(UserError, match="longest = 1000000 is more"):
+            await consumer.deliver([large])
+        await consumer.close()
+
+
+@pytest.mark.parametrize("longest", [0, 479, "8k", True])
+def test_a_bad_length(longest: Any) -> None:
+    with pytest.raises(UserError, match="longest"):
+        syslog.Syslog("syslog", context(longest=longest))
+
+
+@pytest.mark.parametrize("cause", [{}, {"cause": 7}])
+def test_who_did_it_is_told_whole(cause: dict[str, int]) -> None:
+    made = event("container.exited", data={})
+    made["actor"] |= cause
+    text = message(made, facility=10, hostname="h", data=False).decode()
+    fields = parsed(journald.entry(made))
+    for name, value in made["actor"].items():
+        assert f"TIFFIN_{name.upper()}" in fields
+        if name != "pid":  # it is the header's PROCID
+            assert f' {name}="{value}"' in text
+    assert f' time="{made["time"]}"' in text, "servers may put their own into the header"
+    root = Trace(made).root()
+    said = {one["key"]: next(iter(one["value"].values())) for one in root["attributes"]}
+    assert {"tiffin.uid", "tiffin.loginuid", "tiffin.session", "tiffin.front_end"} <= said.keys()
+    assert said.get("tiffin.cause") == ("7" if cause else None)
+    assert (said["process.pid"], said["process.executable.path"]) == ("9", "/p")
+
+
 def test_words_of_the_header_are_cut_and_never_empty() -> None:
     assert word("", 5) == "-"
     assert word("é \n", 5) == "-"
@@ -220,6 +278,28 @@ def test_a_command_is_a_trace_and_its_steps_are_spans() -> None:
     assert root["status"]["code"] == 2
     assert [note["name"] for note in root["events"]] == ["container.signal_sent"]
     assert traces.needed is None
+
+
+def test_a_request_is_what_the_protocol_says() -> None:
+    """opentelemetry-proto's messages, as a JSON Schema: no other field, no other type."""
+    schema = json.loads((Path(__file__).parent / "data/otlp-trace-schema.json").read_text())
+    valid = jsonschema.Draft202012Validator(schema)
+    traces = Traces(event_steps())
+    stream = "container/" + "c" * 64
+    spans = traces.add(event("container.exited", stream, command="c2", data={"exit_code": 1}))
+    odd = {"runtime": "crun", "tty": True, "size": 2**60, "nested": {"x": [1]}, "float": 0.5}
+    traces.add(event("container.init_planned", stream, data=odd))
+    traces.add(event("container.signal_sent", stream, data={"signal": 9}))
+    spans += traces.add(
+        event("container.failed", stream, data={"operation": "init", "error": "é" * 5000})
+    )
+    spans += traces.finished(1 << 62, 0)
+    assert len(spans) == 3
+    valid.validate(otlp.request(spans))
+    for wrong in ({**spans[0], "traceId": "abc"}, {**spans[0], "startTimeUnixNano": 5},
+                  {**spans[0], "name_": ""}):  # fmt: skip
+        with pytest.raises(jsonschema.ValidationError):
+            valid.validate(otlp.request([wrong]))
 
 
 def test_an_event_long_after_its_command_is_a_span_below_it() -> None:

@@ -10,7 +10,7 @@ from ..errors import Conflict, UserError
 from .flags import Call, Command, Flag
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "scaffold")
-KINDS = ("storage", "runtime", "network", "consumer")
+KINDS = ("storage", "runtime", "network", "label", "consumer", "spec")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 
 
@@ -66,7 +66,8 @@ def _run(call: Call) -> int:
 NEW = Command(
     "plugin new",
     f"{'|'.join(KINDS)} NAME",
-    "Write a package with a plugin that works, and tests by the conformance kit that it passes",
+    "Write a package with a plugin that works, and tests (the conformance kit of its kind) that it "
+    "passes",
     (Flag("directory", "d", "str", "DIR", "Where to (default: tiffin-KIND-NAME)"),),
     (2, 2),
     ("tiffin plugin new storage shelf", "tiffin plugin new consumer audit --directory audit"),

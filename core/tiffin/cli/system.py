@@ -103,8 +103,9 @@ def _cleanup(call: Call) -> int:
     async def work(engine: Engine, name: str) -> str | None:
         from ..engine.system import clean_up
 
-        await clean_up(engine, name, remove=bool(call.options["rm"]))
-        return None if call.options["ended"] else name
+        ended = bool(call.options["ended"])
+        await clean_up(engine, name, remove=bool(call.options["rm"]), ended=ended)
+        return None if ended else name
 
     from .session import each
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Protocol, TypeVar, cast
 
@@ -56,13 +57,40 @@ class Engine:
         self.settings = chosen
         self.plugins = plugins or Plugins(layout, chosen.tables)
         self.locks = Locks(layout)
+        self.front_end = front_end
         self.actor = actor.current(front_end)
+        self.command = ""
+        """Shared by all events of an engine that is there for one command."""
         self.watch: Callable[[int, log.Record], None] | None = None
         """Called with (seq, record) of every event once it is written: for a front end's log."""
 
-    def journal(self, command: str = "") -> Journal:
-        """The journal of one command; `command` continues another's."""
-        return Journal(self, command or os.urandom(8).hex())
+    def journal(self) -> Journal:
+        """For events of the command that is being carried out."""
+        command = _command.get()
+        return Journal(self, self.command or command or new_command())
+
+    @contextmanager
+    def one_command(self) -> Iterator[None]:
+        """What is within is one command, with one id in the log, and with the plugins that there
+        are when it begins, whatever is registered, unregistered, enabled or disabled meanwhile."""
+        with self.plugins.one_generation():
+            if _command.get():  # a command within a command
+                yield
+                return
+            token = _command.set(new_command())
+            try:
+                yield
+            finally:
+                with suppress(ValueError):  # closed by the garbage collector, in no task of ours
+                    _command.reset(token)
+
+    async def because_of_its_end(self, given: str) -> None:
+        """This command is the answer to the end of a container, which nobody asked for."""
+        cid = (await self.container(given))["id"]
+        for event in await self.store.rows(END, (f"container/{cid}",)):
+            self.actor = actor.current(self.front_end, event["seq"])
+            if event["front_end"] == self.front_end:  # it was this process that recorded it
+                self.command = event["command"]
 
     def storage(self, name: str) -> Any:
         return self.plugins.driver("storage", name)
@@ -89,16 +117,28 @@ class Engine:
         return found[0]
 
 
+END = (
+    "SELECT seq, command, json_extract(actor, '$.front_end') AS front_end FROM events "
+    "WHERE stream=? AND type='container.exited' ORDER BY version DESC LIMIT 1"
+)
+
+_command: ContextVar[str] = ContextVar("command", default="")
+"""The id of the command of this task, and of its children."""
+
+
+def new_command() -> str:
+    return os.urandom(8).hex()
+
+
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 def command(function: F) -> F:
-    """For an engine command that lasts: it works with the plugins that there are when it begins,
-    whatever is registered, unregistered, enabled or disabled meanwhile."""
+    """For an engine command that lasts or does several things: see `Engine.one_command`."""
 
     @wraps(function)
     async def one(engine: Engine, *arguments: Any, **options: Any) -> Any:
-        with engine.plugins.one_generation():
+        with engine.one_command():
             return await function(engine, *arguments, **options)
 
     return cast(F, one)
@@ -195,6 +235,8 @@ async def open_engine(
             store = await stack.enter_async_context(aio.open_store(layout.database))
         engine = Engine(layout, store, chosen, front_end, plugins)
         engine.plugins.long_lived = not short_lived
+        if short_lived:
+            engine.command = new_command()
         try:
             if store.fresh:
                 first = StoreCreated(tiffin=__version__, root=layout.root)

@@ -293,20 +293,27 @@ async def _own_init(held: Held, in_force: Labels) -> str:
 
 
 def _amend(held: Held, spec: Spec) -> None:
-    """Ask the plugins of kind `spec`, in order of name. Error: DriverError that names one."""
+    """Ask the plugins of kind `spec`, in their order. Errors: DriverError that names one, and what
+    one says to the user."""
     plugins = held.engine.plugins
     if not plugins.names("spec"):
         return
+    from copy import deepcopy
+
     plugins.load("spec", plugins.names("spec"))
-    annotations = spec.document.get("annotations", {})
-    for name, plugin in plugins.loaded("spec"):
-        hook = getattr(plugin, "amend_spec", None)
-        if hook is None:
-            continue
+    for name, hook in plugins.implementations("spec", "amend_spec"):
+        document = deepcopy(
+            spec.document
+        )  # a plugin that writes into it changes nothing unrecorded
+        told = {
+            "container": held.id,
+            "spec": document,
+            "annotations": document.get("annotations", {}),
+        }
         try:
-            changes: Sequence[Amendment] = (
-                hook(container=held.id, spec=spec.document, annotations=annotations) or ()
-            )
+            changes: Sequence[Amendment] = tuple(hook(told) or ())
+        except UserError:
+            raise
         except Exception as error:
             raise DriverError(f"plugin {name} failed to amend config.json: {error}") from error
         amend.apply(spec.document, spec.origins, name, changes)

@@ -58,7 +58,7 @@ async def hold(
 
     Errors: NotFound, UserError (ambiguous prefix).
     """
-    with engine.plugins.one_generation():
+    with engine.one_command():
         async with _held(engine, given, journal, resolve) as held:
             yield held
 

@@ -28,7 +28,7 @@ from ..store import queries
 from ..transfer import Fetched, Layer, Progress
 from . import garbage
 from . import layers as unpacked
-from .base import Engine, Journal
+from .base import Engine, Journal, new_command
 
 EMBEDDED = "embedded:"
 
@@ -214,7 +214,7 @@ async def _transfer(
     engine: Engine, journal: Journal, source: str, name: str, driver: str
 ) -> AsyncIterator[Any]:
     """Intent and outcome of a transfer around its work; gives the function that registers."""
-    stream = f"transfer/{journal.command}"
+    stream = f"transfer/{new_command()}"
     added: list[str] = []
 
     async def done(fetched: Fetched, usage: Any) -> str:

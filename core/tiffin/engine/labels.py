@@ -148,10 +148,10 @@ async def relabel(held: Held, path: str, *, shared: bool = False) -> None:
             await provider.relabel(path, labels.mount_label, shared=shared)
 
 
-async def share_layers(held: Held) -> None:
+async def share_layers(held: Held, driver: str) -> None:
     """Let labelled containers read the layers that the storage driver mounts: the kernel checks
     some accesses (mprotect) on the layer's own file, whatever label the mount has."""
-    directory = held.engine.layout.storage(held.row["storage_driver"])
+    directory = held.engine.layout.storage(driver)
     for provider, labels in _enabled(held):
         if labels.mount_label:
             await provider.share(directory)

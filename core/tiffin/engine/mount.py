@@ -51,7 +51,7 @@ async def carry_out(held: Held, *, pinned: bool = False) -> str:
         await driver.prepare(held.id, layers)
         label = labels.in_force(held).mount_label
         if label:
-            await labels.share_layers(held)
+            await labels.share_layers(held, driver.name)
         path: str = await driver.mount(held.id, layers, label)
         if label and held.state == "created" and not getattr(driver, "labels_mounts", False):
             await labels.relabel(held, path)

@@ -12,7 +12,7 @@ from ..errors import Conflict, DriverError
 from ..events.container import Failed, Migrated, MigrationPlanned, RuntimeChanged, StorageSwitched
 from ..hooks import LayerBlob, layer_tools
 from ..smallhash import sha256
-from . import images
+from . import images, labels
 from .base import Engine
 from .hold import Held, hold
 
@@ -88,16 +88,21 @@ async def _copy(held: Held, name: str) -> None:
     engine, row, tools = held.engine, held.row, layer_tools()
     source, target = engine.storage(row["storage_driver"]), engine.storage(name)
     content = ContentStore(engine.layout.blobs)
+    label = labels.in_force(held).mount_label
     await target.prepare(held.id, row["layers"])
-    new = await target.mount(held.id, row["layers"], row["mount_label"])
+    if label:
+        await labels.share_layers(held, name)
+    new = await target.mount(held.id, row["layers"], label)
     with tempfile.TemporaryDirectory(dir=content.root, prefix="migrate-") as temporary:
         layer = f"{temporary}/layer.tar"
         await source.diff(held.id, row["layers"], layer)
         own = await trio.to_thread.run_sync(_digest, layer)
         blob = LayerBlob(path=layer, compression="none", diff_id=own)
         await tools.unpack(new, blob, "apply", tools.limits({}))
+    if label and not getattr(target, "labels_mounts", False):
+        await labels.relabel(held, new)
     await source.prepare(held.id, row["layers"])
-    old = await source.mount(held.id, row["layers"], row["mount_label"])
+    old = await source.mount(held.id, row["layers"], label)
     different = await trio.to_thread.run_sync(tools.tree_changes, old, new)
     await source.unmount(held.id)
     await target.unmount(held.id)

@@ -9,10 +9,14 @@ from .recover import LIVE
 from .remove import remove_held
 
 
-async def clean_up(engine: Engine, given: str, *, remove: bool = False) -> None:
-    """What conmon's exit command leaves to a full engine: mount, network, and --rm. A container
-    that is gone, or that runs again by now, is left alone."""
+async def clean_up(
+    engine: Engine, given: str, *, remove: bool = False, ended: bool = False
+) -> None:
+    """What conmon's exit command (`ended`) leaves to a full engine: mount, network, and --rm. A
+    container that is gone, or that runs again by now, is left alone."""
     try:
+        if ended:
+            await engine.because_of_its_end(given)
         async with hold(engine, given) as held:
             if held.state != "exited":
                 return

@@ -10,7 +10,7 @@ from .base import Event
 
 class PullPlanned(Event, frozen=True, kw_only=True):
     """Blobs of an image are about to be fetched (`pull`), read (`load`, `import`) or made
-    (`embedded`, `commit`). Stream: `transfer/COMMAND`."""
+    (`embedded`, `commit`). Stream: `transfer/ID`."""
 
     TYPE: ClassVar[str] = "transfer.planned"
     OPENS: ClassVar[str] = "transfer"

@@ -38,6 +38,10 @@ ENVELOPE: dict[str, Any] = {
             "pid": {"type": "integer"},
             "program": {"type": "string"},
             "front_end": {"type": "string"},
+            "cause": {
+                "type": "integer",
+                "description": "seq of the event that this answers, when nobody asked for it",
+            },
         },
         "required": ["uid", "loginuid", "session", "pid", "program", "front_end"],
     },

@@ -56,6 +56,7 @@ _EVENT = {
     "loginuid": f"nullif({_actor('loginuid')}, 4294967295)",
     "session": f"nullif({_actor('session')}, 4294967295)",
     "front_end": _actor("front_end"),
+    "cause": _actor("cause"),
 }
 
 VIEWS: dict[str, tuple[dict[str, str], str]] = {
@@ -86,7 +87,7 @@ VIEWS: dict[str, tuple[dict[str, str], str]] = {
             "began_ns": "min(time)",
             "ended_ns": "max(time)",
             "duration_ms": "(max(time) - min(time)) / 1000000.0",
-            **{name: _EVENT[name] for name in ("uid", "loginuid", "session", "front_end")},
+            **{name: _EVENT[name] for name in ("uid", "loginuid", "session", "front_end", "cause")},
         },
         "main.events GROUP BY command",
     ),

@@ -85,7 +85,11 @@ def entry(event: Mapping[str, Any]) -> bytes:
         "TIFFIN_COMMAND": event["command"],
         "TIFFIN_UID": str(actor.get("uid", "")),
         "TIFFIN_LOGINUID": str(actor.get("loginuid", "")),
+        "TIFFIN_SESSION": str(actor.get("session", "")),
         "TIFFIN_PID": str(actor.get("pid", "")),
+        "TIFFIN_PROGRAM": str(actor.get("program", "")),
+        "TIFFIN_FRONT_END": str(actor.get("front_end", "")),
+        "TIFFIN_CAUSE": str(actor.get("cause", "")),
         "TIFFIN_DATA": json.dumps(data, separators=(",", ":")),
         "TIFFIN_HASH": event["hash"],
     }

@@ -95,7 +95,9 @@ class Trace:
             "tiffin.command": self.command,
             "tiffin.uid": actor.get("uid"),
             "tiffin.loginuid": actor.get("loginuid"),
+            "tiffin.session": actor.get("session"),
             "tiffin.front_end": actor.get("front_end"),
+            "tiffin.cause": actor.get("cause"),
             "process.pid": actor.get("pid"),
             "process.executable.path": actor.get("program"),
         }

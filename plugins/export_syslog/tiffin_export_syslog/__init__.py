@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import trio
 
 from tiffin.hooks import DriverContext, EventConsumer, errors, hookimpl
 
-from .message import message
+from .message import LONGEST, message
 
 TIFFIN_HOOK_VERSION = 1
 
@@ -36,18 +37,30 @@ class Syslog:
             )
         self.facility = FACILITIES[facility]
         self.data = bool(settings.get("data", True))
+        self.longest = longest(settings.get("longest", LONGEST))
         self.hostname = str(settings.get("hostname", socket.gethostname()))
         self._socket: socket.socket | None = None
 
     async def deliver(self, events: Sequence[Mapping[str, Any]]) -> int | None:
         lines = [
-            message(event, facility=self.facility, hostname=self.hostname, data=self.data)
+            message(
+                event,
+                facility=self.facility,
+                hostname=self.hostname,
+                data=self.data,
+                longest=self.longest,
+            )
             for event in events
         ]
         try:
             await trio.to_thread.run_sync(self._send, lines, abandon_on_cancel=True)
         except OSError as error:
             await self.close()
+            if error.errno == errno.EMSGSIZE:
+                raise errors.UserError(
+                    f"{self.address}: longest = {self.longest} is more than one message may have",
+                    hint=f"leave it out: it is {LONGEST} then",
+                ) from None
             raise errors.DriverError(f"{self.address}: {error.strerror or error}") from None
         return None
 
@@ -98,6 +111,15 @@ class Syslog:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def longest(given: object) -> int:
+    """Bytes of a message. Error: UserError for less than servers must take (RFC 5424, 6.1)."""
+    if isinstance(given, bool) or not isinstance(given, int) or given < 480:
+        raise errors.UserError(
+            f"syslog longest = {given!r} cannot be used", hint="bytes of a message, 480 at least"
+        )
+    return given
 
 
 def place(address: str) -> tuple[str, Any]:

@@ -9,10 +9,16 @@ from typing import Any
 SD_ID = "tiffin@32473"
 """Structured data's name: 32473 is the enterprise number for private use (RFC 5612)."""
 NOTICE, WARNING = 5, 4
+LONGEST = 8096
+"""Bytes that rsyslog takes unless told otherwise; it cuts what is longer, wherever that is."""
 
 
-def message(event: Mapping[str, Any], *, facility: int, hostname: str, data: bool) -> bytes:
-    """HEADER, STRUCTURED-DATA and MSG (6). `data`: with the event's details as a parameter."""
+def message(
+    event: Mapping[str, Any], *, facility: int, hostname: str, data: bool, longest: int = LONGEST
+) -> bytes:
+    """HEADER, STRUCTURED-DATA and MSG (6). `data`: with the event's details as a parameter, unless
+    the message would get too long; then their length is told, and seq and hash say where to look.
+    """
     actor = event["actor"]
     failed = event["type"].endswith("failed") or event["data"].get("exit_code", 0) != 0
     priority = facility * 8 + (WARNING if failed else NOTICE)
@@ -23,10 +29,22 @@ def message(event: Mapping[str, Any], *, facility: int, hostname: str, data: boo
         "command": event["command"],
         "uid": actor.get("uid", ""),
         "loginuid": actor.get("loginuid", ""),
+        "session": actor.get("session", ""),
+        "front_end": actor.get("front_end", ""),
+        "program": actor.get("program", ""),
+        **({"cause": actor["cause"]} if "cause" in actor else {}),
+        "time": event["time"],
         "hash": event["hash"],
     }
-    if data:
-        parameters["data"] = json.dumps(event["data"], separators=(",", ":"))
+    details = json.dumps(event["data"], separators=(",", ":")) if data else ""
+    more: list[dict[str, Any]] = [{"data": details}, {"left_out": len(details)}] if data else [{}]
+    made = [_made(event, priority, hostname, parameters | one) for one in more]
+    return next((text for text in made if len(text) <= longest), made[-1])
+
+
+def _made(
+    event: Mapping[str, Any], priority: int, hostname: str, parameters: Mapping[str, Any]
+) -> bytes:
     structured = "".join(f' {name}="{escaped(str(value))}"' for name, value in parameters.items())
     header = " ".join(
         (
@@ -34,7 +52,7 @@ def message(event: Mapping[str, Any], *, facility: int, hostname: str, data: boo
             timestamp(event["time"]),
             word(hostname, 255),
             "tiffin",
-            word(str(actor.get("pid", "")), 128),
+            word(str(event["actor"].get("pid", "")), 128),
             word(event["type"], 32),
         )
     )

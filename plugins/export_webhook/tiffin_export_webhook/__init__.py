@@ -13,6 +13,9 @@ from tiffin.hooks import DriverContext, EventConsumer, errors, hookimpl, post_to
 
 TIFFIN_HOOK_VERSION = 1
 
+TOO_MUCH = 413
+"""Content Too Large (RFC 9110)."""
+
 
 @hookimpl
 def event_consumer(name: str, context: DriverContext) -> EventConsumer | None:
@@ -48,6 +51,10 @@ class Webhook:
             signature = hmac.new(self.secret, body, hashlib.sha256).hexdigest()
             headers["X-Tiffin-Signature"] = f"sha256={signature}"
         answer = await self._post.post(self.url, body, headers, timeout=self.timeout, ca=self.ca)
+        if answer.status == TOO_MUCH and len(events) > 1:
+            half = len(events) // 2
+            await self.deliver(events[:half])
+            return await self.deliver(events[half:])
         self._post.judge(answer, self.host)
         return None
 
