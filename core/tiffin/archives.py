@@ -10,9 +10,9 @@ in it are followed only to other members, every length is checked before anythin
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BufferedReader
@@ -117,16 +117,13 @@ class Directory:
                 yield piece
 
     def _open(self, name: str) -> int:
-        from .syscalls import open_in_root
+        from .syscalls import open_file_in_root
 
         try:
-            fd = open_in_root(self._fd, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            raise ImageError(f"{name[:100]} is missing") from None
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise ImageError(f"{name[:100]} is not a file")
-        return fd
+            return open_file_in_root(self._fd, name)
+        except OSError as error:
+            what = "is not a file" if error.errno == errno.ENXIO else "is missing"
+            raise ImageError(f"{name[:100]} {what}") from None
 
 
 class Tar:

@@ -7,16 +7,13 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..errors import ImageError, StorageFull
 from . import tar
-from .walk import Item, open_tree, walk
+from .walk import VANISHED, Item, open_tree, walk
 from .whiteouts import OPAQUE, OVERLAY_OPAQUE, WHITEOUT, kept
 from .write import TarWriter
-
-VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
-"""What opening something gives that is gone, or something else by now."""
 
 
 class Packer:
@@ -43,7 +40,7 @@ class Packer:
         if kind == stat.S_IFREG:
             self._add_file(item, name)
         elif kind == stat.S_IFDIR:
-            fd = _open(item, os.O_RDONLY | os.O_DIRECTORY)
+            fd = _open(item.open_directory)
             if fd >= 0:
                 try:
                     self._add_directory(fd, name, status)
@@ -101,13 +98,11 @@ class Packer:
         if key in self._links:
             self._entry(name, tar.HARDLINK, item.stat, link=self._links[key])
             return
-        fd = _open(item, os.O_RDONLY)
+        fd = _open(item.open_file)
         if fd < 0:
             return
         try:
             now = os.fstat(fd)
-            if not stat.S_ISREG(now.st_mode):
-                return
             self._entry(name, tar.REGULAR, item.stat, size=now.st_size, xattrs=_xattrs(fd))
             self._tar.data(fd, now.st_size)
         finally:
@@ -126,10 +121,10 @@ class Packer:
         self._tar.entry(name, tar.REGULAR)
 
 
-def _open(item: Item, flags: int) -> int:
+def _open(opening: Callable[[], int]) -> int:
     """A descriptor, or -1 when a container was quicker."""
     try:
-        return item.open(flags)
+        return opening()
     except OSError as error:
         if error.errno in VANISHED:
             return -1
