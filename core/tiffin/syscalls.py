@@ -107,12 +107,15 @@ def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: i
     import ctypes
     import struct
 
+    name = os.fsencode(path)
+    if b"\0" in name:  # to C, the name would end there
+        raise OSError(errno.EINVAL, "a zero byte in a path", path)
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
     while True:
         result = _libc().syscall(
             ctypes.c_long(SYS_OPENAT2),
             ctypes.c_int(dirfd),
-            ctypes.c_char_p(os.fsencode(path)),
+            ctypes.c_char_p(name),
             ctypes.c_char_p(how),
             ctypes.c_size_t(len(how)),
         )

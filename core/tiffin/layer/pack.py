@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from ..errors import ImageError, StorageFull
 from . import tar
+from .stream import Limits
 from .walk import VANISHED, Item, open_tree, walk
 from .whiteouts import OPAQUE, OVERLAY_OPAQUE, WHITEOUT, kept
 from .write import TarWriter
@@ -26,6 +27,7 @@ class Packer:
         self._prefix = os.fsencode(prefix)
         self._whiteouts = whiteouts
         self._links: dict[tuple[int, int], bytes] = {}
+        self._left = Limits().bytes
 
     def add(self, item: Item) -> None:
         """Error: ImageError for a name that would mean a whiteout to whoever unpacks the layer."""
@@ -62,6 +64,7 @@ class Packer:
     def add_open_file(self, fd: int, name: bytes) -> None:
         """A regular file that is open already."""
         status = os.fstat(fd)
+        self._take(os.fsdecode(name), status.st_size)
         self._entry(name, tar.REGULAR, status, size=status.st_size, xattrs=_xattrs(fd))
         self._tar.data(fd, status.st_size)
 
@@ -103,12 +106,24 @@ class Packer:
             return
         try:
             now = os.fstat(fd)
+            self._take(item.path, now.st_size)
             self._entry(name, tar.REGULAR, item.stat, size=now.st_size, xattrs=_xattrs(fd))
             self._tar.data(fd, now.st_size)
         finally:
             os.close(fd)
         if item.stat.st_nlink > 1:
             self._links[key] = name
+
+    def _take(self, path: str, size: int) -> None:
+        """A container can make a file of exabytes that takes no room, but in a tar it would. What
+        is no layer has that bound for each file only. Error: ImageError."""
+        if size > self._left:
+            raise ImageError(
+                f"{'/' + path!a} has {size} bytes: that is more than any layer may have",
+                hint="truncate or delete it",
+            )
+        if self._whiteouts:
+            self._left -= size
 
     def whiteout(self, path: str) -> None:
         above, slash, base = os.fsencode(path).rpartition(b"/")
