@@ -79,7 +79,7 @@ def pax(*records: tuple[str, str]) -> bytes:
 
 
 def test_a_bomb_of_zeros(tmp_path: Path) -> None:
-    """CVE-2017-14992: a quarter of a gigabyte in a quarter of a megabyte. What is beyond the limit is never written."""
+    """CVE-2017-14992: 256 MiB in a few KiB. What is beyond the limit is never written."""
 
     def bomb() -> Iterator[bytes]:
         yield header("zeros", 256 * MIB)
