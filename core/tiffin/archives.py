@@ -10,9 +10,9 @@ in it are followed only to other members, every length is checked before anythin
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BufferedReader
@@ -36,6 +36,11 @@ LIMITS = Limits(entries=200_000)
 MAX_JSON = 8 << 20
 """Bytes of manifest.json, index.json, ..."""
 MAX_LINKS = 8
+MAX_NAMES = 32 << 20
+"""Bytes of the names of an archive's members."""
+MAX_IMAGES = 1000
+MAX_CONFIGS = 16 << 20
+"""Bytes of the configs of its images, which are all kept in memory."""
 MAX_SPOOL = 1 << 42
 """Bytes of an uncompressed archive."""
 COMPRESSED = ("gzip", "zstd")
@@ -117,16 +122,13 @@ class Directory:
                 yield piece
 
     def _open(self, name: str) -> int:
-        from .syscalls import open_in_root
+        from .syscalls import open_file_in_root
 
         try:
-            fd = open_in_root(self._fd, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            raise ImageError(f"{name[:100]} is missing") from None
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise ImageError(f"{name[:100]} is not a file")
-        return fd
+            return open_file_in_root(self._fd, name)
+        except OSError as error:
+            what = "is not a file" if error.errno == errno.ENXIO else "is missing"
+            raise ImageError(f"{name[:100]} {what}") from None
 
 
 class Tar:
@@ -136,6 +138,7 @@ class Tar:
         self._file = file
         self._places: dict[str, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
+        self._room = MAX_NAMES
         self._length = os.fstat(file.fileno()).st_size
         stream = _Seekable(file.fileno(), self._length)
         check_cancelled = canceller()
@@ -152,6 +155,9 @@ class Tar:
             raise ImageError("it is no tar, or an empty one")
 
     def _add(self, raw: bytes, link: bytes, kind: bytes, position: int, size: int) -> None:
+        self._room -= len(raw) + len(link)
+        if self._room < 0:
+            raise ImageError("it has too many names")
         name = _normal(raw.decode("utf-8", "replace"))
         target = link.decode("utf-8", "replace")
         self._links.pop(name, None)
@@ -281,8 +287,10 @@ def _oci(files: Files, content: ContentStore, wanted: Platform) -> list[Fetched]
     top = manifest.parse(read(files, "index.json"), manifest.OCI_INDEX)
     if not isinstance(top, Index) or not top.manifests:
         raise ImageError("index.json lists no image")
+    _bounded(len(top.manifests))
     docker_names = _names_by_config(files)
     found: list[Fetched] = []
+    size = 0
     for entry in top.manifests:
         index = ""
         for _ in range(MAX_DEPTH):
@@ -293,6 +301,8 @@ def _oci(files: Files, content: ContentStore, wanted: Platform) -> list[Fetched]
             entry = manifest.choose(document, wanted)
         else:
             raise ImageError(f"indexes in indexes, more than {MAX_DEPTH} deep")
+        size += document.config.size
+        _bounded(len(found), size)
         for blob in (document.config, *document.layers):
             _ingest(files, _blob_name(blob.digest), content, blob)
         names = _oci_names(top.manifests[len(found)])
@@ -347,7 +357,16 @@ def _images(files: Files) -> list[_Image]:
     found = manifest.decode(read(files, "manifest.json"), list[_Image], "manifest.json")
     if not found:
         raise ImageError("manifest.json lists no image")
+    _bounded(len(found))
     return found
+
+
+def _bounded(images: int, size: int = 0) -> None:
+    """A few bytes name an image, and so one config of a few megabytes again and again."""
+    if images > MAX_IMAGES:
+        raise ImageError(f"it has more than {MAX_IMAGES} images")
+    if size > MAX_CONFIGS:
+        raise ImageError(f"the configs of its images are larger than {MAX_CONFIGS >> 20} MiB")
 
 
 def _names_by_config(files: Files) -> Mapping[str, tuple[str, ...]]:
@@ -373,9 +392,12 @@ def _docker_names(image: _Image) -> tuple[str, ...]:
 
 def _docker(files: Files, content: ContentStore) -> list[Fetched]:
     known: dict[tuple[str, str], Descriptor] = {}
-    found = []
+    found: list[Fetched] = []
+    size = 0
     for image in _images(files):
         data = read(files, image.config)
+        size += len(data)
+        _bounded(len(found), size)
         config = manifest.parse_config(data, len(image.layers))
         layers = []
         for layer in zip(image.layers, config.diff_ids, strict=True):

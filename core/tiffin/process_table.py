@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from collections.abc import Callable, Sequence
 
@@ -119,12 +118,10 @@ def names(root: str, path: str) -> dict[int, str]:
     """Number to name of passwd(5) or group(5); broken lines are passed over. The file is the
     container's, and so is opened with its root as root directory."""
     try:
-        fd = syscalls.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = syscalls.open_file_in_root(root, path)
     except OSError:
         return {}
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return {}
         text = file.read(PASSWD_MAX).decode("utf-8", "replace")
     found: dict[int, str] = {}
     for line in text.splitlines():

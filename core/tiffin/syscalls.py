@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import stat
 from typing import Any
 
 CLONE_NEWNS = 0x00020000
@@ -106,12 +107,15 @@ def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: i
     import ctypes
     import struct
 
+    name = os.fsencode(path)
+    if b"\0" in name:  # to C, the name would end there
+        raise OSError(errno.EINVAL, "a zero byte in a path", path)
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
     while True:
         result = _libc().syscall(
             ctypes.c_long(SYS_OPENAT2),
             ctypes.c_int(dirfd),
-            ctypes.c_char_p(os.fsencode(path)),
+            ctypes.c_char_p(name),
             ctypes.c_char_p(how),
             ctypes.c_size_t(len(how)),
         )
@@ -134,6 +138,31 @@ def open_in_root(root: str | int, path: str | bytes, flags: int, mode: int = 0) 
         return openat2(fd, path, flags, mode, resolve)
     finally:
         os.close(fd)
+
+
+def reopen_file(fd: int, flags: int = os.O_RDONLY) -> int:
+    """What an O_PATH descriptor (which is closed) stands for, opened, if it is a regular file.
+
+    This is how a stranger's file is opened: to open a device is to act on it (a watchdog starts, a
+    tape rewinds), and outside of a container no rule about devices prevents that. Error: OSError.
+    """
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.ENXIO, "not a regular file")
+        return os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
+
+
+def open_file(path: str | bytes, dir_fd: int, flags: int = os.O_RDONLY) -> int:
+    """The regular file of this name in a directory, never through a link. Error: OSError."""
+    found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    return reopen_file(found, flags)
+
+
+def open_file_in_root(root: str | int, path: str | bytes) -> int:
+    """A regular file for reading, found as `open_in_root` finds it. Error: OSError."""
+    return reopen_file(open_in_root(root, path, os.O_PATH))
 
 
 def ignore_signal(number: int, ignore: bool) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,16 +27,7 @@ USER = Credentials("ann", "se:cret")
 def secure(layout: images.Layout, tmp_path: Path) -> Iterator[registry.Server]:
     """Over TLS, with a certificate of its own for 0.0.0.0: an address that Linux takes for this
     machine and tiffin for any other."""
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-days", "2", "-subj", "/CN=lunch", "-addext", "subjectAltName=IP:0.0.0.0",
-         "-keyout", tmp_path / "key.pem", "-out", tmp_path / "ca.crt"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    with registry.serving(layout) as server:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "ca.crt", tmp_path / "key.pem")
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+    with registry.secure(layout, tmp_path) as server:
         yield server
 
 

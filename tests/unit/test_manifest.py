@@ -275,3 +275,55 @@ def test_chain_ids() -> None:
 def test_index_of_dockers_kind() -> None:
     found = index({"os": "linux", "architecture": "amd64"}, media_type=DOCKER_LIST)
     assert found.media_type == DOCKER_LIST
+
+
+CONFIG = f'{{"mediaType":"{manifest.OCI_CONFIG}","digest":"sha256:{"0" * 64}","size":2}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"schemaVersion":2,"config":{CONFIG},"layers":[],"manifests":[]}}',
+        f'{{"schemaVersion":2,"config":{CONFIG},"layers":[],"Manifests":[]}}',
+        f'{{"schemaVersion":2,"config":{CONFIG},"layers":[],"LAYERS":[{CONFIG}]}}',
+        f'{{"schemaVersion":2,"config":{CONFIG},"layers":[],"layers":[{CONFIG}]}}',
+        f'{{"schemaVersion":2,"config":{CONFIG[:-1]},"size":3}},"layers":[]}}',
+        f'{{"schemaVersion":2,"config":{CONFIG},"layers":[],"mediaType":"{manifest.OCI_INDEX}"}}',
+    ],
+)
+def test_a_document_that_two_parsers_would_read_differently(text: str) -> None:
+    """CVE-2021-41190, and the same by means of JSON: what one party takes for an image must not be
+    an index, or another image, to the next one."""
+    manifest.parse(f'{{"schemaVersion":2,"config":{CONFIG},"layers":[]}}'.encode())
+    with pytest.raises(ImageError):
+        manifest.parse(text.encode())
+
+
+@pytest.mark.parametrize(
+    "digest",
+    ["../../../etc/passwd", "sha256:../../x", "sha256:" + "A" * 64, "sha256:" + "0" * 63, "0" * 64,
+     "sha256:" + "0" * 64 + "\n", "md5:" + "0" * 32, ""],
+)  # fmt: skip
+def test_a_digest_that_would_be_another_path(digest: str) -> None:
+    """CVE-2024-3727, CVE-2014-9358: a digest is a file's name here."""
+    config = CONFIG.replace("sha256:" + "0" * 64, digest.replace("\n", "\\n"))
+    with pytest.raises(ImageError):
+        manifest.parse(f'{{"schemaVersion":2,"config":{config},"layers":[]}}'.encode())
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"User": "0\0x"}, "NUL"),
+        ({"WorkingDir": "/proc/self/fd/7\0"}, "NUL"),
+        ({"Env": ["A=\0"]}, "NUL"),
+        ({"Volumes": {"/a\0b": {}}}, "NUL"),
+        ({"Volumes": {f"/v{number}": {} for number in range(300)}}, "more than 256 volumes"),
+        ({"User": 5}, "broken"),
+        ({"Volumes": ["/a"]}, "broken"),
+        ({"Cmd": "sh"}, "broken"),
+    ],
+)
+def test_settings_of_an_image_that_no_builder_writes(settings: Any, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        manifest.parse_config(json.dumps({"config": settings}).encode())

@@ -24,7 +24,7 @@ bad:x:x:1::/:
 huge:x:99999999999:1::/:
 nul:x:5:5::/a\0b:
 """
-GROUP = "root:x:0:\nusers:x:100:\nvideo:x:44:bob,ann\naudio:x:29:ann\nbroken:x\n"
+GROUP = "root:x:0:\nusers:x:100:\nvideo:x:44:bob,ann\naudio:x:29:ann\nbroken:x\n55:x:0:\n"
 
 
 def who(given: str, *add: str) -> tuple[int, int, tuple[int, ...], str]:
@@ -43,7 +43,8 @@ def who(given: str, *add: str) -> tuple[int, int, tuple[int, ...], str]:
         ("ann:5", (1000, 5, (5,), "/home/ann")),
         ("1234", (1234, 0, (0,), "/")),
         ("1234:1", (1234, 1, (1,), "/")),
-        ("7", (70, 71, (71,), "/")),
+        ("7", (7, 0, (0,), "/")),
+        ("1000:55", (1000, 55, (55,), "/home/ann")),
         ("nul", (5, 5, (5,), "/")),
         ("0:44", (0, 44, (), "/root")),
     ],
@@ -51,6 +52,23 @@ def who(given: str, *add: str) -> tuple[int, int, tuple[int, ...], str]:
 def test_users(given: str, found: Any) -> None:
     """A user who is not root keeps the own group among the additional ones (CVE-2022-2989)."""
     assert who(given) == found
+
+
+def test_a_number_is_never_a_name() -> None:
+    """CVE-2016-3697: an image whose root is called `1000` must not make a root of `-u 1000`."""
+    passwd, group = "1000:x:0:0::/:\n", "1000:x:0:\n"
+    assert users.resolve("1000", passwd, group).uid == 1000
+    assert users.resolve("1000:1000", passwd, group).gid == 1000
+    assert users.resolve("5:5", passwd, group, ["1000"]).additional_gids == (5, 1000)
+
+
+@pytest.mark.parametrize(
+    "given", ["4294967296", "4294967295", "18446744073709551616", "-4294967296"]
+)
+def test_a_number_that_would_wrap_to_root_is_no_user(given: str) -> None:
+    """CVE-2024-40635: `USER 4294967296` is 0 where it is cut to 32 bits."""
+    with pytest.raises(UserError):
+        users.resolve(given, "", "")
 
 
 def test_group_add() -> None:

@@ -59,7 +59,7 @@ def writer(template: str, layout: Layout) -> Line:
     def line(event: dict[str, Any]) -> str | None:
         if shape is None:
             own = gotemplate.Record(event_shapes.own_template(event, names))
-            return gotemplate.render(body, own)
+            return printable.for_terminal(gotemplate.render(body, own))
         shaped = shape(event, names)
         if shaped is None:
             return None
@@ -67,6 +67,6 @@ def writer(template: str, layout: Layout) -> Line:
             return compact(shaped)
         if engine == "docker":
             shaped = event_shapes.docker_template(shaped)
-        return gotemplate.render(body, gotemplate.Record(shaped))
+        return printable.for_terminal(gotemplate.render(body, gotemplate.Record(shaped)))
 
     return line

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import NotFound
 from ..store import queries, sync
+from . import printable
 from .flags import Call, Command, Flag
 
 
@@ -49,7 +50,7 @@ def _explain(call: Call) -> int:
     elif call.options["format"]:
         from .gotemplate import render
 
-        print(render(call.options["format"], explain.to_plain(explanation)))
+        print(printable.for_terminal(render(call.options["format"], explain.to_plain(explanation))))
     else:
         print(explain.render(explanation), end="")
     return 0

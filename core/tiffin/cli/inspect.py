@@ -517,7 +517,9 @@ def _run(call: Call, kind: str) -> int:
             fields = _structs(document)
             if "RootFS" in document:  # an image, whose builder may have put anything in there
                 fields["Config"] = IMAGE_SETTINGS | document["Config"]
-            sys.stdout.write(gotemplate.render(options["format"], fields) + "\n")
+            sys.stdout.write(
+                printable.for_terminal(gotemplate.render(options["format"], fields)) + "\n"
+            )
     else:
         sys.stdout.write(table.json_text(documents, INDENT))
     return failed

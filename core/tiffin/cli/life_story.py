@@ -11,7 +11,7 @@ from ..errors import NotFound, UserError
 from ..store import queries
 from . import reads, table
 from .flags import Call, Command, Flag
-from .printable import line
+from .printable import for_terminal, line
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -196,7 +196,8 @@ def write(connection: sqlite3.Connection, cid: str, options: dict[str, Any]) -> 
         from . import gotemplate
 
         for event in plain(told, now)["events"]:
-            sys.stdout.write(gotemplate.render(wanted, gotemplate.Record(event)) + "\n")
+            made = gotemplate.render(wanted, gotemplate.Record(event))
+            sys.stdout.write(for_terminal(made) + "\n")
     elif options["quiet"]:
         sys.stdout.write("".join(f"{moment.type}\n" for moment in shown(told)))
     else:

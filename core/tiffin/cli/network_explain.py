@@ -19,7 +19,7 @@ from ..network_modes import DEFAULT
 from ..network_story import ContainerStory, NetworkStory, Plug
 from ..plugins import Plugins
 from ..store import queries
-from . import network_drawing, networks, reads, table
+from . import network_drawing, networks, printable, reads, table
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def _explain(call: Call) -> int:
         from . import gotemplate
 
         template = call.options["format"]
-        sys.stdout.write(gotemplate.render(template, msgspec.to_builtins(story)) + "\n")
+        made = gotemplate.render(template, msgspec.to_builtins(story))
+        sys.stdout.write(printable.for_terminal(made) + "\n")
     else:
         sys.stdout.write(network_drawing.draw(story))
     return 0

@@ -217,7 +217,7 @@ def _inspect(call: Call) -> int:
         for row in found:
             record = fields(row, False)
             record["Containers"] = plain(row, used.get(row["name"], []))["containers"]
-            sys.stdout.write(gotemplate.render(template, record) + "\n")
+            sys.stdout.write(printable.for_terminal(gotemplate.render(template, record)) + "\n")
         return failed
     documents = [plain(row, used.get(row["name"], [])) for row in found]
     sys.stdout.write(table.json_text(documents, 5))

@@ -29,6 +29,12 @@ def block(text: str) -> str:
     )
 
 
+def for_terminal(text: str) -> str:
+    """What a template of `--format` made: as it is for a program that reads it, but like `block`
+    for a terminal, since labels and the like are a stranger's."""
+    return block(text) if sys.stdout.isatty() else text
+
+
 def failure(text: str, error: BaseException, debug: bool) -> None:
     """Say on stderr what went wrong: one line (already safe), after a traceback with --debug."""
     if debug:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..errors import UserError
 from .flags import suggestion
-from .printable import line
+from .printable import for_terminal, line
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def formatted(
 
     gotemplate.parse(template)  # also when there is nothing to show
     if not template.startswith(("table ", "table\t", "table{", "table\\t")) and template != "table":
-        return "".join(gotemplate.render(template, record) + "\n" for record in records)
+        return "".join(
+            for_terminal(gotemplate.render(template, record)) + "\n" for record in records
+        )
     body = template[5:].lstrip(" ")
     body = body[2:] if body.startswith("\\t") else body.lstrip("\t")
     first = gotemplate.headings(body, headings)

@@ -147,7 +147,8 @@ def _inspect(call: Call) -> int:
         from . import gotemplate
 
         for document in documents:
-            sys.stdout.write(gotemplate.render(template, gotemplate.Record(**document)) + "\n")
+            made = gotemplate.render(template, gotemplate.Record(**document))
+            sys.stdout.write(printable.for_terminal(made) + "\n")
     else:
         sys.stdout.write(table.json_text(documents, 5))
     return failed

@@ -7,15 +7,16 @@ import errno
 import os
 import stat
 
+from .. import syscalls
 from ..errors import Conflict, NotFound, UserError
 from ..layer.copies import copy_data
 from ..layer.remove import remove_tree
-from ..layer.walk import MAX_DEPTH
+from ..layer.walk import MAX_DEPTH, VANISHED
 from ..layer.whiteouts import kept
 from .places import DIRECTORY, Place, blame, is_directory, reopen
 
+CAPABILITY = "security.capability"
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-VANISHED = (FileNotFoundError, NotADirectoryError)
 
 
 class Rules:
@@ -27,6 +28,7 @@ class Rules:
         *,
         overwrite: bool = False,
         devices: bool = False,
+        tame: bool = False,
     ) -> None:
         self.owner = owner
         """(uid, gid) of all that is made; None: as at the source."""
@@ -34,6 +36,9 @@ class Rules:
         """Whether a directory may take the place of something else, and the other way round."""
         self.devices = devices
         """Whether device nodes are made; they are never brought to this machine."""
+        self.tame = tame
+        """Whether files lose set-user-id, set-group-id and capabilities: a container's programs
+        must not run with the rights of this machine's root."""
 
 
 def copy(source: Place, target: Place, rules: Rules) -> None:
@@ -157,13 +162,14 @@ class _Copy:
                 if is_directory(status):
                     fd = os.open(base, DIRECTORY | os.O_NOFOLLOW, dir_fd=source)
                 elif stat.S_ISREG(status.st_mode):
-                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-                    fd = os.open(base, flags, dir_fd=source)
+                    fd = syscalls.open_file(base, source)
                 else:
                     self.special(source, base, status, target, base)
                     continue
-            except VANISHED:
-                continue
+            except OSError as error:
+                if error.errno in VANISHED:
+                    continue
+                raise
             try:
                 # What was opened counts: it may have been replaced since we looked.
                 status = os.fstat(fd)
@@ -219,8 +225,7 @@ class _Copy:
 
     def _in_place(self, source: int, status: os.stat_result, parent: int, base: str) -> None:
         """Something is mounted on the file (a bind mount): only its contents can be replaced."""
-        flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(base, flags, dir_fd=parent)
+        fd = syscalls.open_file(base, parent, os.O_WRONLY | os.O_TRUNC)
         try:
             copy_data(source, fd, status.st_size)
         finally:
@@ -234,7 +239,10 @@ class _Copy:
         device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
         if stat.S_ISSOCK(mode) or (device and not self.rules.devices):
             return
-        link = os.readlink(name, dir_fd=source) if stat.S_ISLNK(mode) else ""
+        try:
+            link = os.readlink(name, dir_fd=source) if stat.S_ISLNK(mode) else ""
+        except OSError:
+            return  # something else by now
         with contextlib.suppress(FileNotFoundError):
             there = os.stat(base, dir_fd=parent, follow_symlinks=False)
             if os.path.samestat(there, status):
@@ -263,9 +271,12 @@ class _Copy:
     def _metadata(self, source: int, fd: int, status: os.stat_result) -> None:
         uid, gid = self.rules.owner or (status.st_uid, status.st_gid)
         os.fchown(fd, uid, gid)
-        os.fchmod(fd, stat.S_IMODE(status.st_mode))  # after chown, which clears set-user-id
+        mode = stat.S_IMODE(status.st_mode)
+        if self.rules.tame:
+            mode &= ~(stat.S_ISUID | (0 if is_directory(status) else stat.S_ISGID))
+        os.fchmod(fd, mode)  # after chown, which clears set-user-id
         with contextlib.suppress(OSError):  # not every file system has attributes
             for key in os.listxattr(source):
-                if kept(key):
+                if kept(key) and not (self.rules.tame and key == CAPABILITY):
                     os.setxattr(fd, key, os.getxattr(source, key))
         os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))

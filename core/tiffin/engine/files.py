@@ -196,7 +196,8 @@ async def copy(
         held = sorted(set(ids.values()))  # locked in one order, whichever way others copy
         views = [await stack.enter_async_context(seen(engine, cid)) for cid in held]
         which = {given: held.index(cid) for given, cid in ids.items()}
-        rules = Rules(None, overwrite=overwrite, devices=bool(target.container))
+        inside = bool(target.container)
+        rules = Rules(None, overwrite=overwrite, devices=inside, tame=not inside)
         if archive:
             into = views[which[target.container]] if target.container else None
             rules.owner = owner(engine, into) if into else (os.geteuid(), os.getegid())

@@ -53,6 +53,7 @@ MAX_MANIFEST = 4 << 20
 """Bytes; distribution-spec: registries and clients should handle at least 4 MiB."""
 MAX_CONFIG = 8 << 20
 MAX_LAYERS = 4096
+MAX_VOLUMES = 256
 MAX_BLOB = 1 << 42
 """Bytes of a blob that a manifest may claim."""
 
@@ -187,6 +188,7 @@ def parse(data: bytes, content_type: str = "") -> Manifest | Index:
         raise ImageError(f"manifest is larger than {MAX_MANIFEST >> 20} MiB")
     said = content_type.partition(";")[0].strip().lower()
     document = decode(data, _Document, "manifest")
+    _unambiguous(data)
     if said in SCHEMA1 or document.schema_version == 1 or document.fs_layers is not None:
         raise ImageError(
             "image has a Docker schema 1 manifest, which is not supported",
@@ -210,6 +212,29 @@ def parse(data: bytes, content_type: str = "") -> Manifest | Index:
     if document.config is None or document.layers is None:
         raise ImageError("manifest has no config or no layers")
     return _manifest(media_type, document.config, document.layers)
+
+
+KEYS = ("schemaVersion", "mediaType", "config", "layers", "manifests", "fsLayers")
+
+
+def _unambiguous(data: bytes) -> None:
+    """Parsers differ in which of two equal names they take, and in whether `Layers` is `layers`."""
+    import json
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ImageError("manifest is ambiguous: a name comes twice in it")
+        return found
+
+    try:
+        names = json.loads(data, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"manifest is broken: {first_line(error)}") from None
+    lower = {key.lower() for key in KEYS}
+    for name in names:
+        if name not in KEYS and name.lower() in lower:
+            raise ImageError(f"manifest is ambiguous: {name[:20]!r} is written in another way")
 
 
 def _manifest(media_type: str, config: _Descriptor, layers: list[_Descriptor]) -> Manifest:
@@ -300,6 +325,14 @@ def _settings(data: bytes) -> dict[str, Any]:
     for entry in settings.get("Env", ()):
         if "\0" in entry:
             raise ImageError("image config has an environment variable with a NUL in it")
+    for key in ("User", "WorkingDir", "StopSignal"):
+        if "\0" in settings.get(key, ""):
+            raise ImageError(f"image config has a {key} with a NUL in it")
+    volumes = settings.get("Volumes", {})
+    if len(volumes) > MAX_VOLUMES:  # a directory and an event each, with every container
+        raise ImageError(f"image config has more than {MAX_VOLUMES} volumes")
+    if any("\0" in volume for volume in volumes):
+        raise ImageError("image config has a volume with a NUL in it")
     return settings
 
 

@@ -30,6 +30,8 @@ from .whiteouts import (
 )
 
 MAX_ID = 2**32 - 2
+REMEMBERED = 180
+"""Bytes that a directory takes in a dictionary, besides its name."""
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK
 FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 NODES = {tar.CHAR: stat.S_IFCHR, tar.BLOCKDEV: stat.S_IFBLK, tar.FIFO: stat.S_IFIFO}
@@ -70,6 +72,7 @@ class Applier:
         self._inherit = False
         """... and whether what is made there gets its group (set-group-id)."""
         self._times: dict[bytes, int] = {}
+        self._memory = self.limits.memory
         self._current = b""
 
     def run(self, stream: LayerStream) -> tuple[int, int]:
@@ -234,8 +237,10 @@ class Applier:
                 for offset, length in entry.sparse:
                     os.lseek(fd, offset, os.SEEK_SET)
                     stream.copy(fd, length)
-                os.ftruncate(fd, entry.real_size)
                 self.size += entry.real_size
+                if self.size > self.limits.bytes:  # holes cost the tar nothing
+                    raise ImageError("layer is larger than any layer may be")
+                os.ftruncate(fd, entry.real_size)
             else:
                 stream.copy(fd, entry.size)
                 self.size += entry.size
@@ -256,7 +261,7 @@ class Applier:
         fresh = True
         opaque = False
         special = entry.uid or entry.gid or self._inherit or entry.xattrs or entry.mode > 0o777
-        self._times[self._above + b"/" + base if self._above else base] = entry.mtime
+        self._remember(self._above + b"/" + base if self._above else base, entry.mtime)
         try:
             if self.keeps and not special:
                 os.mkdir(base, entry.mode, dir_fd=parent)
@@ -406,6 +411,13 @@ class Applier:
                 except OSError as error:
                     if error.errno != errno.ENOTSUP:
                         raise
+
+    def _remember(self, name: bytes, mtime: int) -> None:
+        if name not in self._times:
+            self._memory -= len(name) + REMEMBERED
+            if self._memory < 0:
+                raise ImageError("layer has more directories than any layer may have")
+        self._times[name] = mtime
 
     def _set_directory_time(self, name: bytes, mtime: int) -> None:
         """At the end, because making a file in a directory changes its time."""

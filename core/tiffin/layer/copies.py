@@ -63,11 +63,11 @@ def _copy(item: Item, new: int, links: dict[tuple[int, int], str]) -> None:
 def _copy_inside(item: Item, new: int) -> None:
     """A file or a directory: what can be opened."""
     if item.is_directory:
-        original = item.open(os.O_RDONLY | os.O_DIRECTORY)
+        original = item.open_directory()
         os.mkdir(item.path, 0o700, dir_fd=new)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     else:
-        original = item.open(os.O_RDONLY)
+        original = item.open_file()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         copy = os.open(item.path, flags, 0o600, dir_fd=new)

@@ -103,7 +103,7 @@ def _merged(layers: Sequence[int], path: str) -> set[str]:
 
 def _is_opaque(item: Item) -> bool:
     try:
-        fd = item.open(os.O_RDONLY | os.O_DIRECTORY)
+        fd = item.open_directory()
     except OSError:
         return False
     try:
@@ -184,7 +184,7 @@ def _same_inside(lower: int, item: Item) -> bool:
     one = syscalls.open_in_root(lower, item.path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         try:
-            other = item.open(os.O_RDONLY)
+            other = item.open_directory() if item.is_directory else item.open_file()
         except OSError:
             return False
         try:

@@ -7,16 +7,14 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..errors import ImageError, StorageFull
 from . import tar
-from .walk import Item, open_tree, walk
+from .stream import Limits
+from .walk import VANISHED, Item, open_tree, walk
 from .whiteouts import OPAQUE, OVERLAY_OPAQUE, WHITEOUT, kept
 from .write import TarWriter
-
-VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
-"""What opening something gives that is gone, or something else by now."""
 
 
 class Packer:
@@ -29,6 +27,7 @@ class Packer:
         self._prefix = os.fsencode(prefix)
         self._whiteouts = whiteouts
         self._links: dict[tuple[int, int], bytes] = {}
+        self._left = Limits().bytes
 
     def add(self, item: Item) -> None:
         """Error: ImageError for a name that would mean a whiteout to whoever unpacks the layer."""
@@ -43,7 +42,7 @@ class Packer:
         if kind == stat.S_IFREG:
             self._add_file(item, name)
         elif kind == stat.S_IFDIR:
-            fd = _open(item, os.O_RDONLY | os.O_DIRECTORY)
+            fd = _open(item.open_directory)
             if fd >= 0:
                 try:
                     self._add_directory(fd, name, status)
@@ -65,6 +64,7 @@ class Packer:
     def add_open_file(self, fd: int, name: bytes) -> None:
         """A regular file that is open already."""
         status = os.fstat(fd)
+        self._take(os.fsdecode(name), status.st_size)
         self._entry(name, tar.REGULAR, status, size=status.st_size, xattrs=_xattrs(fd))
         self._tar.data(fd, status.st_size)
 
@@ -101,19 +101,29 @@ class Packer:
         if key in self._links:
             self._entry(name, tar.HARDLINK, item.stat, link=self._links[key])
             return
-        fd = _open(item, os.O_RDONLY)
+        fd = _open(item.open_file)
         if fd < 0:
             return
         try:
             now = os.fstat(fd)
-            if not stat.S_ISREG(now.st_mode):
-                return
+            self._take(item.path, now.st_size)
             self._entry(name, tar.REGULAR, item.stat, size=now.st_size, xattrs=_xattrs(fd))
             self._tar.data(fd, now.st_size)
         finally:
             os.close(fd)
         if item.stat.st_nlink > 1:
             self._links[key] = name
+
+    def _take(self, path: str, size: int) -> None:
+        """A container can make a file of exabytes that takes no room, but in a tar it would. What
+        is no layer has that bound for each file only. Error: ImageError."""
+        if size > self._left:
+            raise ImageError(
+                f"{'/' + path!a} has {size} bytes: that is more than any layer may have",
+                hint="truncate or delete it",
+            )
+        if self._whiteouts:
+            self._left -= size
 
     def whiteout(self, path: str) -> None:
         above, slash, base = os.fsencode(path).rpartition(b"/")
@@ -126,10 +136,10 @@ class Packer:
         self._tar.entry(name, tar.REGULAR)
 
 
-def _open(item: Item, flags: int) -> int:
+def _open(opening: Callable[[], int]) -> int:
     """A descriptor, or -1 when a container was quicker."""
     try:
-        return item.open(flags)
+        return opening()
     except OSError as error:
         if error.errno in VANISHED:
             return -1

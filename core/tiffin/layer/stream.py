@@ -38,6 +38,8 @@ class Limits(NamedTuple):
     """Components of a path."""
     pieces: int = 100_000
     """Pieces of a sparse file."""
+    memory: int = 512 << 20
+    """Bytes that it takes to remember the directories, whose times are set last."""
 
 
 class LayerStream:

@@ -12,6 +12,8 @@ from ..errors import ImageError
 from .stream import LayerStream, Limits
 
 BLOCK = 512
+DIGITS = 21
+"""Bytes of a line of a sparse file's map: a number of 64 bits."""
 
 REGULAR, HARDLINK, SYMLINK, CHAR, BLOCKDEV, DIRECTORY, FIFO = (
     b"0",
@@ -58,13 +60,12 @@ def number(field: bytes) -> int:
         if field[0] == 0xFF:
             return value - (1 << bits)
         return value & ((1 << (bits - 1)) - 1)
-    text = field.partition(b"\0")[0].strip()
+    text = field.partition(b"\0")[0].strip(b" ")
     if not text:
         return 0
-    try:
-        return int(text, 8)
-    except ValueError:
-        raise ImageError("layer has a tar header with a number that is none") from None
+    if text.translate(None, b"01234567"):  # int() takes signs, underscores and 0o
+        raise ImageError("layer has a tar header with a number that is none")
+    return int(text, 8)
 
 
 def entries(stream: LayerStream, limits: Limits) -> Iterator[Entry]:
@@ -228,8 +229,10 @@ def _gnu_sparse(entry: Entry, header: bytes, stream: LayerStream, limits: Limits
     sparse: list[tuple[int, int]] = []
     _sparse_block(header[386:482], sparse)
     extended = header[482]
+    blocks = 0
     while extended:
-        if len(sparse) > limits.pieces:
+        blocks += 1
+        if blocks > limits.pieces // 20:
             raise ImageError("layer has a sparse file in too many pieces")
         block = stream.read(BLOCK)
         _sparse_block(block[:504], sparse)
@@ -270,7 +273,7 @@ def _sparse_map(stream: LayerStream, size: int, limits: Limits) -> tuple[list[in
     blocks: list[bytes] = []
     newlines, wanted = 0, 1
     while newlines < wanted:
-        if (len(blocks) + 1) * BLOCK > size:
+        if (len(blocks) + 1) * BLOCK > min(size, (1 + 2 * limits.pieces) * DIGITS + BLOCK):
             raise ImageError("layer has a sparse file with a broken map")
         block = stream.read(BLOCK)
         blocks.append(block)

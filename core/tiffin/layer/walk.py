@@ -3,15 +3,21 @@ by descriptor, and never through a link."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 
+from .. import syscalls
 from ..errors import ImageError
+from .remove import FLAGS
 from .whiteouts import is_whiteout
 
 MAX_DEPTH = 500
 """Directories within directories; one descriptor is open for each."""
+
+VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+"""What opening something gives that is gone, or something else by now."""
 
 
 class Item:
@@ -33,9 +39,13 @@ class Item:
     def is_whiteout(self) -> bool:
         return is_whiteout(self.stat)
 
-    def open(self, flags: int) -> int:
-        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        return os.open(self.base, flags, dir_fd=self.dirfd)
+    def open_directory(self) -> int:
+        """Error: OSError, also when it is no directory by now."""
+        return os.open(self.base, FLAGS, dir_fd=self.dirfd)
+
+    def open_file(self) -> int:
+        """Error: OSError, also when it is no regular file by now."""
+        return syscalls.open_file(self.base, self.dirfd)
 
 
 def open_tree(path: str) -> int:
@@ -76,9 +86,11 @@ def walk(root: int) -> Iterator[Item]:
                         f"directories are nested more than {MAX_DEPTH} deep: {item.path[:60]!a}..."
                     )
                 try:
-                    below = item.open(os.O_RDONLY | os.O_DIRECTORY)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue
+                    below = item.open_directory()
+                except OSError as error:
+                    if error.errno in VANISHED:
+                        continue
+                    raise
                 stack.append((below, _items(below, f"{item.path}/")))
     finally:
         for fd, _ in stack[1:]:

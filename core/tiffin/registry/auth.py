@@ -115,8 +115,8 @@ def _entry(entry: dict[str, Any]) -> Credentials | None:
     return Credentials(username, password.rstrip("\0")) if colon and username else None
 
 
-_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9._-]*)(?=\s|,|\Z)(?!\s*=)")
+_PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"[\s,]*([A-Za-z][A-Za-z0-9._-]*)(?=\s|,|\Z)(?!\s*=)")
 
 
 def challenges(headers: list[str]) -> list[Challenge]:

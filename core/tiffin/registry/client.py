@@ -20,8 +20,9 @@ from ..errors import ImageError, RegistryError
 from ..images import digest as digests
 from ..images.manifest import ACCEPT, MAX_MANIFEST
 from . import auth
+from .answers import Origin, Response
 from .failures import MAX_BODY, Interrupted, printable, refusal
-from .http import CONNECT_TIMEOUT, READ_TIMEOUT, Origin, Pool, Response, split
+from .http import CONNECT_TIMEOUT, READ_TIMEOUT, Pool, split
 from .proxy import is_loopback
 
 T = TypeVar("T")
@@ -358,7 +359,7 @@ class Registry:
             }
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
             body = urlencode(form).encode()
-            response = self._pool.request("POST", url, headers, body=body)
+            response = self._pool.request("POST", url, headers, body=body, secret=True)
         else:
             joined = f"{url}{'&' if '?' in url else '?'}{urlencode(fields)}"
             basic = (realm, credentials.basic()) if credentials is not None else None

@@ -16,13 +16,12 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
-from msgspec import Struct
-
 from .. import __version__
 from ..content import canceller
 from ..errors import RegistryError
-from . import proxy
-from .failures import MAX_BODY, Interrupted, printable
+from . import proxy, redirects
+from .answers import BROKEN, Origin, Response, broken
+from .failures import MAX_BODY, printable
 
 USER_AGENT = f"tiffin/{__version__}"
 READ_TIMEOUT = 30.0
@@ -31,76 +30,6 @@ CONNECT_TIMEOUT = 15.0
 REDIRECTS = 5
 CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 """HOST[:PORT]/*.crt in here: further authorities for that registry (containers-certs.d(5))."""
-
-BROKEN = (http.client.HTTPException, ConnectionError, TimeoutError, EOFError, ssl.SSLError)
-
-
-class Origin(Struct, frozen=True):
-    """Scheme, host and port: what credentials are for."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def netloc(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        default = 443 if self.scheme == "https" else 80
-        return host if self.port == default else f"{host}:{self.port}"
-
-
-class Response:
-    """An answer whose body has not been read. Read it to its end and `done`, or `drop` it."""
-
-    def __init__(
-        self, pool: Pool, origin: Origin, connection: http.client.HTTPConnection, url: str
-    ) -> None:
-        self._pool = pool
-        self._connection = connection
-        self.origin = origin
-        self.url = url
-        self.raw = connection.getresponse()
-        self.status = self.raw.status
-
-    def header(self, name: str) -> str:
-        return self.raw.getheader(name) or ""
-
-    def headers(self, name: str) -> list[str]:
-        return self.raw.headers.get_all(name) or []
-
-    def read(self, limit: int) -> bytes:
-        """The whole body, but no more than `limit` bytes and one. Error: Interrupted."""
-        parts, size = [], 0
-        while size <= limit and (part := self.read_some(limit + 1 - size)):
-            parts.append(part)
-            size += len(part)
-        self.done()
-        return b"".join(parts)
-
-    def read_some(self, count: int) -> bytes:
-        """What has come, at most `count` bytes; empty at the end. Error: Interrupted."""
-        try:
-            data = self.raw.read1(count)
-            if not data and self.raw.length:
-                raise http.client.IncompleteRead(b"")
-        except BROKEN as error:
-            self.drop()
-            canceller()()
-            raise broken(self.origin.netloc, error) from None
-        return data
-
-    def done(self) -> None:
-        """Give the connection back; it is closed unless the body has been read to its end."""
-        if self.raw.length == 0:
-            self.raw.close()
-        if self.raw.isclosed() and not self.raw.will_close:
-            self._pool.give_back(self.origin, self._connection)
-        else:
-            self.drop()
-
-    def drop(self) -> None:
-        self.raw.close()
-        self._pool.forget(self._connection)
 
 
 class _Secure(http.client.HTTPSConnection):
@@ -148,9 +77,11 @@ class Pool:
         *,
         body: bytes | BinaryIO | None = None,
         authorization: tuple[Origin, str] | None = None,
+        secret: bool = False,
     ) -> Response:
         """Send a request and follow redirects. `authorization` goes to its own origin only: a
-        registry that redirects to a storage service, or an attacker who makes it, learns nothing.
+        registry that redirects to a storage service, or an attacker who makes it, learns nothing;
+        nor does it of a `secret` body.
 
         Errors: Interrupted (worth another try), RegistryError.
         """
@@ -168,6 +99,13 @@ class Pool:
                 url = urljoin(url, location)
             except ValueError:
                 url = location  # `split` will say what is wrong with it
+            new = split(url)[0]
+            redirects.check(origin, new, addresses, verified=self._verify(origin))
+            if secret and new != origin:
+                raise RegistryError(
+                    f"{origin.netloc} sends us on to {new.netloc} with credentials",
+                    hint=redirects.ASK,
+                )
         raise RegistryError(
             f"{split(url)[0].netloc} redirects more than {REDIRECTS} times",
             hint="ask whoever runs the registry",
@@ -346,7 +284,7 @@ def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
     interface whatever the resolver says, which may know nothing of it (RFC 6761, 6.3)."""
     import trio
 
-    if host.rstrip(".").lower() == "localhost":
+    if f".{host.rstrip('.').lower()}".endswith(".localhost"):
         found = ((socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0)))
         return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", at) for family, at in found]
     try:
@@ -354,6 +292,16 @@ def resolve(host: str, port: int) -> list[tuple[Any, ...]]:
     except RuntimeError:
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     return list(trio.from_thread.run(_resolve, host, port))
+
+
+def addresses(origin: Origin) -> list[str]:
+    """The addresses of an origin, as texts; of one behind a proxy no more than its name says."""
+    if proxy.find(origin.scheme, origin.host, origin.port):
+        return [origin.host]
+    try:
+        return [str(found[4][0]) for found in resolve(origin.host, origin.port)]
+    except OSError:
+        return []  # the request will say so
 
 
 async def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
@@ -374,23 +322,3 @@ def split(url: str) -> tuple[Origin, str]:
     port = port or (443 if parts.scheme == "https" else 80)
     query = f"?{parts.query}" if parts.query else ""
     return Origin(parts.scheme, host, port), f"{parts.path or '/'}{query}"
-
-
-def broken(host: str, error: BaseException) -> Interrupted:
-    """What went wrong with a connection, in words."""
-    if isinstance(error, socket.gaierror):
-        what = f"{host} has no address that can be found"
-        final = RegistryError(what, hint="check the name and the network")
-        return Interrupted(what, tries=1, error=final)
-    if isinstance(error, TimeoutError):
-        return Interrupted(f"{host} did not answer in time", tries=2, timeout=True)
-    if isinstance(error, ConnectionRefusedError):
-        return Interrupted(f"{host} refuses connections", tries=2)
-    if isinstance(error, ssl.SSLError):
-        reason = printable(str(error.reason or "it hung up")).replace("_", " ").lower()
-        return Interrupted(f"{host} does not speak TLS properly: {reason}", tries=2)
-    if isinstance(error, (ConnectionError, EOFError, http.client.IncompleteRead)):
-        return Interrupted(f"{host} hung up")
-    if isinstance(error, OSError) and error.strerror:
-        return Interrupted(f"{host} cannot be reached: {error.strerror}", tries=2)
-    return Interrupted(f"{host} does not speak HTTP properly", tries=2)

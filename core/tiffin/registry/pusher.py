@@ -13,9 +13,9 @@ from urllib.parse import urlencode, urljoin
 from ..content import ContentStore
 from ..errors import NotFound, RegistryError
 from . import auth
+from .answers import Response
 from .client import Registry
 from .failures import MAX_BODY, Interrupted, refusal
-from .http import Response
 
 EXISTS, MOUNTED, SENT = "exists", "mounted", "done"
 

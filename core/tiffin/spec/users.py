@@ -7,7 +7,6 @@ Both files are the image's, and so hostile: they are opened with the container a
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -49,12 +48,10 @@ class Group(Struct, frozen=True):
 def read(root: str, path: str) -> str:
     """A file of the container, or nothing when it is not a readable regular file."""
     try:
-        fd = syscalls.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = syscalls.open_file_in_root(root, path)
     except OSError:
         return ""
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
         parts = []
         left = LIMIT
         while left > 0 and (part := os.read(fd, min(left, 1 << 16))):
@@ -108,14 +105,16 @@ def resolve(given: str, passwd: str, group: str, group_add: Sequence[str] = ()) 
     """
     accounts, groups = parse_passwd(passwd), parse_group(group)
     wanted, colon, wanted_group = given.partition(":")
-    account = next((a for a in accounts if a.name == wanted), None) if wanted else None
-    if not wanted:
-        account = next((a for a in accounts if a.uid == 0), Account("root", 0, 0, "/root"))
-    if account is None:
-        uid = _number(wanted)
-        if uid is None:
+    uid = _number(wanted) if wanted else 0
+    if uid is not None:
+        # A number is never a name: an image may call its root `1000` (CVE-2016-3697).
+        unknown = Account("", uid, 0, "") if wanted else Account("root", 0, 0, "/root")
+        account = next((a for a in accounts if a.uid == uid), unknown)
+    else:
+        named = next((a for a in accounts if a.name == wanted), None)
+        if named is None:
             raise UserError(f"no user {wanted[:64]!r} in the image", hint="see its /etc/passwd")
-        account = next((a for a in accounts if a.uid == uid), Account("", uid, 0, ""))
+        account = named
     gid = account.gid
     extra: list[int] = []
     if colon and wanted_group:
@@ -134,8 +133,9 @@ def resolve(given: str, passwd: str, group: str, group_add: Sequence[str] = ()) 
 
 
 def _group(wanted: str, groups: Sequence[Group]) -> int:
-    found = next((g.gid for g in groups if g.name == wanted), None)
-    number = _number(wanted) if found is None else found
+    number = _number(wanted)
+    if number is None:
+        number = next((g.gid for g in groups if g.name == wanted), None)
     if number is None:
         raise UserError(f"no group {wanted[:64]!r} in the image", hint="see its /etc/group")
     return number

@@ -7,6 +7,7 @@ import crypt
 import json
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import urllib.error
@@ -157,3 +158,19 @@ def serving(layout: Layout, fault: Fault | None = None) -> Iterator[Server]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def secure(layout: Layout, directory: Path) -> Iterator[Server]:
+    """`serving` over TLS, with a certificate of its own for 0.0.0.0 (`directory/ca.crt`)."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-days", "2", "-subj", "/CN=lunch", "-addext", "subjectAltName=IP:0.0.0.0",
+         "-keyout", directory / "key.pem", "-out", directory / "ca.crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with serving(layout) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(directory / "ca.crt", directory / "key.pem")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        yield server
