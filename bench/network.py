@@ -1,6 +1,6 @@
 """Networks beside podman's: many attachments by several processes at once, throughput, latency.
 
-network.py [-n CONTAINERS] [-w PROCESSES] [-t SECONDS] [WORD...]     crowd, iperf, latency
+network.py [-n CONTAINERS] [-w PROCESSES] [-t SECONDS] [-r ROUNDS] [WORD...]     crowd, iperf, latency
 
 Times are of whole commands. The time of an attachment (and of its removal) is what `run -d` and
 `rm -f` take longer with a network than with --network none, in the same crowd.
@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import engines
 import images
@@ -57,8 +58,17 @@ def row(name: str, ours: float, theirs: float, unit: str, goal: str = "") -> Non
 # --- the crowd ------------------------------------------------------------------------------------
 
 
-def crowd(engine: Engine, network: str, count: int, workers: int) -> tuple[float, float]:
-    """Milliseconds a container of (run -d, rm -f) with `workers` processes at once."""
+class Spent(NamedTuple):
+    """Milliseconds a container: how long it took, and CPU time of all who worked for it."""
+
+    coming: float
+    going: float
+    coming_cpu: float
+    going_cpu: float
+
+
+def crowd(engine: Engine, network: str, count: int, workers: int) -> Spent:
+    """`run -d` and `rm -f` with `workers` processes at once."""
     names = [f"crowd{number}" for number in range(count)]
 
     def come(name: str) -> None:
@@ -67,19 +77,33 @@ def crowd(engine: Engine, network: str, count: int, workers: int) -> tuple[float
     def go(name: str) -> None:
         engine.run("rm", "-f", "-t", "0", name)
 
-    def spent(act: Callable[[str], None]) -> float:
-        began = time.perf_counter()
+    def spent(act: Callable[[str], None]) -> tuple[float, float]:
+        began, used = time.perf_counter(), cpu()
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(act, names))
-        return (time.perf_counter() - began) * 1000 / count
+        return (time.perf_counter() - began) * 1000 / count, (cpu() - used) * 1000 / count
 
-    coming = spent(come)
+    coming, coming_cpu = spent(come)
     if network != "none":
         unique(engine, names)
-    going = spent(go)
-    said = f"{engine.name}, {count} on {network}: run -d {coming:.0f} ms, rm -f {going:.0f} ms"
-    print(said, file=sys.stderr, flush=True)
-    return coming, going
+    going, going_cpu = spent(go)
+    print(
+        f"{engine.name}, {count} on {network}: run -d {coming:.0f} ms (CPU {coming_cpu:.0f}), "
+        f"rm -f {going:.0f} ms (CPU {going_cpu:.0f}); load {os.getloadavg()[0]:.1f}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return Spent(coming, going, coming_cpu, going_cpu)
+
+
+def cpu() -> float:
+    """CPU seconds of the cgroup that this namespace begins at, of the machine when it is in none
+    of its own: monitors and name servers are nobody's children."""
+    try:
+        return int(Path("/sys/fs/cgroup/cpuacct/cpuacct.usage").read_text()) / 1e9
+    except FileNotFoundError:
+        ticks = Path("/proc/stat").read_text().split()[1:9]  # proc_stat(5); idle and iowait apart
+        return sum(int(tick) for n, tick in enumerate(ticks) if n not in (3, 4)) / 100
 
 
 def unique(engine: Engine, names: Sequence[str]) -> None:
@@ -100,31 +124,28 @@ def traces() -> set[str]:
     return links | {line.strip() for line in rules.splitlines() if "tiffin" in line}
 
 
-def measure_crowd(pair: list[Engine], count: int, workers: int) -> None:
-    spent: dict[str, dict[str, tuple[float, float]]] = {}
-    for engine in pair:
-        before = traces()
-        spent[engine.name] = {
-            network: crowd(engine, network, count, workers) for network in ("none", "bench")
-        }
-        if engine.name == "tiffin" and traces() != before:
-            raise SystemExit(f"left behind: {traces() ^ before}")
-    ours, theirs = (spent[engine.name] for engine in pair)
-    for position, verb in enumerate(("run -d", "rm -f")):
+def measure_crowd(pair: list[Engine], count: int, workers: int, rounds: int) -> None:
+    found: dict[tuple[str, str], list[Spent]] = {}
+    for number in range(rounds):
         for network in ("none", "bench"):
-            row(
-                f"{verb} --network {network}",
-                ours[network][position],
-                theirs[network][position],
-                "ms",
-            )
-        row(
-            f"{verb}: the network's part",
-            ours["bench"][position] - ours["none"][position],
-            theirs["bench"][position] - theirs["none"][position],
-            "ms",
-            "goal 0.30" if not position else "",
+            for engine in pair if number % 2 else pair[::-1]:
+                before = traces()
+                spent = crowd(engine, network, count, workers)
+                found.setdefault((engine.name, network), []).append(spent)
+                if engine.name == "tiffin" and traces() != before:
+                    raise SystemExit(f"left behind: {traces() ^ before}")
+    medians = {
+        key: Spent(*map(statistics.median, zip(*all_, strict=True))) for key, all_ in found.items()
+    }
+    for position, verb in enumerate(("run -d", "rm -f", "run -d, CPU", "rm -f, CPU")):
+        none, bench = (
+            [medians[engine.name, network][position] for engine in pair]
+            for network in ("none", "bench")
         )
+        row(f"{verb} --network none", *none, "ms")
+        row(f"{verb} --network bench", *bench, "ms")
+        ours, theirs = (there - without for there, without in zip(bench, none, strict=True))
+        row(f"{verb}: the network's part", ours, theirs, "ms", "" if position else "goal 0.30")
 
 
 # --- packets --------------------------------------------------------------------------------------
@@ -231,7 +252,7 @@ def main() -> int:
             engine.run("network", "create", "bench")
         print(f"{'':34} {'tiffin':>9} {'podman':>9} {'':8} {'ratio':>6}")
         if "crowd" in words:
-            measure_crowd(pair, args.n, args.w)
+            measure_crowd(pair, args.n, args.w, args.r)
         if "iperf" in words or "latency" in words:
             measure_packets(pair, words, args.t, args.r)
     finally:

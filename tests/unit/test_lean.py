@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+from tiffin import cli
 
 
 def python(code: str) -> str:
@@ -28,6 +31,24 @@ async def main():
 trio.run(main)
 """
     assert python(code) == "ok False"
+
+
+def test_no_command_loads_trio_whole() -> None:
+    """Whichever of their modules that use it is imported first."""
+    folder = Path(cli.__path__[0])
+    modules = [path.stem for path in folder.glob("*.py") if "import trio" in path.read_text()]
+    assert "session" in modules
+    for module in modules:
+        code = f"""
+import sys
+from tiffin import lean
+lean.prepare()
+import tiffin.cli.{module}
+import tiffin.engine
+import trio
+print("ssl" in sys.modules)
+"""
+        assert python(code) == "False", module
 
 
 def test_what_is_put_off_comes_when_it_is_asked_for() -> None:

@@ -6,8 +6,6 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-import trio
-
 from .. import settings
 from ..engine import export
 from ..errors import TiffinError, UserError
@@ -17,6 +15,8 @@ from .events import FILTERS, selector
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
+    import trio
+
     from ..engine.export import Passes
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -51,6 +51,8 @@ def _passes(call: Call, plugins: Plugins, name: str) -> Passes:
 
 
 def run(call: Call) -> int:
+    import trio  # after the engine, which loads it lean
+
     plugins = Plugins(call.layout, settings.load(call.layout).tables)
     names = _names(call, plugins)
     tries = call.options["tries"]

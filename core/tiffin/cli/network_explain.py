@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import trio
 
-from .. import netstate, network_story, settings
+from .. import lean, netstate, network_story, settings
 from ..errors import NotFound
 from ..hooks import Attachment, NetworkConfig, Rule
 from ..netstate import Namespace
@@ -71,6 +70,9 @@ class Reader:
         return network_story.plug(row, attachment, self.host, self.inside(row))
 
     def rules(self, network: NetworkConfig, attachments: Sequence[Attachment]) -> Sequence[Rule]:
+        lean.load_trio()
+        import trio
+
         driver = self.driver(network.driver)
 
         async def ask() -> Sequence[Rule]:

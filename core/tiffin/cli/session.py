@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-import trio
+from typing import TYPE_CHECKING, TypeVar
 
 from ..engine.base import Engine, open_engine
 from ..engine.run import Attach
@@ -17,6 +15,9 @@ from ..store.log import Record
 from . import printable
 from .flags import Call
 
+if TYPE_CHECKING:  # in functions, so that the engine is first, which loads it lean (`..lean`)
+    import trio
+
 T = TypeVar("T")
 LOUD = ("info", "debug", "trace")
 """Levels of --log-level that tell each event."""
@@ -24,6 +25,7 @@ LOUD = ("info", "debug", "trace")
 
 def drive(call: Call, work: Callable[[Engine], Awaitable[T]], plugins: Plugins | None = None) -> T:
     """Run an engine command to its end."""
+    import trio
 
     async def main() -> T:
         async with open_engine(
@@ -127,6 +129,8 @@ def attacher(
     proxy: bool = True,
 ) -> Attach:
     """The engine's `Attach` with this process's stdin, stdout and stderr."""
+    import trio
+
     from .. import detach_keys
     from ..attach import AttachSession, Outcome, attach, connect, fit_window
     from ..engine import stop

@@ -1,7 +1,8 @@
 """`hooks.NetworkDriver`: requests to a worker process, which does the work.
 
 The worker is a process because loading netlink's messages is 40 ms of pure Python: beside the
-engine's own start it costs nothing on a second core. It ends when its standard input does.
+engine's own start it costs nothing on a second core. Commands that are at work at the same moment
+share one (`door`); it ends with the last of them.
 A driver is made, and its worker started, before trio is loaded: so no import of it here.
 """
 
@@ -19,6 +20,8 @@ import msgspec
 from tiffin.errors import Conflict, DriverError, TiffinError, UserError
 from tiffin.hooks import Attachment, DriverContext, NetworkConfig, Rule, errors
 
+from . import door
+
 if TYPE_CHECKING:
     from .pipe import Pipe
 
@@ -29,7 +32,7 @@ sys.path[:] = sys.argv[3:]
 package = types.ModuleType("tiffin_net_bridge")
 package.__path__ = [sys.argv[1]]
 sys.modules["tiffin_net_bridge"] = package
-from tiffin_net_bridge.worker import main
+from tiffin_net_bridge.serving import main
 main(sys.argv[2])
 """
 """What the worker runs: its module, but not the `__init__` of its package (that is a plugin, and
@@ -41,7 +44,7 @@ ISOLATE = ("true", "false", "strict")
 """From other isolated networks, not at all, from all other networks."""
 
 _ending: list[subprocess.Popen[bytes]] = []
-"""Workers that have been told to end: not waited for, for the kernel may keep them 30 ms."""
+"""Workers that we have done with: not waited for, for others may not have."""
 
 
 class BridgeDriver:
@@ -56,21 +59,39 @@ class BridgeDriver:
     def __init__(self, context: DriverContext) -> None:
         self.run = context.run
         self._worker: subprocess.Popen[bytes] | None = None
+        """The one that we have started; None when another command has."""
+        self._connection: socket.socket | None = None
         self._pipe: Pipe | None = None
 
     def warm_up(self) -> None:
-        if self._worker is not None:
+        if self._connection is not None or self._pipe is not None:
             return
         _ending[:] = [worker for worker in _ending if worker.poll() is None]
         os.makedirs(self.run, mode=0o700, exist_ok=True)
+        self._connection = door.find(self.run) or self._start()
+
+    def _start(self) -> socket.socket:
         package = os.path.dirname(os.path.abspath(__file__))
-        self._worker = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", BOOT, package, self.run, *filter(None, sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd="/",
-            process_group=0,  # a Ctrl-C is for the engine, which then undoes what was begun
-        )
+        ours, its = socket.socketpair()
+        with its:
+            self._worker = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-c",
+                    BOOT,
+                    package,
+                    self.run,
+                    *filter(None, sys.path),
+                ],
+                stdin=its.fileno(),
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                # A Ctrl-C is for the engine, which then undoes what was begun.
+                start_new_session=True,
+            )
+        return ours
 
     async def create(self, network: NetworkConfig) -> NetworkConfig:
         """The bridge is made for the first container, and goes with the last."""
@@ -113,13 +134,20 @@ class BridgeDriver:
     async def _ask(self, operation: str, subject: object) -> Any:
         from .pipe import Silent
 
+        pipe, own = self._connected(), self._worker is not None
         try:
-            answer = await self._connected().exchange([operation, msgspec.to_builtins(subject)])
+            answer = await pipe.exchange([operation, msgspec.to_builtins(subject)])
         except Silent as error:
-            await self.close()
-            raise DriverError(
-                f"the network worker {error}", hint="see its message above, if any"
-            ) from None
+            if self._pipe is pipe:
+                await self.close()
+            if own:
+                raise DriverError(
+                    f"the network worker {error}", hint="see its message above, if any"
+                ) from None
+            # Another command's, which was killed. What it may have begun can be done once more.
+            if self._pipe is None and self._connection is None:
+                self._connection = self._start()
+            return await self._ask(operation, subject)
         if isinstance(answer, dict):
             kind = getattr(errors, answer["error"], DriverError)
             assert issubclass(kind, TiffinError)
@@ -131,20 +159,17 @@ class BridgeDriver:
 
         if self._pipe is None:
             self.warm_up()
-            assert self._worker is not None
-            self._pipe = Pipe(self._worker)
+            assert self._connection is not None
+            self._pipe, self._connection = Pipe(self._connection), None
         return self._pipe
 
     async def close(self) -> None:
         worker, self._worker = self._worker, None
         pipe, self._pipe = self._pipe, None
-        if worker is None:
-            return
+        connection, self._connection = self._connection, None
         if pipe is not None:
             await pipe.close()
-        for file in (worker.stdin, worker.stdout):
-            if file is not None:
-                file.close()
-        # It has answered all it was asked; one that still loads is not needed.
-        worker.kill()
-        _ending.append(worker)
+        if connection is not None:
+            connection.close()
+        if worker is not None:  # it ends by itself, when nobody else is connected
+            _ending.append(worker)

@@ -1,10 +1,10 @@
-"""The engine's end of the pipes to the worker: one request and its answer at a time."""
+"""The engine's end of a connection to a worker: one request and its answer at a time."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
+import socket
 from typing import Any
 
 import trio
@@ -18,14 +18,10 @@ class Silent(Exception):
 
 
 class Pipe:
-    def __init__(self, worker: subprocess.Popen[bytes]) -> None:
-        """Takes the worker's standard input and output over."""
-        assert worker.stdin is not None and worker.stdout is not None
-        ends = []
-        for file in (worker.stdin, worker.stdout):
-            ends.append(trio.lowlevel.FdStream(os.dup(file.fileno())))
-            file.close()
-        self._stream = trio.StapledStream(*ends)
+    def __init__(self, connection: socket.socket) -> None:
+        """Takes the connection over."""
+        self._stream = trio.lowlevel.FdStream(os.dup(connection.fileno()))
+        connection.close()
         self._one_at_a_time = trio.Lock()
 
     async def exchange(self, request: list[Any]) -> Any:
@@ -45,7 +41,7 @@ class Pipe:
                     if not more:
                         break
                     line += more
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             line = b""
         if not line.endswith(b"\n"):
             late = waiting.cancelled_caught

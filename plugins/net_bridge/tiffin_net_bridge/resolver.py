@@ -17,14 +17,14 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from tiffin.errors import DriverError
 
-from . import rules, zones
+from . import cgroups, rules, zones
 from .firewall import Firewall
-from .zones import Zones
+from .zones import Change, Zones
 
 PLACES = ("/usr/lib/podman/aardvark-dns", "/usr/libexec/podman/aardvark-dns")
 PID = "aardvark.pid"
@@ -55,43 +55,28 @@ class Resolver:
         self.firewall = firewall
         self.first_port = 20000 + zlib.crc32(run.encode()) % 1450 * TURNS
 
-    def enter(self, attachment: dict[str, Any], *, mend: bool = False) -> None:
-        """Serve a container's names on its network; with `mend` the rules may be damaged.
-        Errors: DriverError, UserError."""
-        if mend:
+    def change(self, changes: Sequence[Change]) -> None:
+        """Serve names as they are after these changes. Errors: DriverError, UserError; the names
+        are then what they were, but when containers only leave, these are gone: the present
+        server is told, which is better than that it says what is wrong."""
+        if any(change.mend for change in changes):
             self.firewall.run(rules.NAMES_SETUP)
-        self._change(lambda there: zones.put(there, attachment))
-
-    def update(self, network: dict[str, Any]) -> None:
-        """The network's own name servers are others. Error: DriverError."""
-        self._change(lambda there: zones.update(there, network))
-
-    def leave(self, attachment: dict[str, Any]) -> None:
-        """A container's names go. When no new server can be started for that, the present one is
-        told, for what it says would be wrong otherwise."""
-
-        def update(there: Zones) -> None:
-            zones.take(there, attachment)
-
         try:
-            self._change(update)
+            self._change(changes)
         except DriverError:
+            if any(change.what != "leave" for change in changes):
+                raise
             current = self._numbers()[-1]
-            left = self._read(current)
-            update(left)
-            self._write(current, left)
+            self._write(current, zones.changed(self._read(current), changes))
             pid = self._pid(current)
             if pid:
                 os.kill(pid, signal.SIGHUP)
 
-    def _change(self, update: Callable[[Zones], object]) -> None:
-        """Have the names that `update` makes of the present ones served when this comes back.
-        Error: DriverError; the names are then what they were."""
+    def _change(self, changes: Sequence[Change]) -> None:
         numbers = self._numbers()
         current = numbers[-1] if numbers else 0
         before = self._read(current) if numbers else {}
-        after = {name: dict(zone) for name, zone in before.items()}
-        update(after)
+        after = zones.changed(before, changes)
         if not after:
             self._end(before, numbers)
             return
@@ -183,7 +168,7 @@ class Resolver:
             raise DriverError(
                 f"aardvark-dns does not listen on {missing}", hint=f"its files are in {place}"
             )
-        _leave_cgroup(self._pid(number))
+        cgroups.leave(self._pid(number))
 
     def _pid(self, number: int) -> int:
         """The process of a generation, 0 when it is gone (pids are used again)."""
@@ -339,19 +324,3 @@ def _waits(pid: int, port: int) -> bool:
         if own is not None and (own.port != port or own.waiting):
             return True
     return False
-
-
-def _leave_cgroup(pid: int) -> None:
-    """Into the root cgroup: what limits, or ends, the command that happened to start the server
-    has nothing to do with it. Where that is not ours to do it stays."""
-    with contextlib.suppress(OSError):
-        with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
-            if all(line.rstrip("\n").endswith(":/") for line in file):
-                return
-        with open("/proc/self/mountinfo", encoding="ascii", errors="replace") as file:
-            mounts = [line.split() for line in file]
-        for fields in mounts:
-            if fields[3] == "/" and fields[fields.index("-") + 1] in ("cgroup", "cgroup2"):
-                with contextlib.suppress(OSError):
-                    with open(f"{fields[4]}/cgroup.procs", "w", encoding="ascii") as file:
-                        file.write(str(pid))

@@ -1,9 +1,4 @@
-"""The worker process: JSON lines in, one out for each.
-
-Request: [operation, subject]; answer: null, a list (of `rules`), or {"error": class, "what": ...,
-"hint": ...}.
-It is not a module of the engine: it imports next to nothing of it, because it starts beside it.
-"""
+"""What the worker process does: links, addresses and rules, here and in containers."""
 
 from __future__ import annotations
 
@@ -11,24 +6,22 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import gc
-import json
 import os
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 # By the names that `tiffin.hooks` has for them (`link_tools`, `errors`): importing that module here
 # would load msgspec, milliseconds of each attachment, for a process that has no use of it.
 from tiffin import rtnetlink as links
-from tiffin.errors import Conflict, DriverError, TiffinError
+from tiffin.errors import Conflict, DriverError
 from tiffin.rtnetlink import Netlink, Refused
 
 from . import ports, rules, story
 from .firewall import Firewall
+from .zones import Change
 
 CLONE_NEWNET = 0x40000000
 LOCK = "/run/tiffin-network.lock"
@@ -38,8 +31,14 @@ ALIAS = "tiffin "
 DOOMED = 0x74666E  # "tfn"
 """Number of the group of links (ip-link(8)) in which bridge and veth are deleted at once."""
 
+Steps = Generator[Change, None, None]
+"""A request up to the change of names that it needs, which is then made for several at once, and
+from there to its end. An error of the change is raised within it."""
+
 
 class Worker:
+    """Requests are carried out while the caller holds `locked`."""
+
     def __init__(self, run: str) -> None:
         self.run = run
         links.load()
@@ -47,45 +46,54 @@ class Worker:
         self.firewall = Firewall()
         self._resolver: Any = None
         self.host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.operations: dict[str, Callable[[Any], Any]] = {
+            "attach": self.attach,
+            "publish": self.publish,
+            "reload": self.reload,
+            "detach": self.detach,
+            "update": self.update,
+            "remove": self.remove,
+            "rules": self.tell,
+        }
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def attach(self, attachment: dict[str, Any], *, mend: bool = False) -> None:
+    def attach(self, attachment: dict[str, Any], *, mend: bool = False) -> Steps:
         """With `mend` what is there already may be damaged, and is in use."""
         network, published = attachment["network"], attachment["ports"]
         ports.probe(published, attachment["addresses"])
         elements = rules.network_elements(network) + rules.port_elements(attachment)
-        with self.locked():
-            if published:
-                self._check_published(attachment)
-            intact = mend and self._intact(attachment)
-            try:
-                bridge = self._bridge(network)
-                if mend:
-                    self._set_up(network, bridge)
-                if intact:
-                    self._join(attachment, bridge)
-                else:
-                    self._veth(attachment, bridge)
-                self._inside(attachment)
-                self._add_rules(elements, mend=mend)
+        if published:
+            self._check_published(attachment)
+        intact = mend and self._intact(attachment)
+        try:
+            bridge = self._bridge(network)
+            if mend:
+                self._set_up(network, bridge)
+            if intact:
+                self._join(attachment, bridge)
+            else:
+                self._veth(attachment, bridge)
+            self._inside(attachment)
+            self._add_rules(elements, mend=mend)
+            if is_named(attachment):
+                yield Change("enter", attachment, mend)
+        except BaseException:  # whatever it is; raised again
+            if not mend:
                 if is_named(attachment):
-                    self.resolver().enter(attachment, mend=mend)
-            except BaseException:  # whatever it is; raised again
-                if not mend:
-                    self._take_away(attachment)
-                raise
+                    self.rename([Change("leave", attachment)])
+                self._take_away(attachment)
+            raise
 
-    def publish(self, attachment: dict[str, Any]) -> None:
+    def publish(self, attachment: dict[str, Any]) -> Steps:
         wanted = rules.port_elements(attachment)
         ports.probe(attachment["ports"], attachment["addresses"])
-        with self.locked():
-            self._unpublish(attachment, wanted)
-            if wanted:
-                self._check_published(attachment)
-                self._add_rules(wanted, mend=False)
-            if is_named(attachment):
-                self.resolver().enter(attachment)
+        self._unpublish(attachment, wanted)
+        if wanted:
+            self._check_published(attachment)
+            self._add_rules(wanted, mend=False)
+        if is_named(attachment):
+            yield Change("enter", attachment)
 
     def _unpublish(self, attachment: dict[str, Any], wanted: list[rules.Element]) -> None:
         """Delete the container's ports that it is not to have on this network any more."""
@@ -98,12 +106,13 @@ class Worker:
         if failed:
             raise DriverError(f"nftables: {failed}")
 
-    def reload(self, attachment: dict[str, Any]) -> None:
-        self.attach(attachment, mend=True)
+    def reload(self, attachment: dict[str, Any]) -> Steps:
+        yield from self.attach(attachment, mend=True)
 
-    def detach(self, attachment: dict[str, Any]) -> None:
-        with self.locked():
-            failed = self._take_away(attachment)
+    def detach(self, attachment: dict[str, Any]) -> Steps:
+        failed = self._take_away(attachment)
+        if is_named(attachment):
+            yield Change("leave", attachment)
         if failed:
             raise DriverError(f"nftables: {failed}")
 
@@ -112,22 +121,26 @@ class Worker:
         network, *attachments = subject
         return story.told(network, attachments, self.firewall.table(rules.TABLE))
 
-    def update(self, network: dict[str, Any]) -> None:
-        with self.locked():
-            self.resolver().update(network)
+    def update(self, network: dict[str, Any]) -> Steps:
+        yield Change("update", network)
 
     def remove(self, network: dict[str, Any]) -> None:
-        with self.locked():
-            bridge = self.links.link(network["interface"])
-            if bridge and bridge.alias == alias(network):
-                self._delete([network["interface"]])
-            self._delete_rules(network, [], last=True)
+        bridge = self.links.link(network["interface"])
+        if bridge and bridge.alias == alias(network):
+            self._delete([network["interface"]])
+        self._delete_rules(network, [], last=True)
+
+    def rename(self, changes: Sequence[Change]) -> None:
+        """Have names served as they are after these changes. Errors: DriverError, UserError."""
+        if self._resolver is None:
+            from .resolver import Resolver  # for networks with names only
+
+            self._resolver = Resolver(self.run, self.firewall)
+        self._resolver.change(changes)
 
     def _take_away(self, attachment: dict[str, Any]) -> str:
         """Rules, veth, and with the last container bridge and table. Returns what nft said."""
         network = attachment["network"]
-        if is_named(attachment):
-            self.resolver().leave(attachment)
         veth = self.links.link(attachment["host_interface"])
         bridge = self.links.link(network["interface"])
         ours = bridge is not None and bridge.alias == alias(network)
@@ -373,14 +386,6 @@ class Worker:
         reasons = [self.firewall.run(rules.delete([element])) for element in elements]
         return next((r for r in reasons if r and "File exists" not in r), "")
 
-    def resolver(self) -> Any:
-        """Loaded for networks with names only."""
-        if self._resolver is None:
-            from .resolver import Resolver
-
-            self._resolver = Resolver(self.run, self.firewall)
-        return self._resolver
-
     # --- one at a time, and where -----------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -488,52 +493,3 @@ def write_sysctl(name: str, value: str) -> None:
                 file.write(value)
     except OSError as error:
         raise DriverError(f"cannot set {name.replace('/', '.')}: {error.strerror}") from None
-
-
-# --- requests and answers -------------------------------------------------------------------------
-
-
-def answer(worker: Worker, line: bytes) -> Any:
-    operations: dict[str, Callable[[Any], Any]] = {
-        "attach": worker.attach,
-        "publish": worker.publish,
-        "reload": worker.reload,
-        "detach": worker.detach,
-        "update": worker.update,
-        "remove": worker.remove,
-        "rules": worker.tell,
-    }
-    operation, subject = json.loads(line)
-    try:
-        return operations[operation](subject)
-    except TiffinError as error:
-        return failure(error)
-    except (Refused, OSError) as error:
-        name = subject.get("container", "")[:12] or subject.get("name", "")
-        return failure(DriverError(f"cannot {operation} {name} (network): {error}"))
-
-
-def failure(error: TiffinError) -> dict[str, str]:
-    return {"error": type(error).__name__, "what": error.what, "hint": error.hint}
-
-
-def main(run: str) -> None:
-    """Answer requests until standard input ends."""
-    worker: Worker | None = None
-    broken: dict[str, str] | None = None
-    try:
-        worker = Worker(run)
-    except TiffinError as error:
-        broken = failure(error)
-    except OSError as error:
-        broken = failure(DriverError(f"cannot speak to the kernel's network: {error}"))
-    gc.freeze()  # what was loaded stays (the collector is off until here: it slows loading down)
-    gc.enable()
-    for line in sys.stdin.buffer:
-        reply = answer(worker, line) if worker else broken
-        try:
-            sys.stdout.write(json.dumps(reply) + "\n")
-            sys.stdout.flush()
-        except BrokenPipeError:
-            break  # the engine is gone; what it asked for is done, and its intent is recorded
-    os._exit(0)  # a thread may still wait for the kernel: nothing here needs it

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from tiffin.errors import UserError
 
@@ -27,6 +28,24 @@ Zone = dict[str, str]
 """Lines by container id; the first line by ""."""
 Zones = dict[str, Zone]
 """By name of the file."""
+
+
+class Change(NamedTuple):
+    what: str
+    """`enter`: a container is there, or is called otherwise; `leave`: it goes; `update`: the
+    network's own name servers are others."""
+    subject: dict[str, Any]
+    """The attachment, or the network."""
+    mend: bool = False
+    """The rules may be damaged."""
+
+
+def changed(before: Zones, changes: Sequence[Change]) -> Zones:
+    """Error: UserError for words that cannot be written down."""
+    after = {name: dict(zone) for name, zone in before.items()}
+    for change in changes:
+        {"enter": put, "leave": take, "update": update}[change.what](after, change.subject)
+    return after
 
 
 def parse(text: str) -> Zone:
