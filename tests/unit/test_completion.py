@@ -189,7 +189,7 @@ def test_bash_adds_the_files_beside(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "rootfs.tar").touch()
     (tmp_path / "script").write_text(completion.BASH)
     done = subprocess.run(
-        ["bash", *RUN["bash"], "script", "tiffin import root"],
+        ["bash", *RUN["bash"], "./script", "tiffin import root"],
         env=asked(layout, tmp_path),
         cwd=tmp_path,
         capture_output=True,

@@ -29,7 +29,8 @@ _tiffin() {
     local -A kinds=([:files]=-f [:dirs]=-d)
     if [[ -n ${kinds[$more]} ]]; then
         compopt -o filenames
-        mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen "${kinds[$more]}" -- "${last#"$start"}")
+        last=${last#"$start"}
+        mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen "${kinds[$more]}" -- "$last")
     fi
     [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[:=] ]] && compopt -o nospace
     return 0
