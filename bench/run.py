@@ -50,6 +50,8 @@ def commands() -> list[Measurement]:
         )
     )
     found += [
+        Measurement("run --help", 1.0, lambda e: e.run("run", "--help")),
+        Measurement("volume create --help", 1.0, lambda e: e.run("volume", "create", "--help")),
         Measurement("ps -a", 1.0, lambda e: e.run("ps", "-a")),
         Measurement("images", 1.0, lambda e: e.run("images")),
         Measurement("exec", None, lambda e: e.run("exec", "running", "true")),

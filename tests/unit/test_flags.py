@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tiffin.cli import commands, main
 from tiffin.cli.container_flags import FLAGS
-from tiffin.cli.flags import Call, Command, Flag, help_text, parse
+from tiffin.cli.flags import Call, Command, Flag, help_text, parse, sentence
 from tiffin.errors import Conflict, NotFound, TiffinError, UserError
 
 
@@ -136,7 +140,7 @@ def test_help_has_every_flag_its_default_and_the_examples() -> None:
     text = help_text(command(), main.GLOBALS)
     for flag in (*command().flags, *main.GLOBALS):
         assert f"--{flag.name}" in text
-    assert "so many (default: 7)" in text
+    assert "So many (default: 7)" in text
     assert "tiffin demo x" in text
     assert all(len(line) <= 104 for line in text.splitlines())
 
@@ -155,7 +159,71 @@ def test_every_command_of_the_table_is_there_with_help_and_examples(name: str) -
     assert (loaded.summary and loaded.examples) or loaded.hidden
     assert all(flag.help for flag in loaded.flags)
     assert len({flag.name for flag in loaded.flags}) == len(loaded.flags)
-    assert help_text(loaded, main.GLOBALS).startswith(loaded.summary)
+    text = " ".join(help_text(loaded, main.GLOBALS).split())
+    assert text.startswith(f"{loaded.summary} Usage: tiffin {loaded.name}")
+
+
+@pytest.mark.parametrize("name", sorted(commands.COMMANDS))
+def test_the_examples_of_a_command_are_command_lines_of_it(name: str) -> None:
+    loaded = main.load(name)
+    own = 0
+    for example in loaded.examples:
+        lexer = shlex.shlex(example, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words = list(lexer)
+        if "tiffin" not in words:
+            continue  # what to do with what it printed
+        at = words.index("tiffin")
+        argv = list(itertools.takewhile(lambda w: not set(w) & set("|<>;()&"), words[at + 1 :]))
+        found = commands.find(argv)
+        assert found, example
+        command = main.load(found[0])
+        own += command is loaded
+        parse(command, argv[found[1] :], main.GLOBALS)
+    assert own
+
+
+@pytest.mark.parametrize("name", sorted(commands.COMMANDS))
+def test_every_flag_is_explained_in_a_sentence(name: str) -> None:
+    loaded = main.load(name)
+    text = help_text(loaded, main.GLOBALS)
+    for flag in loaded.flags:
+        assert len(flag.help) > 3, flag.name
+        assert re.search(rf"^  (-., |    )--{flag.name}( \S+)?(  |$)", text, re.MULTILINE), (
+            flag.name
+        )
+        first = sentence(flag.help)[0]
+        assert (
+            first.isupper()
+            or not first.isalpha()
+            or "," in flag.help.split()[0]
+            or ("=" in flag.help.split()[0] or "-" in flag.help.split()[0])
+        ), flag.help
+    assert all(len(line) <= 104 for line in text.splitlines() if "tiffin" not in line), name
+
+
+LISTS = [name for name in commands.COMMANDS if name.split()[-1] in ("ls", "ps", "images")]
+
+
+@pytest.mark.parametrize("name", [*LISTS, "events consumers"])
+def test_every_list_has_the_flags_of_lists(name: str) -> None:
+    flags = {flag.name: flag for flag in main.load(name).flags}
+    assert {"filter", "format", "noheading", "quiet"} <= set(flags)
+    assert flags["filter"].kind == "list" and flags["filter"].short == "f"
+    assert flags["quiet"].short == "q" and "json" in flags["format"].help
+    assert "only what matches: " in flags["filter"].help  # complete.py takes them from there
+
+
+SHOWS = [name for name in commands.COMMANDS if name.split()[-1] in ("inspect", "prune")]
+
+
+@pytest.mark.parametrize("name", SHOWS)
+def test_what_shows_or_prunes_has_the_same_flags_for_every_noun(name: str) -> None:
+    flags = {flag.name: flag for flag in main.load(name).flags}
+    if name.endswith("inspect"):
+        assert flags["format"].short == "f"
+    else:
+        assert flags["force"].short == "f" and flags["filter"].kind == "list"
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "sql": ("sql:SQL", STORY, "Ask the store with a query in SQL"),
     "info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "version": ("system:VERSION", ENGINE, "Show the versions of tiffin and what it uses"),
+    "completion": ("completion:COMPLETION", ENGINE, "Print a shell's script for the tab key"),
     # Subcommands: found before a command of their first word.
     "events verify": ("verify:VERIFY", STORY, "Check the chain of hashes over all events"),
     "events consumers": ("consumers:CONSUMERS", STORY, "List the durable consumers of the log"),

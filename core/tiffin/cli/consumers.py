@@ -60,21 +60,40 @@ class Acknowledged:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
 
+CONSUMER_COLUMNS = "table {{.Consumer}}\t{{.Seq}}\t{{.Behind}}\t{{.Acknowledged}}"
+
+
 def _list(call: Call) -> int:
     connection = reads.store(call.layout)
     last = 0
     if connection is not None:
         last = connection.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
-    cells = []
+    options, now = call.options, time_ns()
+    wanted = table.filters(options["filter"], ("name",)).get("name", [""])
+    found: list[dict[str, Any]] = []
     for name in cursors.known(call.layout):
         kept = cursors.read(call.layout, name)
-        if kept is not None:
+        if kept is not None and any(text in name for text in wanted):
             seq, _, moved = kept
-            cells.append((name, str(seq), str(last - seq), human_ago(moved, time_ns())))
-    if call.options["quiet"]:
-        sys.stdout.write("".join(f"{cell[0]}\n" for cell in cells))
+            found.append(
+                {"Consumer": name, "Seq": seq, "Behind": last - seq, "Acknowledged": moved}
+            )
+    template = options["format"]
+    if options["quiet"]:
+        if template:
+            raise UserError("--quiet and --format cannot be used together")
+        sys.stdout.write("".join(f"{one['Consumer']}\n" for one in found))
+    elif template == "json":
+        times = [one | {"Acknowledged": reads.rfc3339(one["Acknowledged"])} for one in found]
+        sys.stdout.write(table.json_text(times))
     else:
-        sys.stdout.write(table.table(("CONSUMER", "SEQ", "BEHIND", "ACKNOWLEDGED"), cells))
+        from .gotemplate import Record
+
+        shown = [
+            Record(**(one | {"Acknowledged": human_ago(one["Acknowledged"], now)})) for one in found
+        ]
+        heading = not options["noheading"]
+        sys.stdout.write(table.formatted(template or CONSUMER_COLUMNS, shown, {}, heading=heading))
     return 0
 
 
@@ -82,9 +101,17 @@ CONSUMERS = Command(
     "events consumers",
     "",
     "List the durable consumers of the log, and how far each has come",
-    (Flag("quiet", "q", help="Print names only"),),
+    (
+        Flag("filter", "f", "list", "KEY=VALUE", "Show only what matches: name"),
+        Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
+        Flag("noheading", "n", help="Leave out the line of headings"),
+        Flag("quiet", "q", help="Print names only"),
+    ),
     (0, 0),
-    ("tiffin events consumers",),
+    (
+        "tiffin events consumers",
+        "tiffin events consumers --format '{{.Consumer}} {{.Behind}}'",
+    ),
     _list,
 )
 

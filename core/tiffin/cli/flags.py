@@ -295,6 +295,12 @@ def _default(flag: Flag) -> str:
     return f" (default: {value})"
 
 
+def sentence(text: str) -> str:
+    """With a capital, unless it begins with a list of the values that may be given."""
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.isalpha() else text
+
+
 def flag_lines(flags: Sequence[Flag]) -> list[str]:
     """Aligned lines of help, one a flag, in alphabetical order."""
     from textwrap import wrap  # help only
@@ -307,7 +313,7 @@ def flag_lines(flags: Sequence[Flag]) -> list[str]:
     lines = []
     for head, flag in heads:
         more = " (repeatable)" if flag.kind == "list" else ""
-        text = wrap(f"{flag.help}{more}{_default(flag)}", 98 - width) or [""]
+        text = wrap(f"{sentence(flag.help)}{more}{_default(flag)}", 98 - width) or [""]
         if len(head) > width:
             lines.append(head)
             head = ""
@@ -318,7 +324,9 @@ def flag_lines(flags: Sequence[Flag]) -> list[str]:
 
 def help_text(command: Command, extra: Sequence[Flag] = ()) -> str:
     """What `--help` prints."""
-    lines = [command.summary, "", f"Usage: {command.synopsis}"]
+    from textwrap import wrap  # help only
+
+    lines = [*wrap(command.summary, 100), "", f"Usage: {command.synopsis}"]
     if command.flags:
         lines += ["", "Flags:", *flag_lines(command.flags)]
     if command.examples:

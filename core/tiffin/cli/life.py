@@ -272,11 +272,21 @@ def _mount(call: Call) -> int:
 def _list_mounts(call: Call) -> int:
     from ..store import queries, sync
 
+    template = call.options["format"]
+    if template not in ("", "json"):
+        raise UserError(f"--format {template!r} is not known", hint="json")
     connection = sync.open_read_only(call.layout.database)
-    if connection is not None:
-        for row in queries.rows(connection, queries.CONTAINERS):
-            if row["mounted"]:
-                print(row["id"][:12], row["mounted"])
+    found = [] if connection is None else queries.rows(connection, queries.CONTAINERS)
+    found = [row for row in found if row["mounted"]]
+    if template:
+        from .table import json_text
+
+        keys = {"id": "id", "Names": "name", "Repositories": "image_name", "mountpoint": "mounted"}
+        told = [{key: row[column] for key, column in keys.items()} for row in found]
+        print(json_text([one | {"Names": [one["Names"]]} for one in told]), end="")
+        return 0
+    for row in found:
+        print(row["id"] if call.options["no_trunc"] else row["id"][:12], row["mounted"])
     return 0
 
 
@@ -284,9 +294,14 @@ MOUNT = Command(
     name="mount",
     usage="[CONTAINER...]",
     summary="Mount the file systems of containers and print where; without one, list the mounts",
-    flags=(ALL, LATEST),
+    flags=(
+        ALL,
+        LATEST,
+        Flag("format", kind="str", metavar="json", help="the list of mounts as JSON"),
+        Flag("no-trunc", help="do not shorten ids in the list"),
+    ),
     arguments=(0, None),
-    examples=("tiffin mount web", "tiffin mount"),
+    examples=("tiffin mount web", "tiffin mount", "tiffin mount --format json"),
     run=_mount,
 )
 

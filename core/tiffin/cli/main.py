@@ -119,6 +119,10 @@ def dispatch(argv: list[str]) -> int:
     if not words:
         sys.stdout.write(overview())
         return 0
+    if words[0] == "__complete":  # what a shell asks at a press of tab
+        from .complete import write
+
+        return write(words[1:])
     if words[0] == "help":
         return dispatch(["--help", *words[1:3]])
     if words[0] in commands.NOUNS:  # flags may stand between noun and verb as well
