@@ -164,7 +164,7 @@ def test_a_row_of_any_table_is_told_from_the_others_and_has_a_noun() -> None:
         key = [name for _, name, _, _, _, number in sorted(rows, key=lambda r: r[5]) if number]
         noun, keys = diff_state.NOUNS[table]
         assert list(keys) == key, table
-        assert noun and not noun.endswith("s") or noun == "address", table
+        assert (noun and not noun.endswith("s")) or noun == "address", table
     assert diff_state.NOUNS.keys() == set(schema.TABLES)
 
 

@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import re
-import sqlite3
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
