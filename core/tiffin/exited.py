@@ -49,9 +49,10 @@ def record(layout: Layout, cid: str) -> bool:
     with contextlib.closing(sync.open_for_append(layout.database)) as connection:
         while True:
             row = connection.execute(
-                "SELECT c.state, (SELECT max(version) FROM events WHERE stream=?1), (SELECT max(seq) "
-                "FROM events WHERE stream=?1 AND type IN ('container.init_planned', "
-                "'container.start_planned')) FROM containers c WHERE id=?2",
+                "SELECT c.state, (SELECT max(version) FROM events WHERE stream=?1), "
+                "(SELECT max(seq) FROM events WHERE stream=?1 AND type IN "
+                "('container.init_planned', 'container.start_planned')) "
+                "FROM containers c WHERE id=?2",
                 (f"container/{cid}", cid),
             ).fetchone()
             if row is None:

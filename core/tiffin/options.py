@@ -125,6 +125,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     security_opt: tuple[str, ...] = ()
     """`seccomp=FILE|unconfined`, `no-new-privileges`, `label=...`, `apparmor=...`, `mask=`,
     `unmask=`."""
+    label_providers: tuple[str, ...] = ()
+    """Only these confine it, of those that are in force; `none` alone: nobody. Empty: all."""
     resources: Resources = Resources()
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()

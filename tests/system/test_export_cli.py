@@ -179,7 +179,7 @@ def test_traces_of_commands(tiffin: Tiffin, configured: Any) -> None:
     for step in steps:
         assert int(run["startTimeUnixNano"]) <= int(step["startTimeUnixNano"])
         assert int(step["startTimeUnixNano"]) <= int(step["endTimeUnixNano"])
-    assert [note["name"] for note in run["events"]] == ["container.exited"]
+    assert "container.exited" in [note["name"] for note in run["events"]]
     assert tiffin("events", "consumers", "-q").out == "otlp\n"
 
 

@@ -175,6 +175,39 @@ def test_a_tree_is_labelled_where_it_is_migrated_to(tiffin: Tiffin, asked: Path)
     tiffin("rmi", "-af")
 
 
+def test_providers_are_chosen_for_a_container(tiffin: Tiffin, asked: Path) -> None:
+    def recorded(*flags: str) -> set[str]:
+        cid = tiffin.create("--network=none", *flags, BUSYBOX)
+        planned = next(e for e in tiffin.events() if e["stream"] == f"container/{cid}")
+        tiffin("rm", cid)
+        return set(planned["data"].get("security_labels", {}))
+
+    ours = _module()
+    tiffin("pull", BUSYBOX)
+    everything = recorded()
+    assert ours in everything
+    assert recorded(f"--label-provider={ours}") == {ours}
+    assert recorded("--label-provider=none") == set()
+    for given, says in (
+        ("nosuch", "no label driver 'nosuch'"),
+        ("none," + ours, "none goes with no other"),
+        ("selinux" if "selinux" not in everything else "apparmor", "not in force here"),
+    ):
+        tiffin.fails("create", f"--label-provider={given}", BUSYBOX, says=says)
+
+
+def test_an_option_of_a_providers_own(tiffin: Tiffin, asked: Path) -> None:
+    source = asked.parent / "site-packages/somebodys_labels.py"
+    source.write_text(source.read_text().replace('option = "label"', 'option = "colour"'))
+    cid = tiffin.create("--network=none", "--security-opt=colour=red", BUSYBOX, "echo", "dal")
+    ((_, _, options, _, _),) = lines(asked, "allocate")
+    assert options == ["red"]
+    tiffin.fails("create", "--security-opt=taste=hot", BUSYBOX, says="'taste=hot' is not known")
+    del tiffin.env["PYTHONPATH"]  # a container outlives its provider
+    assert tiffin("start", "--attach", cid).word == "dal"
+    tiffin("rm", cid)
+
+
 def test_a_container_outlives_its_provider(tiffin: Tiffin, asked: Path) -> None:
     cid = tiffin.create("--network=none", BUSYBOX, "echo", "dal")
     del tiffin.env["PYTHONPATH"]

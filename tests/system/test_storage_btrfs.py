@@ -238,7 +238,7 @@ def test_a_life_through_the_command_line(btrfs: Path) -> None:
         tiffin("commit", "one", "mine")
         shown = tiffin("run", "--rm", "--network", "none", "mine", "cat", "/file")
         assert shown.out == "kept\n"
-        for driver in ("vfs", "btrfs"):
+        for driver in ("vfs", "btrfs", "overlay", "btrfs"):
             tiffin("storage", "migrate", "--to", driver, "one")
             assert tiffin.inspect("one")["Driver"] == driver
             assert tiffin("diff", "one").lines == changed

@@ -208,6 +208,33 @@ def test_the_past_that_is_gone_is_not_made_up(layout: Layout, capsys: Capture) -
     assert '\\"name\\":\\"old\\"' in capsys.readouterr().out
 
 
+def test_a_report_of_lives_is_the_same(layout: Layout, capsys: Capture) -> None:
+    def lives() -> Any:
+        assert main.dispatch(["sql", "-f", "json", "SELECT * FROM lives ORDER BY created_ns"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    stories.add(
+        layout,
+        ("container/" + "ae" * 32, "container.creation_planned", stories.creation("never")),
+        at=300,
+    )
+    failed = {"operation": "create", "error": "no room", "state": "removed"}
+    stories.add(layout, ("container/" + "ae" * 32, "container.failed", failed), at=301)
+    stories.life(layout, "ad" + "0c" * 31, "last", 500)
+    before = lives()
+    assert [life["name"] for life in before] == ["old", "job", "never", "last"]
+    assert compact(capsys)["lives"] == 2
+    assert lives() == before
+
+
+def test_the_past_that_is_gone_is_told_from_what_never_was(layout: Layout, capsys: Capture) -> None:
+    compact(capsys)
+    with pytest.raises(NotFound, match="event 6 is no longer known: the log is compacted"):
+        main.dispatch(["ps", "-a", "--at", "6"])
+    with pytest.raises(NotFound, match="no such event: 600"):
+        main.dispatch(["ps", "-a", "--at", "600"])
+
+
 def test_the_last_event_stays_so_that_no_seq_is_used_twice(
     layout: Layout, connection: sqlite3.Connection, capsys: Capture
 ) -> None:

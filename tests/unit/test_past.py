@@ -159,6 +159,18 @@ def test_what_changed_between_two_moments(
     assert call(layout, capsys, "diff-state", "19", "19") == ""
 
 
+def test_a_row_of_any_table_is_told_from_the_others_and_has_a_noun() -> None:
+    """Two containers on one network each have their lease."""
+    connection = past.empty()
+    for table in schema.TABLES:
+        rows = connection.execute(f"PRAGMA table_info({table})").fetchall()
+        key = [name for _, name, _, _, _, number in sorted(rows, key=lambda r: r[5]) if number]
+        noun, keys = diff_state.NOUNS[table]
+        assert list(keys) == key, table
+        assert (noun and not noun.endswith("s")) or noun == "address", table
+    assert diff_state.NOUNS.keys() == set(schema.TABLES)
+
+
 def test_difference_of_equal_states_is_nothing() -> None:
     thing = {("containers", "a"): {"id": "a", "name": "n", "state": "running"}}
     assert diff_state.difference(thing, dict(thing)) == []

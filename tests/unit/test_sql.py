@@ -7,6 +7,7 @@ import io
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -101,6 +102,14 @@ def test_csv_and_table(layout: Layout, capsys: Capture) -> None:
 
 def test_columns_of_one_name_are_all_shown(layout: Layout, capsys: Capture) -> None:
     assert ask(capsys, "SELECT 1 AS a, 2 AS a, 3 AS a") == [{"a": 1, "a_2": 2, "a_3": 3}]
+
+
+def test_a_store_from_before_there_was_compaction(layout: Layout, capsys: Capture) -> None:
+    with sqlite3.connect(layout.database) as connection:
+        connection.execute("DROP TABLE snapshots")
+        connection.execute("PRAGMA user_version=1")
+    connection.close()
+    assert [row["name"] for row in ask(capsys, "SELECT name FROM lives")] == ["old", "job"]
 
 
 def test_nothing_was_ever_made(

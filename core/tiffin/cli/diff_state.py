@@ -26,10 +26,15 @@ NOUNS = {
     "layers": ("layer", ("driver", "chain_id")),
     "networks": ("network", ("id",)),
     "addresses": ("address", ("network", "address")),
+    "leases": ("lease", ("network", "container")),
+    "label_claims": ("label claim", ("claim",)),
+    "volumes": ("volume", ("name",)),
+    "image_mounts": ("image mount", ("id",)),
+    "plugins": ("plugin", ("name",)),
     "defaults": ("default", ("kind",)),
     "intents": ("intent", ("seq",)),
 }
-"""table -> (what a row is, its key); a table that is missing here is keyed by its first column."""
+"""table -> (what a row is, its key); a table of a later version is keyed by its first column."""
 
 
 def things(connection: sqlite3.Connection) -> Things:
@@ -105,7 +110,8 @@ def _run(call: Call) -> int:
 DIFF_STATE = Command(
     "diff-state",
     "TIME|SEQ [TIME|SEQ]",
-    "Show what became different between two moments, or since one: containers, images, networks",
+    "Show what became different between two moments, or since one: containers, images, networks, "
+    "volumes, plugins",
     (Flag("format", "", "str", "TEMPLATE", "`json` or a Go template"),),
     (1, 2),
     ("tiffin diff-state 10m", "tiffin diff-state 120 180 --format json"),

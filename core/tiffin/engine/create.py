@@ -54,7 +54,8 @@ async def creating(
     if options.name:
         ids.check_name(options.name)
     image = await images.obtain(engine, options.image, driver=driver, pull=pull)
-    build.check(options, image.config)
+    others = labels.names(engine, options)
+    build.check(options, image.config, others)
     bundle.check(options)
     if replace and options.name:
         await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
@@ -64,7 +65,7 @@ async def creating(
         from . import volumes
 
         options, created = await volumes.settle(engine, options, image.config)
-        build.check(options, image.config)
+        build.check(options, image.config, others)
     cid = ids.new_id()
     async with engine.locks.container(cid):
         try:

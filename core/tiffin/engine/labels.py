@@ -24,6 +24,8 @@ MODULES = "/sys/kernel/security/lsm"
 """The security modules of this kernel, separated by commas."""
 
 NONE = Labels()
+NOBODY = "none"
+"""`--label-provider none`"""
 
 TAKEN = "SELECT security_labels FROM containers WHERE security_labels!='{}'"
 
@@ -51,6 +53,40 @@ def providers(engine: Engine) -> list[Any]:
     return [provider for provider in found if provider.enabled()]
 
 
+def names(engine: Engine, options: ContainerOptions) -> frozenset[str]:
+    """Which `--security-opt NAME=` are for providers, if any are given that only they may know; and
+    whether those that are chosen for the container can be. Error: UserError."""
+    if options.label_providers:
+        _chosen(engine, options)
+    if all(name in build.SECURITY for name in build.security(options)):
+        return frozenset()
+    return frozenset(provider.option for provider in providers(engine))
+
+
+def _chosen(engine: Engine, options: ContainerOptions) -> list[Any]:
+    """The providers that are to confine a container. Error: UserError."""
+    given = options.label_providers
+    if NOBODY in given:
+        if len(given) > 1:
+            raise UserError(
+                f"--label-provider {','.join(given)}: {NOBODY} goes with no other",
+                hint="leave one of them out",
+            )
+        return []
+    found = providers(engine)
+    if not given:
+        return found
+    for name in given:
+        if name not in engine.plugins.names("label"):
+            raise engine.plugins.nobody("label", name)
+        if name not in {provider.name for provider in found}:
+            raise UserError(
+                f"the label provider {name} is not in force here",
+                hint=f"{MODULES} has the kernel's modules",
+            )
+    return [provider for provider in found if provider.name in given]
+
+
 def _wanted(engine: Engine, name: str) -> bool:
     """False with `[label.NAME] enabled = false` in tiffin.toml. Error: UserError."""
     try:
@@ -70,7 +106,7 @@ async def allocate(
 ) -> Mapping[str, Mapping[str, str]]:
     """{provider: `Labels` as plain data} of a new container. Errors: UserError, DriverError."""
     chosen = build.security(options)
-    found = providers(engine)
+    found = _chosen(engine, options)
     for option, harmless in NOT_IGNORED.items():
         given = chosen.get(option, [""])[-1]
         if given not in harmless and not any(p.option == option for p in found):

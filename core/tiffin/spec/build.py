@@ -7,7 +7,7 @@ podman-run(1), containers.conf(5).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -142,16 +142,24 @@ def _command(
     return entrypoint, arguments, entry_source, args_source
 
 
-def check(options: ContainerOptions, image_config: Mapping[str, Any]) -> None:
+def check(
+    options: ContainerOptions, image_config: Mapping[str, Any], others: Collection[str] = ()
+) -> None:
     """Everything of the options that is wrong whatever the container looks like: told by `create`,
-    before anything is made. Error: UserError."""
+    before anything is made. `others`: what `--security-opt` takes besides, for label providers.
+    Error: UserError."""
     command(options, image_config)
     for name in options.cap_add:
         capabilities.full_name(name, "--cap-add")
     for name in options.cap_drop:
         capabilities.full_name(name, "--cap-drop")
     mounts.user_mounts(options.mounts)
-    security(options)
+    for name, values in security(options).items():
+        if name not in SECURITY and name not in others:
+            raise UserError(
+                f"--security-opt {f'{name}={values[0]}'!r} is not known",
+                hint="seccomp=, no-new-privileges, label=, apparmor=, mask=, unmask=",
+            )
     if options.hostname and (len(options.hostname) > 64 or not options.hostname.isprintable()):
         raise UserError(f"--hostname {options.hostname!r} is not a host name")
     if options.workdir and not options.workdir.startswith("/"):
@@ -223,19 +231,17 @@ def sysctls(options: ContainerOptions) -> None:
             raise UserError(f"--sysctl {name}: with {flag} host it would change this machine")
 
 
+SECURITY = frozenset("seccomp no-new-privileges label apparmor mask unmask proc-opts".split())
+"""What `--security-opt` takes by itself."""
+
+
 def security(options: ContainerOptions) -> dict[str, list[str]]:
-    """`--security-opt` as {name: values}. Error: UserError for what is not known."""
-    known = {"seccomp", "no-new-privileges", "label", "apparmor", "mask", "unmask", "proc-opts"}
+    """`--security-opt` as {name: values}. Error: UserError for what is none of its forms."""
     found: dict[str, list[str]] = {}
     for option in options.security_opt:
         name, separator, value = option.partition("=")
         if not separator:
             name, separator, value = option.partition(":")
-        if name not in known:
-            raise UserError(
-                f"--security-opt {option!r} is not known",
-                hint="seccomp=, no-new-privileges, label=, apparmor=, mask=, unmask=",
-            )
         if name != "no-new-privileges" and not value:
             raise UserError(f"--security-opt {name} needs a value")
         if name == "mask" and not all(path.startswith("/") for path in value.split(":")):

@@ -34,6 +34,8 @@ def moment(connection: Connection | None, text: str, now: int) -> tuple[int, int
         if connection is not None:
             found = connection.execute("SELECT time FROM events WHERE seq=?", (seq,)).fetchone()
         if found is None and seq:
+            if connection is not None:
+                _check(connection, seq)
             raise NotFound(f"no such event: {seq}", hint="a time is written 10m or as RFC 3339")
         return seq, found[0] if found else 0
     from ..units import parse_time

@@ -48,6 +48,15 @@ def _of_life(type_: str, what: str) -> str:
     )
 
 
+def _kept(path: str) -> str:
+    """What is kept of a stream that was folded."""
+    return f"json_extract(data, '$.{path}')"
+
+
+def _if_removed(what: str) -> str:
+    return f"CASE WHEN {_kept('types[1]')}='container.removed' THEN {what} END"
+
+
 _EVENT = {
     "time": _time("time"),
     "time_ns": "time",
@@ -221,6 +230,19 @@ VIEWS: dict[str, tuple[dict[str, str], str]] = {
 }  # fmt: skip
 """view -> ({column: expression}, what it is selected from)"""
 
+FOLDED: dict[str, tuple[tuple[str, ...], str]] = {
+    "lives": (
+        (
+            "substr(stream, 11)", _kept("name"), _kept("image_name"), _kept("image_id"),
+            f"ifnull({_kept('labels')}, '{{}}')", _time("began"), "began", _kept("uids[0]"),
+            _time(_kept("started")), _time(_kept("exited")), _kept("exit_code"),
+            _if_removed(_time("ended")), _if_removed(_kept("uids[1]")),
+        ),
+        "main.snapshots WHERE stream LIKE 'container/%'",
+    )
+}  # fmt: skip
+"""view -> (its columns, where they are) of what was compacted"""
+
 BASE = frozenset((*schema.TABLES, "events", "snapshots", "compacted"))
 """What the views may read, and nobody else."""
 
@@ -239,9 +261,15 @@ def empty() -> Connection:
 
 def restrict(connection: Connection) -> None:
     """Make the views, and from now on refuse everything but queries of them."""
+    known = "SELECT 1 FROM main.sqlite_master WHERE name='snapshots'"
+    can_be_folded = connection.execute(known).fetchone() is not None  # not in the oldest stores
     for name, (view, source) in VIEWS.items():
         chosen = ", ".join(f"{expression} AS {column}" for column, expression in view.items())
-        connection.execute(f"CREATE TEMP VIEW {name} AS SELECT {chosen} FROM {source}")  # noqa: S608
+        query = f"SELECT {chosen} FROM {source}"  # noqa: S608
+        if name in FOLDED and can_be_folded:
+            more, place = FOLDED[name]
+            query += f" UNION ALL SELECT {', '.join(more)} FROM {place}"  # noqa: S608
+        connection.execute(f"CREATE TEMP VIEW {name} AS {query}")
     # Their first use enters them in the schema, which is refused later on.
     connection.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')")
     connection.execute("PRAGMA query_only=1")
