@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tarfile
@@ -231,3 +232,46 @@ def test_removal_of_a_tree_deeper_than_the_stack(root: Path) -> None:
     finally:
         os.close(fd)
     assert os.listdir(root) == ["l"]
+
+
+def hostile(outside: Path) -> dict[str, list[Member]]:
+    """What must be refused, or end inside."""
+    up = "../" * 20
+    return {
+        "dots": [member(f"{up}{outside}/x")],
+        "dots of a directory": [directory(f"a/..{outside}")],
+        "absolute": [member(f"{outside}/secret", b"inside")],
+        "link": [symlink("l", str(outside)), member("l/x")],
+        "link up": [symlink("l", f"{up}{outside}"), member("l/x")],
+        "hard link": [hardlink("h", f"{outside}/secret"), member("h", b"x")],
+        "hard link up": [hardlink("h", f"{up}{outside}/secret"), member("h", b"x")],
+        "hard link by a link": [symlink("l", str(outside)), hardlink("h", "l/secret")],
+        "replaced": [directory("d"), member("d/x"), symlink("d", str(outside)), member("d/x")],
+        "whiteout": [member(f"{up}{outside}/.wh.secret")],
+        "whiteout by a link": [symlink("l", str(outside)), member("l/.wh.secret")],
+        "whiteout of dots": [member("d/.wh...")],
+        "opaque by a link": [symlink("l", str(outside)), member("l/.wh..wh..opq")],
+        "device": [symlink("l", str(outside)), member("l/n", type_=tarfile.CHRTYPE, devminor=3)],
+        "directory's mode": [symlink("l", str(outside)), directory("l", 0o777)],
+        "name of a pax header": [member("x", pax_headers={"path": f"{up}{outside}/x"})],
+    }
+
+
+@pytest.mark.parametrize("whiteouts", ["keep", "apply"])
+def test_every_way_out_is_closed(root: Path, whiteouts: str) -> None:
+    """CVE-2014-6407, CVE-2014-9356: refused, or it ends inside; whatever lies there already."""
+    outside = root.parent / "outside"
+    before = outside.stat()
+    for number, (what, members) in enumerate(hostile(outside).items()):
+        for below in ((), (directory("d"), symlink("l", str(outside)), member("h"))):
+            target = root.parent / f"root{number}{len(below)}"
+            apply(target, *below)
+            with contextlib.suppress(ImageError):
+                apply(target, *members, whiteouts=whiteouts)
+            assert untouched(root), what
+            after = outside.stat()
+            assert (before.st_mode, before.st_uid, before.st_nlink) == (
+                after.st_mode,
+                after.st_uid,
+                after.st_nlink,
+            ), what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ..errors import Corrupt, StorageFull, TiffinError
@@ -64,6 +65,9 @@ def open_or_create(path: str) -> tuple[Connection, bool]:
     the store. Safe when several processes do it at once. Errors: sqlite3.Error, StorageFull."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        if not os.path.exists(path):  # SQLite would let everybody read it, and has secrets in it
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
         kind = StorageFull if error.errno in (28, 122) else TiffinError
         raise kind(f"cannot make {os.path.dirname(path)}: {error.strerror}") from None

@@ -50,6 +50,16 @@ class Terminal:
         before, _, self.seen = self.seen.partition(wanted)
         return before.decode(errors="replace")
 
+    def rest(self) -> str:
+        """All that comes until the command has ended."""
+        while True:
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.seen += os.read(self.fd, 65536)
+            elif self.process.poll() is not None:
+                break
+        seen, self.seen = self.seen, b""
+        return seen.decode(errors="replace")
+
     def wait(self, seconds: float = 15) -> int:
         return self.process.wait(seconds * PATIENCE)
 
