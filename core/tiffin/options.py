@@ -13,12 +13,13 @@ class Mount(Struct, frozen=True, omit_defaults=True):
     """`-v`, `--mount` and `--tmpfs`."""
 
     type: str
-    """`bind`, `tmpfs` or `volume`, whose source is its name (empty: an anonymous one)."""
+    """`bind`, `tmpfs`, `devpts`, `image` (whose source is its id), or `volume` (whose source is its
+    name; empty: an anonymous one). `overlay` is what the engine makes of the option `O`."""
     target: str
     """Absolute path in the container."""
     source: str = ""
     options: tuple[str, ...] = ()
-    """As given: ro, rw, z, Z, exec, nodev, rprivate, size=..., mode=..."""
+    """As given: ro, rw, z, Z, U, O, exec, nodev, rprivate, size=..., mode=..."""
 
 
 class Port(Struct, frozen=True, omit_defaults=True):

@@ -87,6 +87,15 @@ def umount2(target: str, flags: int = 0) -> None:
     _check(_libc().umount2(_bytes(target), flags), target)
 
 
+def is_mount_point(path: str) -> bool:
+    """Whether something is mounted exactly there (proc_pid_mountinfo(5): a bind mount within one
+    file system, too, which st_dev does not show)."""
+    name = os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
+    escaped = "".join(f"\\{ord(c):03o}" if c in " \t\n\\" else c for c in name)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return any(line.split(" ", 5)[4] == escaped for line in file)
+
+
 def unshare(flags: int) -> None:
     """unshare(2): of the calling thread."""
     _check(_libc().unshare(flags))

@@ -84,7 +84,7 @@ def words(layout: Layout, *typed: str) -> list[str]:
     [
         ("ru", ["run"]),
         ("vol", ["volume"]),
-        ("volume i", ["inspect"]),
+        ("volume ins", ["inspect"]),
         ("container ls --no-t", ["--no-trunc"]),
         ("events con", ["consumers"]),
         ("--storage-d", ["--storage-driver"]),

@@ -18,6 +18,7 @@ NO_PROJECTION = {
     "image.pushed",
     "system.store_created",
     "system.projections_rebuilt",
+    "volume.imported",
     "system.compacted",
 }
 """Facts that change no table: they are history only."""

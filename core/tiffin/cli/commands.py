@@ -140,10 +140,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plugin ls": ("plugins:LS", ENGINE, "List the installed plugins"),
     "volume create": ("volume:CREATE", ENGINE, "Make a volume"),
     "volume exists": ("volume:EXISTS", ENGINE, "Exit with 0 when there is such a volume"),
+    "volume export": ("volume_files:EXPORT", ENGINE, "Write the files of a volume as a tar"),
+    "volume import": ("volume_files:IMPORT", ENGINE, "Unpack a tar into a volume"),
     "volume inspect": ("volume:INSPECT", ENGINE, "Show all that is known of volumes"),
     "volume ls": ("volume:LS", ENGINE, "List volumes"),
+    "volume mount": ("volume_files:MOUNT", ENGINE, "Mount volumes and print where"),
     "volume prune": ("volume:PRUNE", ENGINE, "Remove volumes that no container has"),
     "volume rm": ("volume:RM", ENGINE, "Remove volumes"),
+    "volume unmount": ("volume_files:UNMOUNT", ENGINE, "Undo volume mount"),
     "storage migrate": ("storage:MIGRATE", ENGINE, "Move containers to another storage driver"),
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system compact": ("compact:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
@@ -169,6 +173,7 @@ ALIASES = {
     "plugin list": "plugin ls",
     "volume list": "volume ls",
     "volume remove": "volume rm",
+    "volume umount": "volume unmount",
 }
 
 NOUNS = {

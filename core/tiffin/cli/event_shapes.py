@@ -43,6 +43,8 @@ PODMAN = {
     "network.updated": "update",
     "network.removed": "remove",
     "volume.created": "create",
+    "volume.mounted": "mount",
+    "volume.unmounted": "unmount",
     "volume.removed": "remove",
 }
 DOCKER = PODMAN | {

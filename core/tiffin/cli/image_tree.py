@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ..engine.base import Engine
     from ..store.queries import Row
 
+BY_HAND = "FROM image_mounts WHERE complete AND container=''"
+"""Not those of containers (`--mount type=image`)."""
+
 
 def _tree(call: Call) -> int:
     connection = reads.store(call.layout)
@@ -113,7 +116,7 @@ def _mount(call: Call) -> int:
 
 def _list(call: Call) -> int:
     connection = reads.store(call.layout)
-    rows = reads.rows(connection, "SELECT * FROM image_mounts WHERE complete ORDER BY path")
+    rows = reads.rows(connection, f"SELECT * {BY_HAND} ORDER BY path")
     names = {image["id"]: image["names"] for image in images.gather(connection)}
     if call.options["format"] == "json":
         documents = [
@@ -150,7 +153,8 @@ def _unmount(call: Call) -> int:
     if every == bool(names):
         raise UserError("image unmount: needs an image, or --all", hint="one of the two")
     if every:
-        rows = reads.rows(reads.store(call.layout), "SELECT image FROM image_mounts WHERE complete")
+        mounts = f"SELECT image {BY_HAND}"
+        rows = reads.rows(reads.store(call.layout), mounts)
         names = list(dict.fromkeys(row["image"] for row in rows))
     from .session import each
 

@@ -1,4 +1,4 @@
-"""`volume create`, `ls`, `inspect`, `exists`, `rm` and `prune`."""
+"""`volume create`, `ls`, `inspect`, `exists`, `rm` and `prune`; the others are in volume_files."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def plain(row: Row, users: dict[str, int]) -> dict[str, Any]:
         "CreatedAt": reads.rfc3339(row["created"]),
         "Labels": row["labels"],
         "Scope": "local",
-        "Options": {},
+        "Options": row["options"],
         "MountCount": users.get(row["name"], 0),
         "NeedsCopyUp": not row["populated"],
         "Anonymous": bool(row["anonymous"]),
@@ -188,8 +188,6 @@ def _create(call: Call) -> int:
     options = call.options
     if options["driver"] != "local":
         raise UserError(f"--driver {options['driver']!r} is not there", hint="local is")
-    if options["opt"]:
-        raise UserError(f"--opt {options['opt'][0]!r}: options are not there yet")
     labels = dict(text.partition("=")[::2] for text in options["label"])
     if "" in labels:
         raise UserError("--label has no key", hint="write KEY=VALUE or KEY")
@@ -199,7 +197,9 @@ def _create(call: Call) -> int:
         from ..engine import volumes
 
         name = call.arguments[0] if call.arguments else ""
-        return await volumes.create(engine, name, labels, ignore=bool(options["ignore"]))
+        return await volumes.create(
+            engine, name, labels, ignore=bool(options["ignore"]), options=options["opt"]
+        )
 
     print(drive(call, work))
     return 0
@@ -213,10 +213,18 @@ CREATE = Command(
         Flag("driver", "d", "str", "NAME", "What makes it: local", "local"),
         Flag("ignore", help="One of that name is left as it is"),
         Flag("label", "l", "list", "KEY[=VALUE]", "Label of the volume"),
-        Flag("opt", "o", "list", "KEY=VALUE", "Option of the driver: there are none yet"),
+        Flag(
+            *("opt", "o", "list", "KEY=VALUE"),
+            "type=, device= and o=, as mount(8) takes them; o=uid=,gid= whose it is; nocopy",
+        ),
     ),
     (0, 1),
-    ("tiffin volume create data", "tiffin volume create --label tier=db"),
+    (
+        "tiffin volume create data",
+        "tiffin volume create --label tier=db",
+        "tiffin volume create -o type=tmpfs -o o=size=16m,nodev,noexec scratch",
+        "tiffin volume create -o type=bind -o device=/srv/site site",
+    ),
     _create,
 )
 

@@ -13,15 +13,28 @@ if TYPE_CHECKING:
 
 BIND_OPTIONS = frozenset(
     "ro rw z Z O U exec noexec suid nosuid dev nodev bind rbind private rprivate shared rshared "
-    "slave rslave unbindable runbindable idmap copy nocopy relatime norelatime noatime".split()
+    "slave rslave unbindable runbindable idmap copy nocopy relatime norelatime noatime upperdir "
+    "workdir".split()
 )
 TMPFS_OPTIONS = frozenset(
     "ro rw exec noexec suid nosuid dev nodev size mode uid gid nr_inodes nr_blocks huge private "
     "rprivate shared rshared slave rslave tmpcopyup notmpcopyup noswap relatime norelatime "
-    "noatime".split()
+    "noatime U".split()
 )
-NOT_YET = frozenset(("O", "U", "idmap"))
-"""Overlay, chown and id-mapped mounts: podman has them, tiffin not yet."""
+IMAGE_OPTIONS = frozenset(("ro", "rw"))
+DEVPTS_OPTIONS = frozenset("ro rw uid gid mode max".split())
+OPTIONS = {
+    "bind": BIND_OPTIONS,
+    "volume": BIND_OPTIONS,
+    "tmpfs": TMPFS_OPTIONS,
+    "image": IMAGE_OPTIONS,
+    "devpts": DEVPTS_OPTIONS,
+}
+VALUED = frozenset("size mode uid gid nr_inodes nr_blocks huge max upperdir workdir".split())
+IGNORED = frozenset(("consistency", "volume-driver", "volume-label", "volume-opt"))
+"""Docker's: of other platforms, or of volumes that are made by themselves here."""
+NOT_YET = frozenset(("idmap",))
+"""Id-mapped mounts: podman has them, tiffin not yet."""
 
 
 def parse_volume(text: str) -> Mount:
@@ -67,15 +80,20 @@ def parse_mount(text: str) -> Mount:
             source = value
         elif key in ("dst", "destination", "target"):
             target = value
-        elif key in ("ro", "readonly", "rw"):
-            if equals and value not in ("true", "false"):
-                raise UserError(f"--mount {text!r}: {key} is true or false, not {value!r}")
-            read_only = (key != "rw") != (value == "false")
+        elif key in ("ro", "readonly", "rw", "readwrite"):
+            read_only = (key not in ("rw", "readwrite")) == _truth(text, key, value, equals)
             options.append("ro" if read_only else "rw")
+        elif key in ("U", "chown"):
+            options += ["U"] if _truth(text, key, value, equals) else []
+        elif key in ("notmpcopyup", "volume-nocopy"):
+            word = {"volume-nocopy": "nocopy"}.get(key, key)
+            options += [word] if _truth(text, key, value, equals) else []
+        elif key in IGNORED:
+            continue
         elif key in ("bind-propagation", "propagation"):
             options.append(value)
         elif key == "bind-nonrecursive":
-            options += [] if value == "false" else ["bind"]
+            options += ["bind"] if _truth(text, key, value, equals) else []
         elif key == "relabel" and value in ("shared", "private"):
             options.append("z" if value == "shared" else "Z")
         elif key in ("tmpfs-size", "tmpfs-mode"):
@@ -83,23 +101,37 @@ def parse_mount(text: str) -> Mount:
         else:
             options.append(part)
     kind = kind or "volume"
-    if kind not in ("bind", "volume", "tmpfs"):
-        raise UserError(
-            f"--mount {text!r}: type {kind!r} is not known", hint="bind, volume or tmpfs"
-        )
+    if kind not in OPTIONS:
+        raise UserError(f"--mount {text!r}: type {kind!r} is not known", hint=", ".join(OPTIONS))
     if not target:
         raise UserError(f"--mount {text!r} has no destination", hint="add dst=/PATH")
-    _check_options("--mount", text, options, TMPFS_OPTIONS if kind == "tmpfs" else BIND_OPTIONS)
-    if kind == "tmpfs":
+    _check_options("--mount", text, options, OPTIONS[kind])
+    if kind in ("tmpfs", "devpts"):
         if source:
-            raise UserError(f"--mount {text!r}: a tmpfs has no source")
-        return Mount("tmpfs", _target("--mount", target), "", tuple(options))
+            raise UserError(f"--mount {text!r}: a {kind} has no source")
+        if kind == "devpts":
+            options = [*DEVPTS, *options]
+        return Mount(kind, _target("--mount", target), "", tuple(options))
+    if kind == "image":
+        if not source:
+            raise UserError(f"--mount {text!r} has no source", hint="add src=IMAGE")
+        return Mount("image", _target("--mount", target), source, tuple(options))
     if kind == "volume":
         name = _name("--mount", source) if source else ""
         return Mount("volume", _target("--mount", target), name, tuple(options))
     if not source:
         raise UserError(f"--mount {text!r} has no source", hint="add src=/PATH")
     return Mount("bind", _target("--mount", target), _source("--mount", source), tuple(options))
+
+
+DEVPTS = ("nosuid", "noexec", "newinstance", "ptmxmode=0666")
+
+
+def _truth(text: str, key: str, value: str, given: str) -> bool:
+    """Of a key that may stand alone."""
+    if given and value not in ("true", "false"):
+        raise UserError(f"--mount {text!r}: {key} is true or false, not {value!r}")
+    return value != "false"
 
 
 def _name(flag: str, name: str) -> str:
@@ -134,6 +166,6 @@ def _check_options(
         name, equals, value = option.partition("=")
         if name in NOT_YET:
             raise UserError(f"{flag} {text!r}: option {name!r} is not there yet")
-        takes_value = name in ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge")
+        takes_value = name in VALUED
         if name not in known or "\0" in option or takes_value != bool(equals and value):
             raise UserError(f"{flag} {text!r}: option {option!r} is not known")

@@ -83,6 +83,11 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
 
         options = await volumes.mounted(held, options, rootfs)
     image_config = dict(images.read_config(engine, row["image_id"]).config)
+    if any(m.type == "image" or {"O", "U"} & set(m.options) for m in options.mounts):
+        from . import special_mounts
+
+        user = options.user or image_config.get("User") or ""
+        options = await special_mounts.prepare(held, options, rootfs, user)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname)
     if row["network"].startswith(CONTAINER):

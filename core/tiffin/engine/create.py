@@ -66,6 +66,11 @@ async def creating(
 
         options, created = await volumes.settle(engine, options, image.config)
         build.check(options, image.config, others)
+    if any(m.type == "image" or {"O", "U"} & set(m.options) for m in options.mounts):
+        from . import special_mounts
+
+        special_mounts.check(options.mounts)
+        options = await _with_images(engine, options, driver, pull)
     cid = ids.new_id()
     async with engine.locks.container(cid):
         try:
@@ -156,6 +161,19 @@ async def _plan(
             raise Conflict(
                 f"the container name {name!r} is in use", hint="remove that container or --replace"
             ) from error
+
+
+async def _with_images(
+    engine: Engine, options: ContainerOptions, driver: str, pull: images.Pull
+) -> ContainerOptions:
+    """The options with the id of each image that is to be mounted, whatever its name comes to
+    mean. Errors: those of a pull."""
+    mounts = list(options.mounts)
+    for number, mount in enumerate(mounts):
+        if mount.type == "image":
+            image = await images.obtain(engine, mount.source, driver=driver, pull=pull)
+            mounts[number] = msgspec.structs.replace(mount, source=image.id)
+    return msgspec.structs.replace(options, mounts=tuple(mounts))
 
 
 def _has_volumes(options: ContainerOptions) -> bool:

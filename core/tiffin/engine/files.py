@@ -53,11 +53,12 @@ async def seen(engine: Engine, given: str) -> AsyncIterator[View]:
             for one in row["options"].get("mounts", ())
             if one["type"] in ("bind", "volume")
         )
-        if row["mounted"]:
-            yield View(held, row["mounted"], binds)
-            return
-        async with _mounted(held) as path:
-            yield View(held, path, binds)
+        async with volumes.in_place(held):
+            if row["mounted"]:
+                yield View(held, row["mounted"], binds)
+                return
+            async with _mounted(held) as path:
+                yield View(held, path, binds)
 
 
 def owner(engine: Engine, view: View) -> tuple[int, int]:

@@ -27,13 +27,13 @@ async def mount(engine: Engine, given: str) -> str:
             return str(there["path"])
         layers = tuple(layer["chain_id"] for layer in row["layers"])
         journal = engine.journal()
-        identifier, path = await _begin(engine, journal, row["id"], layers)
+        identifier, path = await begin(engine, journal, row["id"], layers)
         await journal.write(f"mount/{identifier}", ImageMounted())
         return path
 
 
 async def mounts(engine: Engine, image_id: str) -> list[queries.Row]:
-    sql = "SELECT * FROM image_mounts WHERE complete AND image=?"
+    sql = "SELECT * FROM image_mounts WHERE complete AND image=? AND container=''"
     return await engine.store.rows(sql, (image_id,))
 
 
@@ -59,7 +59,7 @@ async def tree(engine: Engine, image_id: str, layers: tuple[str, ...]) -> AsyncI
     """Layers of an image, mounted for as long as this lasts; the path."""
     journal = engine.journal()
     async with images.in_use(engine):
-        identifier, path = await _begin(engine, journal, image_id, layers)
+        identifier, path = await begin(engine, journal, image_id, layers)
         try:
             yield path
         finally:
@@ -68,16 +68,26 @@ async def tree(engine: Engine, image_id: str, layers: tuple[str, ...]) -> AsyncI
                 await take_away(engine, journal, identifier, driver)
 
 
-async def _begin(
-    engine: Engine, journal: Journal, image_id: str, layers: tuple[str, ...]
+async def begin(
+    engine: Engine,
+    journal: Journal,
+    image_id: str,
+    layers: tuple[str, ...],
+    *,
+    identifier: str = "",
+    container: str = "",
+    writable: bool = False,
 ) -> tuple[str, str]:
+    """Plan a mount and make it: (its id, the path). The caller says when it is made."""
     driver = await _driver(engine, layers)
-    identifier = ids.new_id()
+    identifier = identifier or ids.new_id()
     path = engine.storage(driver).mount_path(identifier)
-    planned = ImageMountPlanned(image_id=image_id, driver=driver, layers=layers, path=path)
+    planned = ImageMountPlanned(
+        image_id=image_id, driver=driver, layers=layers, path=path, container=container
+    )
     await journal.write(f"mount/{identifier}", planned)
     try:
-        await _make(engine, identifier, driver, layers)
+        await _make(engine, identifier, driver, layers, writable=writable)
     except BaseException:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
             await take_away(engine, journal, identifier, driver)
@@ -85,10 +95,19 @@ async def _begin(
     return identifier, path
 
 
-async def _make(engine: Engine, identifier: str, driver: str, layers: Sequence[str]) -> None:
+async def _make(
+    engine: Engine,
+    identifier: str,
+    driver: str,
+    layers: Sequence[str],
+    *,
+    writable: bool = False,
+) -> None:
     storage = engine.storage(driver)
     await storage.prepare(identifier, layers)
     path = await storage.mount(identifier, layers)
+    if writable:
+        return
     flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
     with contextlib.suppress(OSError):  # no mount of its own: a copy, which nobody else sees
         syscalls.mount(None, path, None, flags)

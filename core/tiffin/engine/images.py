@@ -32,6 +32,9 @@ from .base import Engine, Journal, new_command
 
 EMBEDDED = "embedded:"
 
+USERS = "SELECT id, name FROM containers WHERE image_id=? OR instr(options, ?)"
+"""The containers made from an image, and those that mount it."""
+
 
 class Pull(Struct, frozen=True):
     """When and how an image is fetched."""
@@ -341,9 +344,7 @@ async def remove(
             raise Conflict(
                 f"image {given} has several names: {', '.join(names)}", hint="use rmi --force"
             )
-        users = await engine.store.rows(
-            "SELECT name FROM containers WHERE image_id=? LIMIT 1", (image_id,)
-        )
+        users = await engine.store.rows(f"{USERS} LIMIT 1", (image_id, image_id))
         if users:
             raise Conflict(
                 f"image {given} is used by container {users[0]['name']}",
@@ -365,7 +366,7 @@ async def _remove_containers(engine: Engine, given: str) -> None:
     from . import remove as removal
 
     row = await need(engine, given)
-    users = await engine.store.rows("SELECT id FROM containers WHERE image_id=?", (row["id"],))
+    users = await engine.store.rows(USERS, (row["id"], row["id"]))
     for user in users:
         await removal.remove(engine, user["id"], force=True)
 

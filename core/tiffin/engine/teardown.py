@@ -50,6 +50,17 @@ async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False
         nursery.start_soon(runtime)
         nursery.start_soon(mount)
         nursery.start_soon(detach, engine, row)
+    kinds = {mount["type"] for mount in row["options"].get("mounts", ())}
+    if "volume" in kinds:
+        from . import volume_mounts  # rarely needed, and every command that writes imports this
+
+        await volume_mounts.let_go(engine, row)
+    if "image" in kinds or any(
+        "O" in mount.get("options", ()) for mount in row["options"].get("mounts", ())
+    ):
+        from . import special_mounts
+
+        await special_mounts.let_go(engine, row)
     remove_directory(engine.layout.container_run(cid))
 
 

@@ -3,6 +3,7 @@ container that names them; anonymous ones belong to a container."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from .. import ids, syscalls
 from ..errors import Conflict, NotFound, UserError
 from ..events.volume import (
     VolumeCreated,
+    VolumeImported,
     VolumePopulated,
     VolumeRemovalPlanned,
     VolumeRemoved,
@@ -23,7 +25,7 @@ from ..events.volume import (
 from ..options import ContainerOptions, Mount
 from ..spec.paths import clean
 from ..store import queries
-from . import labels
+from . import labels, volume_mounts
 from .base import Engine, Journal
 from .hold import Held
 
@@ -141,13 +143,23 @@ async def mounted(held: Held, options: ContainerOptions, rootfs: str) -> Contain
         if mount.type == "volume":
             row = await find(engine, mount.source)
             os.makedirs(row["path"], mode=0o755, exist_ok=True)
-            if not row["populated"] and "nocopy" not in mount.options:
+            is_mount = volume_mounts.is_mount(row)
+            if is_mount:
+                async with engine.locks.named(lock(engine)):
+                    now = (await engine.store.rows(BY_NAME, (row["name"],)))[0]
+                    await volume_mounts.mount(engine, held.journal, now, held.id)
+            # A tmpfs is empty again whenever it was unmounted.
+            empty = not row["populated"] or row["options"].get("type") == "tmpfs"
+            if empty and "nocopy" not in mount.options and volume_mounts.copies(row):
+                fill = _fill if is_mount else _copy_up
                 async with engine.locks.named(lock(engine)):  # two containers may be its first
-                    await trio.to_thread.run_sync(_copy_up, rootfs, mount.target, row["path"])
-                held.journal.note(f"volume/{row['name']}", VolumePopulated(container=held.id))
+                    await trio.to_thread.run_sync(fill, rootfs, mount.target, row["path"])
+                if not row["populated"]:
+                    held.journal.note(f"volume/{row['name']}", VolumePopulated(container=held.id))
             # Each time, as for `:z`: files have the label of the container that made them.
             await labels.relabel(held, row["path"], shared=True)
-            mounts[number] = Mount("bind", mount.target, row["path"], mount.options)
+            options_of = volume_mounts.inherited(row, mount.options)
+            mounts[number] = Mount("bind", mount.target, row["path"], options_of)
     return msgspec.structs.replace(options, mounts=tuple(mounts))
 
 
@@ -181,6 +193,47 @@ def _copy_up(rootfs: str, target: str, path: str) -> None:
         os.close(root)
 
 
+def _fill(rootfs: str, target: str, path: str) -> None:
+    """As `_copy_up`, into what is mounted at `path`: that cannot be done in one step."""
+    from ..copying.places import Place
+    from ..copying.tree import Rules, copy
+
+    if os.listdir(path):
+        return
+    try:
+        source = syscalls.open_in_root(rootfs, target, os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return
+    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(source)
+        os.chown(path, status.st_uid, status.st_gid)
+        os.chmod(path, stat.S_IMODE(status.st_mode))
+        copy(Place(f"{target.rstrip('/')}/.", root=root), Place(path), Rules(None, devices=True))
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    finally:
+        os.close(source)
+        os.close(root)
+
+
+@asynccontextmanager
+async def in_place(held: Held) -> AsyncIterator[None]:
+    """While this lasts, the volumes of a container that does not run are mounted."""
+    engine = held.engine
+    for name in of(held.row):
+        rows = await engine.store.rows(BY_NAME, (name,))
+        if rows and volume_mounts.is_mount(rows[0]):
+            async with engine.locks.named(lock(engine)):
+                await volume_mounts.mount(engine, held.journal, await find(engine, name), held.id)
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await volume_mounts.let_go(engine, held.row)
+
+
 async def remove_anonymous(engine: Engine, journal: Journal, row: queries.Row) -> None:
     """Those volumes of a container, which is being removed, that were made for it and that nobody
     else has."""
@@ -199,13 +252,16 @@ async def recover(engine: Engine) -> list[str]:
 
     mended = []
     async with engine.locks.named(lock(engine)):
-        intents = "SELECT * FROM intents WHERE stream LIKE 'volume/%' ORDER BY seq"
+        intents = (
+            "SELECT * FROM intents WHERE stream LIKE 'volume/%' AND operation='remove' ORDER BY seq"
+        )
         for intent in await engine.store.rows(intents):
             delete(intent["data"]["path"])
             await engine.journal().write(intent["stream"], VolumeRemoved())
             mended.append(f"{intent['stream'].replace('/', ' ', 1)}: removed")
         for row in await engine.store.rows("SELECT path FROM volumes WHERE NOT populated"):
             remove_tree(f"{row['path']}{NEW}")
+        mended += await volume_mounts.recover(engine)
     return mended
 
 
@@ -213,9 +269,16 @@ async def recover(engine: Engine) -> list[str]:
 
 
 async def create(
-    engine: Engine, name: str, labels: Mapping[str, str], *, ignore: bool = False
+    engine: Engine,
+    name: str,
+    labels: Mapping[str, str],
+    *,
+    ignore: bool = False,
+    options: Sequence[str] = (),
 ) -> str:
-    """Returns the name. Errors: UserError, Conflict when it is taken."""
+    """`options`: KEY=VALUE of the driver. Returns the name. Errors: UserError, Conflict when the
+    name is taken."""
+    asked = volume_mounts.parse(options)
     if name:
         ids.check_name(name, "volume")
     anonymous = not name
@@ -228,9 +291,10 @@ async def create(
                 f"the volume name {name!r} is in use", hint="choose another, or --ignore"
             )
         path = directory(engine, name)
-        event = VolumeCreated(path=path, labels=labels, anonymous=anonymous)
+        event = VolumeCreated(path=path, labels=labels, options=asked, anonymous=anonymous)
         await engine.journal().write(f"volume/{name}", event)
         os.makedirs(path, mode=0o755, exist_ok=True)
+        volume_mounts.own(await find(engine, name))
     return name
 
 
@@ -263,9 +327,11 @@ async def _take_away(journal: Journal, name: str, path: str) -> None:
 
 
 def delete(path: str) -> None:
-    """The directory of a volume and the one above it, which is the volume's own."""
+    """The directory of a volume and the one above it, which is the volume's own. What is mounted
+    there is nobody's to delete."""
     from ..layer.remove import remove_tree
 
+    volume_mounts.unmount_now(path)
     remove_tree(os.path.dirname(path))
 
 
@@ -277,10 +343,55 @@ async def prune(engine: Engine, names: Sequence[str]) -> tuple[list[str], int]:
     for name in names:
         try:
             row = await find(engine, name)
-            size = tree_size(row["path"]) if os.path.isdir(row["path"]) else 0
+            own = os.path.isdir(row["path"]) and not volume_mounts.is_mount(row)
+            size = tree_size(row["path"]) if own else 0
             await remove(engine, name)
         except (NotFound, Conflict):
             continue  # gone, or in use by now
         gone.append(name)
         reclaimed += size
     return gone, reclaimed
+
+
+# --- as tars --------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _there(engine: Engine, given: str) -> AsyncIterator[tuple[queries.Row, int]]:
+    """A volume, and a descriptor of its directory, with what is to be mounted there."""
+    journal = engine.journal()
+    async with engine.locks.named(lock(engine)):
+        row = await find(engine, given)
+        os.makedirs(row["path"], mode=0o755, exist_ok=True)
+        if volume_mounts.is_mount(row):
+            await volume_mounts.mount(engine, journal, row)
+            row = await find(engine, row["name"])
+        fd = os.open(row["path"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield row, fd
+        finally:
+            os.close(fd)
+            with trio.CancelScope(shield=True):
+                await volume_mounts.release(engine, journal, row, await users(engine, row["name"]))
+
+
+async def export(engine: Engine, given: str, out: int) -> None:
+    """All files of a volume as a tar to a descriptor, which is closed. Error: NotFound."""
+    from ..copying import streams
+
+    async with _there(engine, given) as (_, fd):
+        await trio.to_thread.run_sync(streams.export, fd, out)
+
+
+async def fill(engine: Engine, given: str, source: int, path: str) -> None:
+    """Unpack a tar (plain or gzip) into a volume, over what is in it. Errors: NotFound, UserError,
+    StorageFull."""
+    from ..copying import streams
+    from ..copying.places import Place
+    from ..copying.tree import Rules
+
+    async with _there(engine, given) as (row, fd):
+        place = Place("/", root=fd)
+        rules = Rules(None, overwrite=True, devices=True)
+        await trio.to_thread.run_sync(streams.receive, place, source, rules)
+        await engine.journal().write(f"volume/{row['name']}", VolumeImported(source=path))

@@ -17,10 +17,12 @@ class ImageMountPlanned(Event, frozen=True, kw_only=True):
     driver: str
     layers: tuple[str, ...]
     path: str
+    container: str = ""
+    """Whose `--mount type=image` it is; empty: somebody is to look at it."""
 
 
 class ImageMounted(Event, frozen=True, kw_only=True):
-    """`tiffin image mount`: the tree is there until `image unmount`."""
+    """The tree is there: until `image unmount`, or until the container has ended."""
 
     TYPE: ClassVar[str] = "mount.made"
     CLOSES: ClassVar[str] = "mount"

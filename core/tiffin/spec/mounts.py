@@ -130,6 +130,10 @@ def user_mounts(asked: Sequence[Mount]) -> list[Placed]:
         if mount.type == "tmpfs":
             options = _tmpfs_options(mount.options, shown)
             made.append(Placed(_mount(target, "tmpfs", "tmpfs", *options), "user", shown))
+        elif mount.type in ("overlay", "devpts"):
+            options = list(mount.options)
+            placed = _mount(target, mount.type, mount.type, *options)
+            made.append(Placed(placed, "user", shown))
         else:
             options = _bind_options(mount.options, shown)
             made.append(Placed(_mount(target, "bind", mount.source, *options), "user", shown))
@@ -144,6 +148,8 @@ def _bind_options(options: Sequence[str], shown: str) -> list[str]:
     for option in options:
         if option in RELABEL or option in IGNORED or not option:
             continue
+        if option in ("O", "U") or option.startswith(("upperdir=", "workdir=")):
+            continue  # engine.special_mounts has seen to these
         if option not in FLAGS and option not in PROPAGATION:
             allowed = "ro, rw, z, Z, exec, noexec, nodev, nosuid, rprivate, rshared, rslave, ..."
             raise UserError(f"{shown}: no such option {option!r}", hint=allowed)
@@ -166,7 +172,7 @@ def _tmpfs_options(options: Sequence[str], shown: str) -> list[str]:
         elif option in FLAGS or option in PROPAGATION or option in ("tmpcopyup", "notmpcopyup"):
             if option != "notmpcopyup":
                 kept.append(option)
-        elif option:
+        elif option and option != "U":
             raise UserError(f"{shown}: no such option {option!r}", hint="size=, mode=, ro, noexec")
     names = {option.partition("=")[0] for option in kept}
     defaults = [("ro", "rw"), ("suid", "nosuid"), ("dev", "nodev"), ("exec", "noexec")]

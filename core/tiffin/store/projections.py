@@ -388,8 +388,9 @@ def _image_removal_planned(fact: Fact) -> Statements:
 
 def _mount_planned(fact: Fact) -> Statements:
     d = fact.data
-    row = (fact.key, d["image_id"], d["driver"], _text(d["layers"]), d["path"], 0)
-    return [("INSERT INTO image_mounts VALUES (?,?,?,?,?,?)", row), _opens(fact, "mount")]
+    row = (fact.key, d["image_id"], d["driver"], _text(d["layers"]), d["path"], 0,
+           d.get("container", ""))  # fmt: skip
+    return [("INSERT INTO image_mounts VALUES (?,?,?,?,?,?,?)", row), _opens(fact, "mount")]
 
 
 def _mount_made(fact: Fact) -> Statements:
@@ -434,12 +435,35 @@ def _network_removed(fact: Fact) -> Statements:
 def _volume_created(fact: Fact) -> Statements:
     d = fact.data
     row = (fact.key, d.get("driver", "local"), d["path"], fact.time, _text(d.get("labels", {})),
-           int(d.get("anonymous", False)))  # fmt: skip
-    return [("INSERT OR IGNORE INTO volumes VALUES (?,?,?,?,?,?,0)", row)]
+           int(d.get("anonymous", False)), _text(d.get("options", {})))  # fmt: skip
+    return [("INSERT OR IGNORE INTO volumes VALUES (?,?,?,?,?,?,0,?,0,0)", row)]
 
 
 def _volume_populated(fact: Fact) -> Statements:
     return [("UPDATE volumes SET populated=1 WHERE name=?", (fact.key,))]
+
+
+def _volume_mount_planned(fact: Fact) -> Statements:
+    # Mounted from here on, as far as anybody who is to undo it is concerned.
+    return [
+        ("UPDATE volumes SET mounted=1 WHERE name=?", (fact.key,)),
+        _opens(fact, "mount"),
+    ]
+
+
+def _volume_mounted(fact: Fact) -> Statements:
+    pinned = int(fact.data.get("pinned", False))
+    change = ("UPDATE volumes SET pinned=max(pinned, ?) WHERE name=?", (pinned, fact.key))
+    return [change, _closes(fact, "mount")]
+
+
+def _volume_unpinned(fact: Fact) -> Statements:
+    return [("UPDATE volumes SET pinned=0 WHERE name=?", (fact.key,))]
+
+
+def _volume_unmounted(fact: Fact) -> Statements:
+    change = ("UPDATE volumes SET mounted=0, pinned=0 WHERE name=?", (fact.key,))
+    return [change, _closes(fact, "mount")]
 
 
 def _volume_removal_planned(fact: Fact) -> Statements:
@@ -547,6 +571,10 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "plugin.disabled": _plugin_disabled,
     "volume.created": _volume_created,
     "volume.populated": _volume_populated,
+    "volume.mount_planned": _volume_mount_planned,
+    "volume.mounted": _volume_mounted,
+    "volume.unpinned": _volume_unpinned,
+    "volume.unmounted": _volume_unmounted,
     "volume.removal_planned": _volume_removal_planned,
     "volume.removed": _closing("remove"),
     "system.driver_chosen": _driver_chosen,

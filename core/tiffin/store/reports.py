@@ -204,6 +204,7 @@ VIEWS: dict[str, tuple[dict[str, str], str]] = {
     "volumes": (
         {
             **{name: name for name in ("name", "driver", "path", "labels", "anonymous")},
+            **{name: name for name in ("options", "mounted", "pinned")},
             "created": _time("created"),
             "created_ns": "created",
         },

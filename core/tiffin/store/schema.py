@@ -4,7 +4,7 @@ Durability: WAL with synchronous=FULL. A committed event has been fsynced (sqlit
 synchronous), so an acknowledged command survives a power cut.
 """
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 CONNECTION = ("PRAGMA synchronous=FULL", "PRAGMA wal_autocheckpoint=500")
 """What every connection that writes is told first. (That the log is a WAL is kept in the file.)
@@ -146,7 +146,10 @@ CREATE TABLE IF NOT EXISTS volumes (
     created INTEGER NOT NULL,
     labels TEXT NOT NULL,
     anonymous INTEGER NOT NULL,
-    populated INTEGER NOT NULL DEFAULT 0
+    populated INTEGER NOT NULL DEFAULT 0,
+    options TEXT NOT NULL DEFAULT '{}',
+    mounted INTEGER NOT NULL DEFAULT 0,
+    pinned INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS image_mounts (
     id TEXT PRIMARY KEY,
@@ -154,7 +157,8 @@ CREATE TABLE IF NOT EXISTS image_mounts (
     driver TEXT NOT NULL,
     layers TEXT NOT NULL,
     path TEXT NOT NULL,
-    complete INTEGER NOT NULL DEFAULT 0
+    complete INTEGER NOT NULL DEFAULT 0,
+    container TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS layers (
     driver TEXT NOT NULL,
