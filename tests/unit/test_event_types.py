@@ -19,6 +19,7 @@ NO_PROJECTION = {
     "system.store_created",
     "system.projections_rebuilt",
     "system.compacted",
+    "system.damage_repaired",
 }
 """Facts that change no table: they are history only."""
 

@@ -112,6 +112,15 @@ class Worker:
         network, *attachments = subject
         return story.told(network, attachments, self.firewall.table(rules.TABLE))
 
+    def sweep(self, subject: list[dict[str, Any]]) -> None:
+        """Delete from the table what a network and its attachments should not have there."""
+        network, *attachments = subject
+        with self.locked():
+            stray = story.strays(network, attachments, self.firewall.table(rules.TABLE))
+            failed = self._delete_rules(network, stray, last=not attachments)
+        if failed:
+            raise DriverError(f"nftables: {failed}")
+
     def update(self, network: dict[str, Any]) -> None:
         with self.locked():
             self.resolver().update(network)
@@ -502,6 +511,7 @@ def answer(worker: Worker, line: bytes) -> Any:
         "update": worker.update,
         "remove": worker.remove,
         "rules": worker.tell,
+        "sweep": worker.sweep,
     }
     operation, subject = json.loads(line)
     try:
