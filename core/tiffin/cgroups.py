@@ -14,27 +14,36 @@ def places(cgroup: str) -> list[str]:
     """Where a cgroup exists now: in each v1 hierarchy, and in the unified one."""
     if not cgroup.strip("/"):
         return []
+    paths = [f"{top}/{cgroup.strip('/')}" for top in hierarchies()]
+    return [path for path in paths if os.path.isdir(path)]
+
+
+def hierarchies() -> list[str]:
+    """Where each hierarchy is mounted."""
     found = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             fields = line.split()
             if fields[fields.index("-") + 1] in ("cgroup", "cgroup2"):
-                path = f"{fields[4]}/{cgroup.strip('/')}"
-                if os.path.isdir(path):
-                    found.append(path)
+                found.append(fields[4])
     return found
 
 
 async def remove(cgroup: str) -> None:
     """Remove it everywhere; waits a little for what is dying in it. Idempotent."""
+    for path in places(cgroup):
+        await remove_at(path)
+
+
+async def remove_at(path: str) -> None:
+    """The same in one hierarchy."""
     import trio  # what only reads (`top`) does without it
 
     deadline = trio.current_time() + PATIENCE
-    while left := places(cgroup):
-        for path in left:
-            for directory, _, _ in os.walk(path, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(directory)
-        if not places(cgroup) or trio.current_time() > deadline:
+    while os.path.isdir(path):
+        for directory, _, _ in os.walk(path, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+        if not os.path.isdir(path) or trio.current_time() > deadline:
             return
         await trio.sleep(0.02)

@@ -259,7 +259,7 @@ class _Spawned:
         """End conmon; a runtime that is at work dies with it (PR_SET_PDEATHSIG)."""
         self._process.kill()
         self._process.wait()
-        # It may have died between its fork and the writing of the pid file, so that only its command
+        # It may have died between its fork and the writing of the pid file, so that only a command
         # line tells the lasting one. That may be forking the runtime: look until none is found.
         for _ in range(100):
             found = list(_naming(self._monitor.conmon_pid_file))

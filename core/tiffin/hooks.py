@@ -308,6 +308,26 @@ class StorageDriver(Protocol):
         """Bytes in the container's own layer."""
 
 
+class CheckedStorage(StorageDriver, Protocol):
+    """What a storage driver may have besides: with it `system check` sees more of it. Nothing here
+    changes anything."""
+
+    async def verify_layer(
+        self, chain_id: str, parents: Sequence[str], blob: LayerBlob
+    ) -> Sequence[str]:
+        """Absolute paths in which an unpacked layer is not what its blob says; `parents` as for
+        `unpack`. Errors: as for `unpack`."""
+
+    async def kept_layers(self) -> Sequence[str]:
+        """Chain ids of all layers that it has."""
+
+    async def kept_containers(self) -> Sequence[str]:
+        """All that it has something of."""
+
+    async def has_own_layer(self, container: str) -> bool:
+        """Whether what `prepare` makes is there, and complete."""
+
+
 class OCIRuntime(Protocol):
     """An OCI runtime's command line. conmon runs `create` and `exec`; the rest is called here.
 
@@ -402,6 +422,9 @@ class NetworkDriver(Protocol):
     ) -> Sequence[Rule]:
         """What the kernel should have for a network with all these attachments, and what it has:
         forwarding, translation, ports. Changes nothing."""
+
+    # A driver may also have `async def sweep(network, attachments)`, with the same arguments:
+    # take away what `rules` calls there and not expected. `system check --repair` calls it.
 
     async def close(self) -> None:
         """The command is over: stop what `warm_up` started."""

@@ -20,6 +20,7 @@ NO_PROJECTION = {
     "system.projections_rebuilt",
     "volume.imported",
     "system.compacted",
+    "system.damage_repaired",
 }
 """Facts that change no table: they are history only."""
 

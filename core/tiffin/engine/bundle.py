@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from .. import conmon, programs
+from .. import conmon, network_modes, programs
 from ..errors import DriverError, RuntimeFailed, UserError
 from ..hooks import Amendment, Attachment, Labels
 from ..images import digest
@@ -35,6 +35,10 @@ exec "$@"
 """
 """`exited.attended`, in a tenth of the time that Python needs to start. It only ever spares the
 work: when flock is missing or fails, `exited` looks itself."""
+LAST_INIT = (
+    "SELECT data FROM events WHERE stream=? AND type='container.init_planned' ORDER BY seq DESC "
+    "LIMIT 1"
+)
 INIT_PLACES = ("/usr/libexec/podman/catatonit", "/usr/bin/catatonit")
 
 
@@ -74,10 +78,49 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
 
     Errors: UserError (no such user, a bad option), RuntimeFailed, DriverError.
     """
+    row, options = held.row, options_of(held)
+    rootfs = row["mounted"] or held.engine.storage(row["storage_driver"]).mount_path(held.id)
+    spec, data = await _compose(held, attachments, netns, rootfs, row["cgroup"])
+    try:
+        made = await conmon.create(monitor(held, options))
+    except RuntimeFailed as error:
+        raise error.naming(spec.document["process"]["args"][0]) from error
+    return Made(made.pid, made.conmon_pid, digest.of(data))
+
+
+async def rewrite(held: Held, rootfs: str) -> str:
+    """Write the config.json of the last `init` again; returns its digest. hosts, resolv.conf and
+    hostname are left as they are, if they are there. Errors: as for `make`."""
+    planned = await held.engine.store.rows(LAST_INIT, (held.stream,))
+    if not planned:
+        raise UserError(f"container {held.row['name']} was never initialized")
+    told = planned[0]["data"]
+    told = json.loads(told) if isinstance(told, str) else told
+    attachments = msgspec.convert(told.get("attachments", ()), tuple[Attachment, ...])
+    netns = told.get("netns", "")
+    if not netns and network_modes.joins(held.row["network"]):
+        from . import shared
+
+        netns = await shared.namespace(held.engine, held.row)
+    _, data = await _compose(
+        held, attachments, netns, rootfs, told.get("cgroup", ""), rewriting=True
+    )
+    return digest.of(data)
+
+
+async def _compose(
+    held: Held,
+    attachments: Sequence[Attachment],
+    netns: str,
+    rootfs: str,
+    cgroup: str,
+    *,
+    rewriting: bool = False,
+) -> tuple[Spec, bytes]:
+    """Write config.json and the files that it mounts."""
     engine, row = held.engine, held.row
     options = options_of(held)
     directory = row["directory"]
-    rootfs = row["mounted"] or engine.storage(row["storage_driver"]).mount_path(held.id)
     if any(mount.type == "volume" for mount in options.mounts):
         from . import volumes
 
@@ -89,7 +132,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         user = options.user or image_config.get("User") or ""
         options = await special_mounts.prepare(held, options, rootfs, user)
     host = facts.gather()
-    placed = _write_files(directory, held, options, attachments, host.hostname)
+    placed = _write_files(directory, held, options, attachments, host.hostname, rewriting=rewriting)
     if row["network"].startswith(CONTAINER):
         from . import shared
 
@@ -106,7 +149,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         user=users.in_container(
             rootfs, options.user or image_config.get("User") or "", options.group_add
         ),
-        cgroup=row["cgroup"],
+        cgroup=cgroup,
         netns=netns,
         files=placed,
         devices=tuple(devices(options)),
@@ -125,11 +168,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     data = _readable(spec.document)
     _write(f"{directory}/config.json", data)
     _write(f"{directory}/origins.json", msgspec.json.encode(spec.origins))
-    try:
-        made = await conmon.create(monitor(held, options))
-    except RuntimeFailed as error:
-        raise error.naming(spec.document["process"]["args"][0]) from error
-    return Made(made.pid, made.conmon_pid, digest.of(data))
+    return spec, data
 
 
 def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
@@ -178,11 +217,15 @@ def _write_files(
     options: ContainerOptions,
     attachments: Sequence[Attachment],
     host_name: str,
+    *,
+    rewriting: bool = False,
 ) -> tuple[tuple[str, str], ...]:
     """hosts, resolv.conf and hostname; [(place in the container, file here)]."""
     contents = network_files(held.row, options, attachments, host_name)
     for file_name, text in contents.items():
         path = f"{directory}/{file_name}"
+        if rewriting and os.path.exists(path):
+            continue
         _write(path, text.encode("utf-8", "surrogateescape"), 0o644)
         os.chmod(path, 0o644)
     return tuple((f"/etc/{file_name}", f"{directory}/{file_name}") for file_name in contents)

@@ -53,12 +53,8 @@ async def seen(engine: Engine, given: str) -> AsyncIterator[View]:
             for one in row["options"].get("mounts", ())
             if one["type"] in ("bind", "volume")
         )
-        async with volumes.in_place(held):
-            if row["mounted"]:
-                yield View(held, row["mounted"], binds)
-                return
-            async with _mounted(held) as path:
-                yield View(held, path, binds)
+        async with volumes.in_place(held), rooted(held) as path:
+            yield View(held, path, binds)
 
 
 def owner(engine: Engine, view: View) -> tuple[int, int]:
@@ -140,14 +136,21 @@ async def export(engine: Engine, given: str, out: int) -> None:
     from ..layer.walk import open_tree
 
     async with hold(engine, given) as held:
-        row = held.row
-        path = row["mounted"]
         async with contextlib.AsyncExitStack() as stack:
-            if not path:
-                path = await stack.enter_async_context(_mounted(held))
+            path = await stack.enter_async_context(rooted(held))
             root = open_tree(path)
             stack.callback(os.close, root)
             await trio.to_thread.run_sync(write, root, out, abandon_on_cancel=True)
+
+
+@asynccontextmanager
+async def rooted(held: Held) -> AsyncIterator[str]:
+    """The layers of a container that we hold, mounted for as long as this lasts; the path."""
+    if held.row["mounted"]:
+        yield held.row["mounted"]
+        return
+    async with _mounted(held) as path:
+        yield path
 
 
 @asynccontextmanager

@@ -379,6 +379,16 @@ class Migrated(Event, frozen=True, kw_only=True):
     target: str
 
 
+class ConfigRewritten(Event, frozen=True, kw_only=True):
+    """config.json was missing or altered, and `system check --repair` wrote it again, not quite as
+    it was: the machine or the options are others by now."""
+
+    TYPE: ClassVar[str] = "container.config_rewritten"
+
+    spec: str
+    """`sha256:HEX` of config.json."""
+
+
 class FilesCopied(Event, frozen=True, kw_only=True):
     """Files were copied into the container from outside (`cp`)."""
 

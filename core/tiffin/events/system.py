@@ -38,6 +38,19 @@ class Compacted(Event, frozen=True, kw_only=True):
     """SHA-256 over all that is kept of compacted events."""
 
 
+class DamageRepaired(Event, frozen=True, kw_only=True):
+    """`system check --repair` mended something. What it did to containers, images and layers has
+    events of its own."""
+
+    TYPE: ClassVar[str] = "system.damage_repaired"
+
+    kind: str
+    """One word, as `system check --format json` has it."""
+    subject: str
+    problem: str
+    how: str
+
+
 class DriverChosen(Event, frozen=True, kw_only=True):
     """Nobody said which driver to use, so the best that works here was taken, from now on."""
 

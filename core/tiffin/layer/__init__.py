@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .copies import copy_tree as copy_tree
     from .diff import changes as changes
+    from .diff import differences as differences
     from .diff import tree_changes as tree_changes
     from .diff import write_tree_diff as write_tree_diff
     from .pack import pack_tree as pack_tree
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .staging import store_error as store_error
     from .stream import Limits as Limits
     from .usage import tree_size as tree_size
+    from .walk import named as named
     from .whiteouts import ROOT_NAMED as ROOT_NAMED
     from .whole import WholeTrees as WholeTrees
 
@@ -34,8 +36,10 @@ _WHERE = {
     "WholeTrees": "whole",
     "changes": "diff",
     "copy_tree": "copies",
+    "differences": "diff",
     "discard": "staging",
     "limits": "run",
+    "named": "walk",
     "pack_tree": "pack",
     "publish": "staging",
     "remove_tree": "remove",

@@ -130,6 +130,15 @@ def _compare(lower: int, upper: int, since: int | None) -> dict[str, str]:
     """Path to kind (as in hooks.Change) of each difference. The directories that a change is in
     count as changed, as they do with overlayfs: a layer must name them, or whoever unpacks it has
     to guess their mode."""
+    found = _different(lower, upper, since)
+    for path in list(found):
+        while path := path.rpartition("/")[0]:
+            found.setdefault(path, "C")
+    return found
+
+
+def _different(lower: int, upper: int, since: int | None) -> dict[str, str]:
+    """The same without those directories."""
     old = {item.path: item.stat for item in walk(lower)}
     found: dict[str, str] = {}
     kept_directories = {""}
@@ -149,9 +158,6 @@ def _compare(lower: int, upper: int, since: int | None) -> dict[str, str]:
     for path in old:
         if path not in seen and path.rpartition("/")[0] in kept_directories:
             found[path] = "D"
-    for path in list(found):
-        while path := path.rpartition("/")[0]:
-            found.setdefault(path, "C")
     return found
 
 
@@ -220,6 +226,20 @@ def tree_changes(lower: str, upper: str, since: int | None = None) -> list[Chang
     finally:
         os.close(old)
         os.close(new)
+
+
+def differences(fresh: str, kept: str) -> list[str]:
+    """Absolute paths of all in which an unpacked layer differs from the same one unpacked again
+    (but for whiteouts' times, which no layer records)."""
+    one, other = open_tree(fresh), open_tree(kept)
+    try:
+        found = _different(one, other, None)
+        hidden = [{item.path for item in walk(fd) if item.is_whiteout} for fd in (one, other)]
+    finally:
+        os.close(one)
+        os.close(other)
+    alike = {path for path in hidden[0] & hidden[1] if found.get(path) == "C"}
+    return [f"/{path}" for path in sorted(found.keys() - alike, key=_order)]
 
 
 def write_tree_diff(lower: str, upper: str, target: str, since: int | None = None) -> None:

@@ -95,3 +95,11 @@ def walk(root: int) -> Iterator[Item]:
     finally:
         for fd, _ in stack[1:]:
             os.close(fd)
+
+
+def named(directory: str) -> list[str]:
+    """What is in a directory, sorted; nothing when it is not there."""
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []

@@ -13,7 +13,8 @@ from typing import TypeVar
 import trio
 
 from ..errors import DriverError, StorageFull
-from ..hooks import Change, DriverContext
+from ..hooks import Change, DriverContext, LayerBlob
+from .walk import named
 
 T = TypeVar("T")
 
@@ -57,6 +58,29 @@ class WholeTrees:
 
     async def has_layer(self, chain_id: str) -> bool:
         return os.path.isdir(self.layer(chain_id))
+
+    async def verify_layer(
+        self, chain_id: str, parents: Sequence[str], blob: LayerBlob
+    ) -> Sequence[str]:
+        from .copies import copy_tree
+        from .diff import differences
+        from .run import limits, unpack
+        from .staging import staged
+
+        async with staged(self.root) as temporary:
+            if parents:
+                await self.work(copy_tree, self.whole(parents[-1]), temporary)
+            await unpack(temporary, blob, "apply", limits(self.settings))
+            return await self.work(differences, temporary, self.whole(chain_id))
+
+    async def kept_layers(self) -> Sequence[str]:
+        return [f"sha256:{name}" for name in named(f"{self.root}/layers")]
+
+    async def kept_containers(self) -> Sequence[str]:
+        return named(f"{self.root}/containers")
+
+    async def has_own_layer(self, container: str) -> bool:
+        return os.path.isdir(self.mount_path(container))
 
     def mount_path(self, container: str) -> str:
         return f"{self.container(container)}/root"

@@ -94,3 +94,19 @@ def at(connection: Connection | None, upto: int) -> Connection:
         apply(memory, between(connection, 0, upto))
         memory.execute("COMMIT")
     return memory
+
+
+def differences(connection: Connection) -> list[tuple[str, str]]:
+    """(table, which row) of all that is in the read tables and not in the log, or the other way
+    round. The caller's transaction makes it one moment."""
+    memory = empty()
+    memory.execute("BEGIN")
+    last = connection.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
+    apply(memory, between(connection, 0, last))
+    found = []
+    for table in schema.TABLES:
+        query = f"SELECT * FROM {table}"  # noqa: S608
+        there, folded = (set(source.execute(query)) for source in (connection, memory))
+        keys = sorted({str(row[0]) for row in there ^ folded})
+        found += [(table, key) for key in keys]
+    return found

@@ -176,6 +176,10 @@ def _initialized(fact: Fact) -> Statements:
     return [change, _closes(fact, "init")]
 
 
+def _config_rewritten(fact: Fact) -> Statements:
+    return [_set(fact, spec=fact.data["spec"])]
+
+
 def _started(fact: Fact) -> Statements:
     # The exit command may have been quicker: a container that has ended stays ended.
     return [
@@ -517,6 +521,7 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.init_planned": _init_planned,
     "container.initialized": _initialized,
     "container.start_planned": _opening("start"),
+    "container.config_rewritten": _config_rewritten,
     "container.started": _started,
     "container.pause_planned": _opening("pause"),
     "container.paused": _paused,

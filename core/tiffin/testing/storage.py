@@ -17,6 +17,7 @@ import subprocess
 import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -267,6 +268,36 @@ class StorageConformance:
             await container.mount()
 
     # --- a container's own layer ------------------------------------------------------------------
+
+    async def test_what_was_unpacked_is_what_is_verified(self, image: Image) -> None:
+        """For drivers that are a `hooks.CheckedStorage`."""
+        driver: Any = image.driver
+        if not hasattr(driver, "verify_layer"):
+            return
+        upper = (
+            member("etc/.wh.old", b""),
+            directory("usr/share/doc"),
+            member("usr/share/doc/.wh..wh..opq", b""),
+            member("usr/share/doc/c", b"c"),
+            symlink("usr/link", "share"),
+            member("etc/passwd", b"toor"),
+            hardlink("etc/again", "etc/passwd"),
+        )
+        for members in (BASE, upper):
+            blob = image.blob(layer(*members))
+            below = tuple(image.chain)
+            image.chain.append(image.next_chain(blob.diff_id))
+            await driver.unpack(image.chain[-1], below, blob)
+            assert list(await driver.verify_layer(image.chain[-1], below, blob)) == []
+        other = image.blob(layer(*upper, member("etc/more", b"more")))
+        differs = await driver.verify_layer(image.chain[-1], tuple(image.chain[:-1]), other)
+        assert list(differs) == ["/etc/more"]
+        assert set(await driver.kept_layers()) == set(image.chain)
+        container = self.container(image)
+        assert not await driver.has_own_layer(container.id)
+        await container.mount()
+        assert await driver.has_own_layer(container.id)
+        assert list(await driver.kept_containers()) == [container.id]
 
     async def test_containers_see_neither_each_other_nor_change_the_image(
         self, image: Image

@@ -131,6 +131,9 @@ class BridgeDriver:
         found = await self._ask("rules", [network, *attachments])
         return msgspec.convert(found, list[Rule])
 
+    async def sweep(self, network: NetworkConfig, attachments: Sequence[Attachment]) -> None:
+        await self._ask("sweep", [network, *attachments])
+
     async def _ask(self, operation: str, subject: object) -> Any:
         from .pipe import Silent
 

@@ -165,7 +165,8 @@ class Step:
         except TiffinError as error:
             self.answer = failure(error)
         except Exception as error:  # whatever it is: it is the answer, and others go on
-            name = self.subject.get("container", "")[:12] or self.subject.get("name", "")
+            about = self.subject[0] if isinstance(self.subject, list) else self.subject
+            name = about.get("container", "")[:12] or about.get("name", "")
             what = f"cannot {self.operation} {name} (network): {error}"
             if not isinstance(error, (OSError, Refused)):
                 frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -19,20 +19,30 @@ def told(
 ) -> list[Told]:
     """`table` as libnftables-json(5) lists it, empty when it is not there. Without attachments
     nothing is expected: table and bridge come with the first container."""
-    expected: list[Element] = []
-    if attachments:
-        expected = rules.network_elements(network)
-        for attachment in attachments:
-            expected += rules.port_elements(attachment)
+    expected = _expected(network, attachments)
     there = set(elements(table))
     found = [rule(words(network, e), True, e in there) for e in expected]
     if attachments:
         found.append(rule("the chains that use these sets are complete", True, complete(table)))
         found += _asked(network, attachments, there)
-    for element in sorted(there - set(expected)):
-        if element[0] not in rules.SERVED and belongs(network, element):
-            found.append(rule(words(network, element), False, True))
+    for element in strays(network, attachments, table):
+        found.append(rule(words(network, element), False, True))
     return found
+
+
+def _expected(network: dict[str, Any], attachments: Sequence[dict[str, Any]]) -> list[Element]:
+    found = rules.network_elements(network) if attachments else []
+    for attachment in attachments:
+        found += rules.port_elements(attachment)
+    return found
+
+
+def strays(
+    network: dict[str, Any], attachments: Sequence[dict[str, Any]], table: list[dict[str, Any]]
+) -> list[Element]:
+    """Elements about the network that do not follow from it and its attachments."""
+    stray = set(elements(table)) - set(_expected(network, attachments))
+    return sorted(e for e in stray if e[0] not in rules.SERVED and belongs(network, e))
 
 
 def _asked(

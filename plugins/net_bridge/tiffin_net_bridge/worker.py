@@ -54,6 +54,7 @@ class Worker:
             "update": self.update,
             "remove": self.remove,
             "rules": self.tell,
+            "sweep": self.sweep,
         }
 
     # --- requests ---------------------------------------------------------------------------------
@@ -120,6 +121,13 @@ class Worker:
         """What the table should have for a network and its attachments, and what it has."""
         network, *attachments = subject
         return story.told(network, attachments, self.firewall.table(rules.TABLE))
+
+    def sweep(self, subject: list[dict[str, Any]]) -> None:
+        """Delete from the table what a network and its attachments should not have there."""
+        network, *attachments = subject
+        stray = story.strays(network, attachments, self.firewall.table(rules.TABLE))
+        if failed := self._delete_rules(network, stray, last=not attachments):
+            raise DriverError(f"nftables: {failed}")
 
     def update(self, network: dict[str, Any]) -> Steps:
         yield Change("update", network)

@@ -44,6 +44,18 @@ class BtrfsDriver(layer_tools().WholeTrees):  # type: ignore[misc]
             await self.work(_publish, temporary, self.layer(chain_id))
         return usage
 
+    async def verify_layer(
+        self, chain_id: str, parents: Sequence[str], blob: LayerBlob
+    ) -> Sequence[str]:
+        tools = layer_tools()
+        below = self.whole(parents[-1]) if parents else ""
+        async with self._staged(below) as temporary:
+            await tools.unpack(temporary, blob, "apply", tools.limits(self.settings))
+            found: Sequence[str] = await self.work(
+                tools.differences, temporary, self.whole(chain_id)
+            )
+        return found
+
     async def remove_layer(self, chain_id: str) -> None:
         if os.path.isdir(f"{self.root}/layers"):
             await self.work(subvolumes.destroy, self.layer(chain_id))

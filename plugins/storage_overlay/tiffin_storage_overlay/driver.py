@@ -98,6 +98,28 @@ class OverlayDriver:
         if os.path.isdir(self.root):
             await layer_tools().discard(self.root, self._layer(chain_id))
 
+    async def verify_layer(
+        self, chain_id: str, parents: Sequence[str], blob: LayerBlob
+    ) -> Sequence[str]:
+        tools = layer_tools()
+        async with tools.staged(self.root) as temporary:
+            await tools.unpack(temporary, blob, "keep", tools.limits(self.settings))
+            found: Sequence[str] = await trio.to_thread.run_sync(
+                tools.differences, temporary, self._layer(chain_id)
+            )
+        return found
+
+    async def kept_layers(self) -> Sequence[str]:
+        return [f"sha256:{name}" for name in layer_tools().named(f"{self.root}/layers")]
+
+    async def kept_containers(self) -> Sequence[str]:
+        names: Sequence[str] = layer_tools().named(f"{self.root}/containers")
+        return names
+
+    async def has_own_layer(self, container: str) -> bool:
+        top = self._container(container)
+        return all(os.path.isdir(f"{top}/{name}") for name in ("upper", "work", "merged"))
+
     # --- containers -------------------------------------------------------------------------------
 
     def _container(self, container: str) -> str:
