@@ -125,8 +125,9 @@ def attacher(
     stderr: bool = True,
     detach: str | None = None,
     proxy: bool = True,
+    outputs: tuple[int, int] = (1, 2),
 ) -> Attach:
-    """The engine's `Attach` with this process's stdin, stdout and stderr."""
+    """The engine's `Attach` with this process's stdin, and stdout and stderr or other `outputs`."""
     from .. import detach_keys
     from ..attach import AttachSession, Outcome, attach, connect, fit_window
     from ..engine import stop
@@ -143,6 +144,8 @@ def attacher(
             stdout=stdout,
             stderr=stderr,
             detach=keys,
+            stdout_fd=outputs[0],
+            stderr_fd=outputs[1],
         )
 
         async def on_signal(number: int) -> None:

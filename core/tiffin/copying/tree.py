@@ -27,6 +27,7 @@ class Rules:
         *,
         overwrite: bool = False,
         devices: bool = False,
+        mode: int | None = None,
     ) -> None:
         self.owner = owner
         """(uid, gid) of all that is made; None: as at the source."""
@@ -34,6 +35,8 @@ class Rules:
         """Whether a directory may take the place of something else, and the other way round."""
         self.devices = devices
         """Whether device nodes are made; they are never brought to this machine."""
+        self.mode = mode
+        """Permissions of all that is made; None: as at the source."""
 
 
 def copy(source: Place, target: Place, rules: Rules) -> None:
@@ -45,7 +48,7 @@ def copy(source: Place, target: Place, rules: Rules) -> None:
     try:
         parent, base = _destination(source, found, status, target)
         try:
-            _Copy(rules).top(found, status, parent, base, source, target)
+            TreeCopy(rules).top(found, status, parent, base, source, target)
         except OSError as error:
             raise blame(error, f"cannot copy {source.path} to {target.path}") from error
         finally:
@@ -77,10 +80,10 @@ def _destination(
     if target.root is None:
         above, base = os.path.split(path)
         return os.open(above, DIRECTORY), base
-    return _followed(target)
+    return followed(target)
 
 
-def _followed(target: Place) -> tuple[int, str]:
+def followed(target: Place) -> tuple[int, str]:
     """The directory and the name of an existing file, a link at the end of the path followed.
     Each step is looked up in the container's root."""
     path = target.path
@@ -95,7 +98,7 @@ def _followed(target: Place) -> tuple[int, str]:
     raise UserError(f"{target.path} {target.where}: too many links")
 
 
-class _Copy:
+class TreeCopy:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
 
@@ -147,11 +150,15 @@ class _Copy:
         finally:
             os.close(fd)
 
+    def names(self, source: int) -> list[str]:
+        """What of a directory is copied."""
+        return sorted(os.listdir(source))
+
     def contents(self, source: int, target: int, depth: int) -> None:
         """Everything that is in a directory, into another."""
         if depth > MAX_DEPTH:
             raise UserError(f"directories are nested more than {MAX_DEPTH} deep")
-        for base in sorted(os.listdir(source)):
+        for base in self.names(source):
             try:
                 status = os.stat(base, dir_fd=source, follow_symlinks=False)
                 if is_directory(status):
@@ -263,7 +270,8 @@ class _Copy:
     def _metadata(self, source: int, fd: int, status: os.stat_result) -> None:
         uid, gid = self.rules.owner or (status.st_uid, status.st_gid)
         os.fchown(fd, uid, gid)
-        os.fchmod(fd, stat.S_IMODE(status.st_mode))  # after chown, which clears set-user-id
+        mode = stat.S_IMODE(status.st_mode) if self.rules.mode is None else self.rules.mode
+        os.fchmod(fd, mode)  # after chown, which clears set-user-id
         with contextlib.suppress(OSError):  # not every file system has attributes
             for key in os.listxattr(source):
                 if kept(key):

@@ -56,7 +56,7 @@ async def seen(engine: Engine, given: str) -> AsyncIterator[View]:
         if row["mounted"]:
             yield View(held, row["mounted"], binds)
             return
-        async with _mounted(held) as path:
+        async with mounted(held) as path:
             yield View(held, path, binds)
 
 
@@ -143,14 +143,14 @@ async def export(engine: Engine, given: str, out: int) -> None:
         path = row["mounted"]
         async with contextlib.AsyncExitStack() as stack:
             if not path:
-                path = await stack.enter_async_context(_mounted(held))
+                path = await stack.enter_async_context(mounted(held))
             root = open_tree(path)
             stack.callback(os.close, root)
             await trio.to_thread.run_sync(write, root, out, abandon_on_cancel=True)
 
 
 @asynccontextmanager
-async def _mounted(held: Held) -> AsyncIterator[str]:
+async def mounted(held: Held) -> AsyncIterator[str]:
     """Mounted for as long as this lasts; the path."""
     await mount.plan(held)
     path = await mount.carry_out(held)

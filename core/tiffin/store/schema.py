@@ -4,7 +4,7 @@ Durability: WAL with synchronous=FULL. A committed event has been fsynced (sqlit
 synchronous), so an acknowledged command survives a power cut.
 """
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 CONNECTION = ("PRAGMA synchronous=FULL", "PRAGMA wal_autocheckpoint=500")
 """What every connection that writes is told first. (That the log is a WAL is kept in the file.)
@@ -139,6 +139,13 @@ CREATE TABLE IF NOT EXISTS tags (
     image TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS tags_image ON tags (image);
+CREATE TABLE IF NOT EXISTS image_steps (
+    key TEXT PRIMARY KEY,
+    image TEXT NOT NULL,
+    parent TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS image_steps_image ON image_steps (image);
+CREATE INDEX IF NOT EXISTS image_steps_parent ON image_steps (parent);
 CREATE TABLE IF NOT EXISTS volumes (
     name TEXT PRIMARY KEY,
     driver TEXT NOT NULL,
@@ -195,6 +202,7 @@ TABLES = (
     "networks",
     "images",
     "tags",
+    "image_steps",
     "volumes",
     "image_mounts",
     "layers",
