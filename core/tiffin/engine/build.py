@@ -121,6 +121,8 @@ class Build:
         self.runtime = ""
         self.tree: Tree | None = None
         self.plan: BuildPlan
+        self.behind: trio.Nursery
+        """For what the next step need not wait for."""
         self.results: dict[int, Tip] = {}
         self.steps = 0
         self.cached = 0
@@ -207,7 +209,7 @@ class Build:
             self._done[one.stage.index].set()
 
         self.console.begin(len(self.plan.stages))
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as self.behind, trio.open_nursery() as nursery:
             for one in self.plan.stages:
                 nursery.start_soon(stage, one)
         tip = self.results[last.stage.index]

@@ -123,6 +123,7 @@ def download(url: str, directory: str, checksum: str = "") -> str:
     """
     import hashlib
 
+    from ..registry.failures import Interrupted
     from ..registry.http import Pool
 
     name = posixpath.basename(unquote(urlsplit(url).path).rstrip("/"))
@@ -150,6 +151,8 @@ def download(url: str, directory: str, checksum: str = "") -> str:
                 file.write(piece)
         answer.done()
         changed = answer.header("Last-Modified")
+    except Interrupted as error:
+        raise UserError(f"{url}: {error}") from None
     except TiffinError as error:
         if isinstance(error, UserError):
             raise

@@ -54,13 +54,20 @@ def options(build: Build, tip: Tip, name: str) -> ContainerOptions:
 
 @asynccontextmanager
 async def removed(build: Build, cid: Callable[[], str]) -> AsyncIterator[None]:
-    """Whatever happens inside, the container is gone afterwards."""
+    """Whatever happens inside, the container is gone afterwards: at once when it fails, else while
+    the build goes on."""
     try:
         yield
-    finally:
+    except BaseException:  # a cancellation as well; raised again
         if cid():
-            with trio.CancelScope(shield=True):
-                await remove.remove(build.engine, cid(), force=True, ignore_missing=True)
+            await remove_container(build, cid())
+        raise
+    build.behind.start_soon(remove_container, build, cid())
+
+
+async def remove_container(build: Build, cid: str) -> None:
+    with trio.CancelScope(shield=True):
+        await remove.remove(build.engine, cid, force=True, ignore_missing=True)
 
 
 async def take_layer(
