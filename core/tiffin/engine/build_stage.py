@@ -155,8 +155,8 @@ class StageRun:
                 await self._run(instruction)
             elif instruction.name in ("COPY", "ADD"):
                 await self._copy(instruction)
-            elif instruction.name == "WORKDIR":
-                await self._workdir(instruction)
+            elif instruction.name in ("WORKDIR", "VOLUME"):
+                await self._directories(instruction)
             else:
                 await self._settings(instruction)
         except StepFailed:
@@ -216,16 +216,22 @@ class StageRun:
         if not await self._from_cache(instruction, key, after):
             self._made(instruction, key, after, by)
 
-    async def _workdir(self, instruction: Instruction) -> None:
-        path = state.workdir(self.state, instruction)
+    async def _directories(self, instruction: Instruction) -> None:
+        """WORKDIR and VOLUME: settings, and directories that may not be there yet."""
         after = state.apply(self.state, instruction)
-        by = state.created_by(self.state, instruction, path)
-        key = self._key(by)
+        if instruction.name == "WORKDIR":
+            user, shown, paths = self.state.user, after.workdir, [after.workdir]
+        else:
+            user, shown = "", ""
+            before = self.state.settings.get("Volumes") or {}
+            declared = after.settings.get("Volumes") or {}
+            paths = [state.absolute(self.state, path) for path in declared if path not in before]
+        by = state.created_by(self.state, instruction, shown)
+        key = self._key(by, paths=paths)
         if await self._from_cache(instruction, key, after):
             return
         await self._started(instruction)
-        user = self.state.user
-        layer = await build_steps.make_directory(self.build, self.tip, self.name, path, user)
+        layer = await build_steps.make_directories(self.build, self.tip, self.name, paths, user)
         self._made(instruction, key, after, by, layer)
         await self.flush()
 
@@ -307,7 +313,6 @@ class StageRun:
                 chown=chown,
                 mode=int(chmod, 8) if chmod else None,
                 keep_owner=bool(origin),
-                unpack=instruction.name == "ADD",
                 excludes=excludes,
             )
         self._made(instruction, key, before, by, layer)
@@ -349,7 +354,9 @@ class StageRun:
                 items += build_steps.opened(files, place, [name])
             else:
                 where = build.context if tree is None else tree
-                items += build_steps.opened(files, where, select(where, source, excludes))
+                paths = select(where, source, excludes)
+                unpack = instruction.name == "ADD"
+                items += build_steps.opened(files, where, paths, unpack=unpack)
         return items
 
     async def origin(self, name: str, stack: AsyncExitStack) -> Tree:

@@ -148,7 +148,6 @@ async def copy(
     chown: str = "",
     mode: int | None = None,
     keep_owner: bool = False,
-    unpack: bool = False,
     excludes: Sequence[str] = (),
 ) -> Layer:
     """COPY and ADD. Errors: UserError, Conflict, StorageFull."""
@@ -161,10 +160,10 @@ async def copy(
         rules = Rules(owner, devices=keep_owner, mode=mode)
         archives = Rules(owner if chown else None, overwrite=True, devices=True, mode=mode)
         for item in items:
-            archived = unpack and not item.is_directory and copier.archive(item.fd)
+            archived = item.unpack and not item.is_directory and copier.archive(item.fd)
             several = target if len(items) == 1 else target.rstrip("/") + "/"
             chosen = archives if archived else rules
-            copier.copy(root, [item], several, chosen, unpack=bool(archived), excludes=excludes)
+            copier.copy(root, [item], several, chosen, excludes=excludes)
         return True
 
     layer = await in_layer(build, tip, name, work)
@@ -172,26 +171,32 @@ async def copy(
     return layer
 
 
-async def make_directory(build: Build, tip: Tip, name: str, path: str, user: str) -> Layer | None:
-    """WORKDIR: the directory, where it is not there yet; the user's whose the stage is by now."""
+async def make_directories(
+    build: Build, tip: Tip, name: str, paths: Sequence[str], user: str
+) -> Layer | None:
+    """WORKDIR and VOLUME: directories, where they are not there yet, of this user."""
 
     def work(root: int, where: str) -> bool:
-        try:
-            os.close(syscalls.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
-        except OSError:
-            owner = users.in_container(where, user)
-            os.close(copier.make_directories(root, path, (owner.uid, owner.gid)))
-            return True
-        return False
+        made = False
+        for path in paths:
+            try:
+                os.close(syscalls.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY))
+            except OSError:
+                owner = users.in_container(where, user)
+                os.close(copier.make_directories(root, path, (owner.uid, owner.gid)))
+                made = True
+        return made
 
     return await in_layer(build, tip, name, work)
 
 
-def opened(stack: ExitStack, tree: Tree, paths: Sequence[str]) -> list[Item]:
+def opened(
+    stack: ExitStack, tree: Tree, paths: Sequence[str], *, unpack: bool = False
+) -> list[Item]:
     """The sources, open until the stack is left."""
     found = []
     for path in paths:
-        item = Item(tree, path)
+        item = Item(tree, path, unpack=unpack)
         stack.callback(item.close)
         found.append(item)
     return found
