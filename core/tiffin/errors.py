@@ -59,6 +59,14 @@ class RuntimeFailed(TiffinError):
         return RuntimeFailed(f"{command}: {self.what}", hint=self.hint, exit_code=self.exit_code)
 
 
+class StepFailed(TiffinError):
+    """A step of a build failed. `exit_code` is that of the command of a RUN."""
+
+    def __init__(self, what: str, *, hint: str = "", exit_code: int = 125) -> None:
+        super().__init__(what, hint=hint)
+        self.exit_code = exit_code
+
+
 class Corrupt(TiffinError):
     """What is stored contradicts itself: a damaged database, blob or layer."""
 

@@ -101,6 +101,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     remove: bool = False
     """`--rm`."""
     mounts: tuple[Mount, ...] = ()
+    image_volumes: str = ""
+    """`ignore`: no anonymous volumes where the image declares some."""
     volumes_from: tuple[str, ...] = ()
     """`CONTAINER[:ro|rw]`."""
     network: str = ""

@@ -13,6 +13,8 @@ from tiffin.store.projections import RULES
 
 NO_PROJECTION = {
     "container.signal_sent",
+    "build.step_finished",
+    "build.step_started",
     "container.committed",
     "container.files_copied",
     "image.pushed",

@@ -50,7 +50,7 @@ def test_every_table_has_the_columns_that_the_page_promises(layout: Layout) -> N
 
 def test_whatever_the_store_knows_of_can_be_asked() -> None:
     """Except for what only serves the engine itself."""
-    inner = {"leases", "label_claims", "image_mounts", "defaults"}
+    inner = {"leases", "label_claims", "image_mounts", "image_steps", "defaults"}
     assert set(schema.TABLES) - set(reports.VIEWS) == inner
 
 

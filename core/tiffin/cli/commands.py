@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "wait": ("life:WAIT", CONTAINERS, "Wait until containers have ended; print their exit codes"),
     "port": ("port:PORT", CONTAINERS, "List the published ports of containers"),
     "images": ("images:IMAGES", IMAGES, "List images"),
+    "build": ("build:BUILD", IMAGES, "Build an image from a Dockerfile"),
     "pull": ("image:PULL", IMAGES, "Fetch images from a registry"),
     "push": ("share:PUSH", IMAGES, "Send an image to a registry"),
     "save": ("share:SAVE", IMAGES, "Write images to an archive or a directory"),
@@ -66,6 +67,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "events forget": ("consumers:FORGET", STORY, "Forget how far a durable consumer has come"),
     "events schema": ("event_schema:SCHEMA", STORY, "Print the JSON Schema of events"),
     "events seal": ("verify:SEAL", STORY, "Write a signed checkpoint of the log"),
+    "image build": ("build:BUILD", IMAGES, "Build an image from a Dockerfile"),
     "image diff": ("files:IMAGE_DIFF", IMAGES, "Show which files its last layer changes"),
     "image exists": ("exists:IMAGE", IMAGES, "Exit with 0 when there is such an image"),
     "image history": (

@@ -199,6 +199,25 @@ def options_from(
     )
 
 
+def step_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What those flags of `run` ask for that `build` has as well, for the containers of its steps.
+    Error: UserError."""
+    absent = dict.fromkeys(("cpus", "memory_reservation"), "")
+    options = {**absent, "pids_limit": None, "dns_search": (), "dns_option": (), **given}
+    return {
+        "add_hosts": tuple(_add_host(item) for item in options["add_host"]),
+        "dns": _name_servers(options),
+        "cap_add": _by_comma(options["cap_add"]),
+        "cap_drop": _by_comma(options["cap_drop"]),
+        "devices": tuple(_device(item) for item in options["device"]),
+        "security_opt": tuple(options["security_opt"]),
+        "resources": resources(options),
+        "ulimits": _ulimits(options["ulimit"]),
+        "shm_size": _size("--shm-size", options["shm_size"]),
+        "mounts": tuple(volumes.parse_volume(item) for item in options["volume"]),
+    }
+
+
 def _flag(key: str) -> str:
     return "--" + key.replace("_", "-")
 

@@ -27,7 +27,7 @@ class Flag:
 
     Without a default, one that is not given is False, "", None or []."""
 
-    __slots__ = ("default", "help", "kind", "metavar", "name", "short")
+    __slots__ = ("bare", "default", "help", "kind", "metavar", "name", "short")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Flag:
         metavar: str = "",
         help: str = "",
         default: Any = None,
+        bare: str = "",
     ) -> None:
         self.name = name
         self.short = short
@@ -44,6 +45,8 @@ class Flag:
         self.metavar = metavar or {"int": "NUMBER", "bool": ""}.get(kind, "VALUE")
         self.help = help
         self.default = EMPTY[kind] if default is None else default
+        self.bare = bare
+        """The value when it is given without one: then `--flag VALUE` is not its value."""
 
     @property
     def key(self) -> str:
@@ -216,8 +219,8 @@ class _Parser:
             raise self.error(f"unknown flag --{name}{suggestion(f'--{name}', names)}")
         if equals:
             self.set(flag, text, f"--{name}")
-        elif flag.kind == "bool":
-            self.set(flag, "true", f"--{name}")
+        elif flag.kind == "bool" or flag.bare:
+            self.set(flag, flag.bare or "true", f"--{name}")
         elif following is None:
             raise self.error(f"--{name} needs a value ({flag.metavar})")
         else:

@@ -31,9 +31,15 @@ def split(name: str) -> tuple[str, str]:
     return f"{head}{slash}{base}", tag or NONE
 
 
-def gather(connection: sqlite3.Connection | None) -> list[Row]:
-    """The images, newest first, each with `names` (sorted) and `containers` (how many)."""
+def gather(connection: sqlite3.Connection | None, *, steps: bool = False) -> list[Row]:
+    """The images, newest first, each with `names` (sorted) and `containers` (how many). With
+    `steps` also those of a build's steps that others are made of, and that have no name."""
     found = reads.rows(connection, queries.IMAGES)
+    # A store that was last written by a tiffin that built nothing has no such table.
+    built = reads.rows(connection, "SELECT 1 FROM sqlite_master WHERE name='image_steps'")
+    if built and not steps:
+        hidden = {row["id"] for row in reads.rows(connection, queries.STEPS)}
+        found = [row for row in found if row["id"] not in hidden]
     names: dict[str, list[str]] = {}
     for tag in reads.rows(connection, queries.TAGS):
         names.setdefault(tag["image"], []).append(tag["name"])
@@ -191,7 +197,7 @@ def run(call: Call) -> int:
     if call.arguments:
         given.setdefault("reference", []).extend(call.arguments)
     connection, now = reads.at(call.layout, options["at"])
-    found = gather(connection)
+    found = gather(connection, steps=options["all"])
     if given:
         found = choose(connection, found, given)
     sys.stdout.write(show(found, options, now))
@@ -203,7 +209,7 @@ IMAGES = Command(
     "[NAME]",
     "List images, newest first",
     (
-        Flag("all", "a", help="The same list: there are no intermediate images"),
+        Flag("all", "a", help="Also the nameless images of a build's steps"),
         Flag("quiet", "q", help="Print ids only"),
         Flag("no-trunc", help="Do not shorten ids"),
         Flag("digests", help="Show the manifests' digests"),

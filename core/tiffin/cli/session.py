@@ -127,8 +127,9 @@ def attacher(
     stderr: bool = True,
     detach: str | None = None,
     proxy: bool = True,
+    outputs: tuple[int, int] = (1, 2),
 ) -> Attach:
-    """The engine's `Attach` with this process's stdin, stdout and stderr."""
+    """The engine's `Attach` with this process's stdin, and stdout and stderr or other `outputs`."""
     import trio
 
     from .. import detach_keys
@@ -147,6 +148,8 @@ def attacher(
             stdout=stdout,
             stderr=stderr,
             detach=keys,
+            stdout_fd=outputs[0],
+            stderr_fd=outputs[1],
         )
 
         async def on_signal(number: int) -> None:

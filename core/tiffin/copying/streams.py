@@ -80,7 +80,7 @@ def receive(target: Place, source: int, rules: Rules) -> None:
         stream = LayerStream(pieces)
         if stream.at_end():
             raise UserError("standard input is empty", hint="a tar is wanted")
-        _Unpacker(opened, rules).run(stream)
+        Unpacker(opened, rules).run(stream)
         stream.drain()
     except ImageError as error:
         raise UserError(
@@ -111,7 +111,7 @@ def _pieces(source: int) -> Iterator[bytes]:
         raise ImageError(f"layer cannot be decompressed: {error}") from None
 
 
-class _Unpacker(Applier):
+class Unpacker(Applier):
     """A tar that is no layer, into a directory that is in use. Links that are in the directory
     already end within it: it is the root of all look-ups here."""
 

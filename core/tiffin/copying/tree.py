@@ -29,6 +29,7 @@ class Rules:
         overwrite: bool = False,
         devices: bool = False,
         tame: bool = False,
+        mode: int | None = None,
     ) -> None:
         self.owner = owner
         """(uid, gid) of all that is made; None: as at the source."""
@@ -39,6 +40,8 @@ class Rules:
         self.tame = tame
         """Whether files lose set-user-id, set-group-id and capabilities: a container's programs
         must not run with the rights of this machine's root."""
+        self.mode = mode
+        """Permissions of all that is made; None: as at the source."""
 
 
 def copy(source: Place, target: Place, rules: Rules) -> None:
@@ -50,7 +53,7 @@ def copy(source: Place, target: Place, rules: Rules) -> None:
     try:
         parent, base = _destination(source, found, status, target)
         try:
-            _Copy(rules).top(found, status, parent, base, source, target)
+            TreeCopy(rules).top(found, status, parent, base, source, target)
         except OSError as error:
             raise blame(error, f"cannot copy {source.path} to {target.path}") from error
         finally:
@@ -82,10 +85,10 @@ def _destination(
     if target.root is None:
         above, base = os.path.split(path)
         return os.open(above, DIRECTORY), base
-    return _followed(target)
+    return followed(target)
 
 
-def _followed(target: Place) -> tuple[int, str]:
+def followed(target: Place) -> tuple[int, str]:
     """The directory and the name of an existing file, a link at the end of the path followed.
     Each step is looked up in the container's root."""
     path = target.path
@@ -100,7 +103,7 @@ def _followed(target: Place) -> tuple[int, str]:
     raise UserError(f"{target.path} {target.where}: too many links")
 
 
-class _Copy:
+class TreeCopy:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
 
@@ -152,11 +155,15 @@ class _Copy:
         finally:
             os.close(fd)
 
+    def names(self, source: int) -> list[str]:
+        """What of a directory is copied."""
+        return sorted(os.listdir(source))
+
     def contents(self, source: int, target: int, depth: int) -> None:
         """Everything that is in a directory, into another."""
         if depth > MAX_DEPTH:
             raise UserError(f"directories are nested more than {MAX_DEPTH} deep")
-        for base in sorted(os.listdir(source)):
+        for base in self.names(source):
             try:
                 status = os.stat(base, dir_fd=source, follow_symlinks=False)
                 if is_directory(status):
@@ -271,7 +278,7 @@ class _Copy:
     def _metadata(self, source: int, fd: int, status: os.stat_result) -> None:
         uid, gid = self.rules.owner or (status.st_uid, status.st_gid)
         os.fchown(fd, uid, gid)
-        mode = stat.S_IMODE(status.st_mode)
+        mode = stat.S_IMODE(status.st_mode) if self.rules.mode is None else self.rules.mode
         if self.rules.tame:
             mode &= ~(stat.S_ISUID | (0 if is_directory(status) else stat.S_ISGID))
         os.fchmod(fd, mode)  # after chown, which clears set-user-id

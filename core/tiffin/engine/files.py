@@ -149,12 +149,12 @@ async def rooted(held: Held) -> AsyncIterator[str]:
     if held.row["mounted"]:
         yield held.row["mounted"]
         return
-    async with _mounted(held) as path:
+    async with mounted(held) as path:
         yield path
 
 
 @asynccontextmanager
-async def _mounted(held: Held) -> AsyncIterator[str]:
+async def mounted(held: Held) -> AsyncIterator[str]:
     """Mounted for as long as this lasts; the path."""
     await mount.plan(held)
     path = await mount.carry_out(held)

@@ -31,6 +31,12 @@ from . import layers as unpacked
 from .base import Engine, Journal, new_command
 
 EMBEDDED = "embedded:"
+UNUSED_STEP = """
+SELECT * FROM images WHERE id=? AND id IN (SELECT image FROM image_steps)
+AND id NOT IN (SELECT image FROM tags) AND id NOT IN (SELECT parent FROM image_steps)
+AND id NOT IN (SELECT image_id FROM containers) AND id NOT IN (SELECT image FROM image_mounts)
+"""
+"""An image of a build's step that has no name and that nothing is made of."""
 
 USERS = "SELECT id, name FROM containers WHERE image_id=? OR instr(options, ?)"
 """The containers made from an image, and those that mount it."""
@@ -355,11 +361,36 @@ async def remove(
         )
         if mounted:
             raise Conflict(f"image {given} is mounted", hint="unmount it first, or use rmi --force")
+        deleted = await _delete_with_steps(engine, journal, row)
+        lines = [f"Untagged: {name}" for name in names]
+        return [*lines, *(f"Deleted: {one[7:]}" for one in deleted)]
+
+
+async def remove_steps(engine: Engine, image_id: str) -> None:
+    """Remove an image of a build's step, and those that it was made of, if nothing uses them."""
+    async with engine.locks.named(garbage.lock(engine)):
+        for row in await engine.store.rows(UNUSED_STEP, (image_id,)):
+            await _delete_with_steps(engine, engine.journal(), row)
+
+
+async def _delete_with_steps(engine: Engine, journal: Journal, row: queries.Row) -> list[str]:
+    """Delete an image, and then the images of the build's steps that it was made of, as far as
+    nothing else is made of them. The caller holds the lock alone. Returns the ids."""
+    deleted = []
+    waiting = [row]
+    while waiting:
+        row = waiting.pop()
+        sql = "SELECT parent FROM image_steps WHERE image=?"
+        parents = await engine.store.rows(sql, (row["id"],))
+        stream = f"image/{row['id']}"
         blobs, gone = await _unused(engine, row)
         await journal.write(stream, ImageRemovalPlanned(blobs=tuple(blobs), layers=tuple(gone)))
         await garbage.delete(engine, journal, blobs, gone)
         await journal.write(stream, ImageRemoved())
-        return [*(f"Untagged: {name}" for name in names), f"Deleted: {image_id[7:]}"]
+        deleted.append(row["id"])
+        for parent in parents:
+            waiting += await engine.store.rows(UNUSED_STEP, (parent["parent"],))
+    return deleted
 
 
 async def _remove_containers(engine: Engine, given: str) -> None:

@@ -37,9 +37,14 @@ async def clean_up(
 async def recover(engine: Engine) -> list[str]:
     """Hold every container once, and close the open intents of everything else. Returns a line for
     each thing that was mended."""
-    from . import execs, network, volumes  # `clean_up`, at each end of a container, needs none
+    from . import (
+        build,
+        execs,
+        network,
+        volumes,
+    )  # `clean_up`, at each end of a container, needs none
 
-    mended = []
+    mended = await build.recover(engine)
     for row in await engine.store.rows("SELECT * FROM containers ORDER BY created"):
         before = row["state"]
         try:

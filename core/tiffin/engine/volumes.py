@@ -89,7 +89,8 @@ async def settle(
             if clean(mount.target) not in taken:
                 taken.add(clean(mount.target))
                 mounts.append(mount)
-    for target in image_config.get("Volumes") or {}:
+    declared = {} if options.image_volumes == "ignore" else image_config.get("Volumes") or {}
+    for target in declared:
         place = str(target)
         if place.startswith("/") and clean(place) not in taken and clean(place) != "/":
             taken.add(clean(place))

@@ -76,6 +76,18 @@ class ImageUntagged(Event, frozen=True, kw_only=True):
     name: str
 
 
+class ImageStep(Event, frozen=True, kw_only=True):
+    """A step of a build gave this image. Whoever builds the same again (the same `key`) takes it;
+    as long as it has no name it is hidden behind the images that were made of it."""
+
+    TYPE: ClassVar[str] = "image.step"
+
+    key: str
+    """Digest of all that the step depends on."""
+    parent: str = ""
+    """The image that the step began with."""
+
+
 class ImagePushed(Event, frozen=True, kw_only=True):
     """The image is in a registry, under this name."""
 

@@ -103,7 +103,7 @@ def _label(settings: Settings, value: str) -> None:
     settings["Labels"] = {**(settings.get("Labels") or {}), **dict(_pairs(value))}
 
 
-def _expose(settings: Settings, value: str) -> None:
+def expose(settings: Settings, value: str) -> None:
     ports = dict(settings.get("ExposedPorts") or {})
     for word in value.split():
         found = _PORT.match(word.lower())
@@ -145,7 +145,7 @@ INSTRUCTIONS: dict[str, Callable[[Settings, str], None]] = {
     "CMD": _command("Cmd"),
     "ENTRYPOINT": _command("Entrypoint"),
     "ENV": _env,
-    "EXPOSE": _expose,
+    "EXPOSE": expose,
     "LABEL": _label,
     "ONBUILD": _on_build,
     "STOPSIGNAL": _stop_signal,

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .manifest import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
+from .manifest import DOCKER_LAYER, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
 from .platform import Platform
 
 SUFFIX = {"none": "", "gzip": "+gzip", "zstd": "+zstd"}
@@ -27,14 +27,15 @@ def config(
     base: Mapping[str, Any],
     *,
     settings: Mapping[str, Any],
-    diff_id: str,
+    diff_id: str = "",
     created: int,
     created_by: str,
     platform: Platform | None = None,
     author: str = "",
     comment: str = "",
 ) -> bytes:
-    """Config blob of an image with one layer more than `base` has.
+    """Config blob of an image with one layer more than `base` has, or, without a `diff_id`, with
+    the same layers and other settings.
 
     `base`: the JSON object of the image below, or empty; what we do not know of it is kept.
     `created` is UTC ns. `platform` is for an image that has no base.
@@ -45,6 +46,8 @@ def config(
         entry["author"] = author
     if comment:
         entry["comment"] = comment
+    if not diff_id:
+        entry["empty_layer"] = True
     document = {
         key: value
         for key, value in base.items()
@@ -59,28 +62,36 @@ def config(
         document["author"] = author
     document["created"] = timestamp(created)
     document["config"] = dict(settings)
-    document["rootfs"] = {"type": "layers", "diff_ids": [*(rootfs.get("diff_ids") or ()), diff_id]}
+    below = rootfs.get("diff_ids") or ()
+    document["rootfs"] = {"type": "layers", "diff_ids": [*below, *filter(None, (diff_id,))]}
     document["history"] = [*(base.get("history") or ()), entry]
     return msgspec.json.encode(document, order="sorted")
 
 
-def layer(digest: str, size: int, compression: str) -> Descriptor:
-    """Descriptor of a layer, as an OCI manifest has it."""
-    return Descriptor(OCI_LAYER + SUFFIX[compression], digest, size)
+def layer(digest: str, size: int, compression: str, *, docker: bool = False) -> Descriptor:
+    """Descriptor of a layer, as an OCI manifest has it, or Docker's."""
+    suffix = SUFFIX[compression]
+    if docker:
+        return Descriptor(DOCKER_LAYER + suffix.replace("+", "."), digest, size)
+    return Descriptor(OCI_LAYER + suffix, digest, size)
 
 
 def manifest(
-    config: Descriptor, layers: Sequence[Descriptor], media_type: str = OCI_MANIFEST
+    config: Descriptor,
+    layers: Sequence[Descriptor],
+    media_type: str = OCI_MANIFEST,
+    annotations: Mapping[str, str] | None = None,
 ) -> bytes:
     """Manifest blob. All media types are of one family: OCI's, or Docker's."""
-    return msgspec.json.encode(
-        {
-            "schemaVersion": 2,
-            "mediaType": media_type,
-            "config": _plain(config),
-            "layers": [_plain(layer) for layer in layers],
-        }
-    )
+    document: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": _plain(config),
+        "layers": [_plain(layer) for layer in layers],
+    }
+    if annotations:
+        document["annotations"] = dict(sorted(annotations.items()))
+    return msgspec.json.encode(document)
 
 
 def config_descriptor(digest: str, size: int, media_type: str = OCI_CONFIG) -> Descriptor:

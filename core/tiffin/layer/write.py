@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping
 from typing import BinaryIO
 
+from .stream import LayerStream
 from .tar import BLOCK, XATTR
 
 HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s167s")
@@ -79,6 +80,15 @@ class TarWriter:
         self._file.write(_header(b"PaxHeader", b"x", 0o644, 0, 0, len(data), 0, b"", 0))
         self._file.write(data)
         self._file.write(bytes(-len(data) % BLOCK))
+
+    def copy(self, stream: LayerStream, size: int) -> None:
+        """The contents of an entry: the next `size` bytes of a stream."""
+        left = size
+        while left:
+            piece = stream.read(min(left, BUFFER))
+            self._file.write(piece)
+            left -= len(piece)
+        self._file.write(bytes(-size % BLOCK))
 
     def data(self, fd: int, size: int) -> None:
         """The contents of an entry: exactly `size` bytes, whatever a container does to the file

@@ -382,8 +382,14 @@ def _image_untagged(fact: Fact) -> Statements:
     return [("DELETE FROM tags WHERE name=? AND image=?", (fact.data["name"], fact.key))]
 
 
+def _image_step(fact: Fact) -> Statements:
+    row = (fact.data["key"], fact.key, fact.data.get("parent", ""))
+    return [("INSERT OR REPLACE INTO image_steps VALUES (?,?,?)", row)]
+
+
 def _image_removal_planned(fact: Fact) -> Statements:
     return [
+        ("DELETE FROM image_steps WHERE image=?", (fact.key,)),
         ("DELETE FROM images WHERE id=?", (fact.key,)),
         ("DELETE FROM tags WHERE image=?", (fact.key,)),
         _opens(fact, "remove"),
@@ -552,12 +558,16 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "exec.started": _exec_started,
     "exec.exited": _exec_ended,
     "exec.failed": _exec_ended,
+    "build.started": _opening("build"),
+    "build.finished": _closing("build"),
+    "build.failed": _closing("build"),
     "transfer.planned": _opening("transfer"),
     "transfer.finished": _closing("transfer"),
     "transfer.failed": _closing("transfer"),
     "image.added": _image_added,
     "image.tagged": _image_tagged,
     "image.untagged": _image_untagged,
+    "image.step": _image_step,
     "image.removal_planned": _image_removal_planned,
     "image.removed": _closing("remove"),
     "mount.planned": _mount_planned,

@@ -42,6 +42,11 @@ def decode(names: Sequence[str], values: Iterable[Sequence[Any]]) -> list[Row]:
 
 CONTAINERS = "SELECT * FROM containers ORDER BY created"
 IMAGES = "SELECT * FROM images ORDER BY created DESC, id"
+STEPS = (
+    "SELECT images.id FROM images JOIN image_steps ON image_steps.parent=images.id "
+    "WHERE images.id NOT IN (SELECT image FROM tags)"
+)
+"""Images of a build's steps that others were made of, and that have no name."""
 TAGS = "SELECT name, image FROM tags ORDER BY name"
 NETWORKS = "SELECT * FROM networks ORDER BY name"
 CONTAINER_BY_NAME = "SELECT * FROM containers WHERE name=?"

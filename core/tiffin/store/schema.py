@@ -139,6 +139,13 @@ CREATE TABLE IF NOT EXISTS tags (
     image TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS tags_image ON tags (image);
+CREATE TABLE IF NOT EXISTS image_steps (
+    key TEXT PRIMARY KEY,
+    image TEXT NOT NULL,
+    parent TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS image_steps_image ON image_steps (image);
+CREATE INDEX IF NOT EXISTS image_steps_parent ON image_steps (parent);
 CREATE TABLE IF NOT EXISTS volumes (
     name TEXT PRIMARY KEY,
     driver TEXT NOT NULL,
@@ -199,6 +206,7 @@ TABLES = (
     "networks",
     "images",
     "tags",
+    "image_steps",
     "volumes",
     "image_mounts",
     "layers",

@@ -1,0 +1,1 @@
+"""Dockerfiles as text. See README.md beside this file."""
