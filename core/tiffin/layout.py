@@ -73,6 +73,10 @@ class Layout:
         """Locked by a foreground `run` as long as it looks after the container's end."""
         return f"{self.container_run(cid)}/attended"
 
+    def ending(self, cid: str) -> str:
+        """Locked by a command that makes the container end, and sees to its end."""
+        return f"{self.container_run(cid)}/ending"
+
     def lock(self, cid: str) -> str:
         return f"{self.run}/locks/{cid}"
 

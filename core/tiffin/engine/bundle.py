@@ -30,11 +30,16 @@ if [ -e "$1" ]; then
     flock --nonblock --conflict-exit-code 111 "$1" true
     [ $? = 111 ] && exit 0
 fi
-shift
+if [ -e "$2" ]; then
+    { flock --shared 9 && ! [ "$2" -ef /proc/self/fd/9 ]; } 9<"$2" && exit 0
+fi
+shift 2
 exec "$@"
 """
-"""`exited.attended`, in a tenth of the time that Python needs to start. It only ever spares the
-work: when flock is missing or fails, `exited` looks itself."""
+"""`exited.attended`, in a tenth of the time that Python needs to start. When a command ends the
+container (`Locks.ending`), wait for it: once it has recorded the end its file is gone. This only
+ever spares the work: when flock is missing or fails, or that command was killed, `exited` looks
+itself."""
 LAST_INIT = (
     "SELECT data FROM events WHERE stream=? AND type='container.init_planned' ORDER BY seq DESC "
     "LIMIT 1"
@@ -190,7 +195,7 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         stdin=options.interactive,
         exit_command=(
             *("/bin/sh", "-c", UNLESS_ATTENDED, "tiffin-exited"),
-            layout.attended(held.id),
+            *(layout.attended(held.id), layout.ending(held.id)),
             *(python, "-I", "-S", EXITED, layout.root, layout.run, held.id, python),
         ),
     )

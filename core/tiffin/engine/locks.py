@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -80,6 +80,21 @@ class Locks:
             os.unlink(self.layout.lock(cid))
         except FileNotFoundError:
             return
+
+    @contextmanager
+    def ending(self, cid: str) -> Iterator[None]:
+        """While we make a running container end, and record it: the exit command waits, and finds
+        it done when its run directory is gone."""
+        path = self.layout.ending(cid)
+        if not os.path.isdir(os.path.dirname(path)):  # a reboot took it
+            yield
+            return
+        fd = _open(path)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def attend(self, cid: str) -> int:
         """Tell the exit command that a foreground `run` looks after this container's end. Returns

@@ -32,11 +32,13 @@ async def kill(engine: Engine, given: str, signal: int, *, reason: str = "kill")
         if held.state == "initialized":
             raise Conflict(f"cannot kill container {held.row['name']}: it has not been started")
         held.journal.note(held.stream, SignalSent(signal=signal, reason=reason))
-        await send(held, signal)
         if signal == signals.SIGKILL:
-            await _settle(held)
+            with engine.locks.ending(held.id):
+                await send(held, signal)
+                await _settle(held)
             await _remove_if_asked(held)
         else:
+            await send(held, signal)
             await held.journal.flush()
         return held.id
 
@@ -73,19 +75,21 @@ async def _remove_if_asked(held: Held) -> None:
 async def end_process(held: Held, *, timeout: int) -> None:
     """The stop signal, then SIGKILL; records the end and cleans up. `timeout` 0: SIGKILL at once;
     -1: wait for ever. A paused one could not react to any other signal."""
-    if timeout != 0 and held.state != "paused":
-        number = held.row["stop_signal"]
-        await held.journal.write(held.stream, SignalSent(signal=number, reason="stop"))
-        await send(held, number)
-        with trio.move_on_after(timeout if timeout > 0 else float("inf")) as scope:
-            await wait_exit(held.engine, held.row)
-        if not scope.cancelled_caught:
-            await _settle(held)
-            return
-    reason = "stop timeout" if timeout else "kill"
-    await held.journal.write(held.stream, SignalSent(signal=signals.SIGKILL, reason=reason))
-    await send(held, signals.SIGKILL)
-    await _settle(held)
+    teardown.warm_up(held.engine, held.row)
+    with held.engine.locks.ending(held.id):
+        if timeout != 0 and held.state != "paused":
+            number = held.row["stop_signal"]
+            await held.journal.write(held.stream, SignalSent(signal=number, reason="stop"))
+            await send(held, number)
+            with trio.move_on_after(timeout if timeout > 0 else float("inf")) as scope:
+                await wait_exit(held.engine, held.row)
+            if not scope.cancelled_caught:
+                await _settle(held)
+                return
+        reason = "stop timeout" if timeout else "kill"
+        await held.journal.write(held.stream, SignalSent(signal=signals.SIGKILL, reason=reason))
+        await send(held, signals.SIGKILL)
+        await _settle(held)
 
 
 async def send(held: Held, number: int) -> None:
