@@ -83,6 +83,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
 
         options = await volumes.mounted(held, options, rootfs)
     image_config = dict(images.read_config(engine, row["image_id"]).config)
+    users.no_pipes(rootfs)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname)
     if row["network"].startswith(CONTAINER):
