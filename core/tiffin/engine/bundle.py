@@ -143,6 +143,7 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         bundle=row["directory"],
         run=layout.container_run(held.id),
         log="" if options.log_driver == "none" else f"{row['directory']}/ctr.log",
+        log_size_max=options.log_size_max,
         terminal=options.tty,
         stdin=options.interactive,
         exit_command=(
