@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from .. import conmon, programs
-from ..errors import DriverError, RuntimeFailed, UserError
+from ..errors import DriverError, ImageError, RuntimeFailed, UserError
 from ..hooks import Amendment, Attachment, Labels
 from ..images import digest
 from ..network_modes import CONTAINER
@@ -84,6 +84,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         options = await volumes.mounted(held, options, rootfs)
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     users.no_pipes(rootfs)
+    _need_plain(rootfs)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname)
     if row["network"].startswith(CONTAINER):
@@ -126,6 +127,17 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     except RuntimeFailed as error:
         raise error.naming(spec.document["process"]["args"][0]) from error
     return Made(made.pid, made.conmon_pid, digest.of(data))
+
+
+def _need_plain(rootfs: str) -> None:
+    """The runtimes fill these directories by name, from outside of the container: runc follows a
+    link at /dev to wherever it leads on this machine (CVE-2026-41579). Error: ImageError."""
+    for place in ("/dev", "/proc", "/sys"):
+        if os.path.islink(f"{rootfs}{place}"):
+            raise ImageError(
+                f"{place} of the container is a link, which could lead to this machine's files",
+                hint="the image must have a directory there, or nothing",
+            )
 
 
 def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
