@@ -129,7 +129,8 @@ def references(data: bytes) -> None:
     reference.candidates(text)
     found = reference.parse(text)
     assert str(reference.parse(str(found))) == str(found)
-    assert str(found).isascii() and str(found).isprintable() and ".." not in str(found)
+    assert str(found).isascii() and str(found).isprintable()
+    assert "/.." not in str(found)
 
 
 def templates(data: bytes) -> None:
