@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -321,16 +322,26 @@ def test_a_process_cannot_lie_about_itself_in_top(shared: Tiffin) -> None:
 # --- floods ---------------------------------------------------------------------------------------
 
 
+MEASURED = (
+    *(sys.executable, "-I", "-c"),
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:]);"
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)",
+)
+"""Runs a command and says on stderr how many KiB it had at most. In between, because a process
+counts what its parent had when it was born."""
+
+
 def memory(argv: list[str], env: dict[str, str]) -> tuple[int, int]:
     """(bytes on stdout, the most MiB that the process had)."""
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env) as done:
-        assert done.stdout is not None
+    with subprocess.Popen(
+        [*MEASURED, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+    ) as done:
+        assert done.stdout is not None and done.stderr is not None
         size = 0
         while piece := done.stdout.read(1 << 20):
             size += len(piece)
-        _, status, usage = os.wait4(done.pid, 0)
-        done.returncode = os.waitstatus_to_exitcode(status)
-    return size, usage.ru_maxrss >> 10
+        said = done.stderr.read().split()
+    return size, int(said[-1]) >> 10
 
 
 def test_a_flood_of_output_fills_neither_memory_nor_disk(shared: Tiffin) -> None:
