@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Every target is a script in scripts/ that also runs by itself.
 
-.PHONY: help setup demo test lint bench torture vm-test clean
+.PHONY: help setup demo test lint bench torture fuzz vm-test clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
@@ -22,6 +22,9 @@ bench:  ## times beside podman's, as ratios (root)
 
 torture:  ## kill the engine at every step of every command, with every driver; hours (root)
 	@scripts/torture $(ARGS)
+
+fuzz:  ## atheris on every parser of strangers' bytes; ARGS="600 tar_headers"
+	@scripts/fuzz $(ARGS)
 
 vm-test:  ## the system tests on cgroup v2 with systemd, in a throw-away virtual machine (root)
 	@scripts/vm-test $(ARGS)

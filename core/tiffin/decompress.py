@@ -10,7 +10,7 @@ from typing import IO, Protocol
 from .content import PIECE
 from .errors import DriverError, ImageError
 
-XZ_MEMORY = 1 << 30
+XZ_MEMORY = 128 << 20
 """Bytes; `xz -9` needs 65 MiB to decompress."""
 
 MAGIC = {

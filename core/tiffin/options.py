@@ -148,6 +148,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     storage_driver: str = ""
     runtime: str = ""
     log_driver: str = ""
+    log_size_max: int = 0
+    """Bytes after which the log begins anew; 0: no limit."""
     cgroup_parent: str = ""
     pid: str = ""
     """`host` or empty (own)."""

@@ -17,6 +17,8 @@ SECOND = 1_000_000_000
 _SIZE = r"(?ai)(\d+(?:\.\d+)?|\.\d+) ?([bkmgtp]?)(?:i?b)?\Z"
 _POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
+LONGEST = 100
+"""Characters of a size or duration: int() takes no more than some thousands of digits."""
 _PART = r"(?a)(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
 _UNITS = {
     "ns": 1,
@@ -33,7 +35,7 @@ _RFC3339 = (
     r"(?a)(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?"
     r"(Z|z|[+-]\d\d:\d\d)?)?\Z"
 )
-_UNIX = r"(?a)(\d+)(?:\.(\d{1,9})\d*)?\Z"
+_UNIX = r"(?a)(\d{1,18})(?:\.(\d{1,9})\d*)?\Z"
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -46,7 +48,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 def parse_size(text: str, what: str = "size") -> int:
     """Bytes of `512m`, `1.5g`, `64KiB`, `100` (no unit: bytes). Error: UserError."""
     match = _pattern(_SIZE).match(text.strip())
-    if match is None:
+    if match is None or len(text) > LONGEST:
         raise UserError(f"{what} {text!r} is not a size", hint="write 100, 64k, 512m or 2g")
     number, unit = match.groups()
     scale: int = 1024 ** _POWERS[unit.lower()]
@@ -71,14 +73,14 @@ def parse_duration(text: str, what: str = "duration") -> int:
     total = 0
     position = 0
     part = _pattern(_PART)
-    while match := part.match(body, position):
+    while len(body) <= LONGEST and (match := part.match(body, position)):
         whole, _, fraction = match[1].partition(".")
         unit = _UNITS[match[2]]
         total += int(whole or 0) * unit
         if fraction:
             total += int(fraction) * unit // 10 ** len(fraction)
         position = match.end()
-    if not body or position != len(body):
+    if not body or position != len(body) or len(body) > LONGEST:
         raise UserError(f"{what} {text!r} is not a duration", hint="write 10s, 5m or 1h30m")
     return sign * total
 

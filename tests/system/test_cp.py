@@ -219,7 +219,8 @@ def test_links_end_within_the_container(chosen: Tiffin, box: str, here: Path) ->
 
 
 def test_a_container_that_swaps_a_directory_for_a_link(shared: Tiffin, here: Path) -> None:
-    """While we copy, /t/d is now a directory, now a link to the host's directory."""
+    """CVE-2018-15664, CVE-2019-10152: while we copy, /t/d is now a directory, now a link to the
+    host's directory."""
     outside = here / "outside"
     outside.mkdir()
     name = shared.detached("--network=none", BUSYBOX, "sh", "-c", "mkdir -p /t/d; sleep 1000")

@@ -244,6 +244,47 @@ def test_an_image_cannot_choose_a_directory_of_ours(shared: Tiffin, tmp_path: Pa
     shared("rmi", "-f", image)
 
 
+@pytest.mark.parametrize("place", ["dev", "proc", "sys"])
+def test_a_link_where_the_runtime_works_by_name(
+    shared: Tiffin, tmp_path: Path, outside: Path, place: str
+) -> None:
+    """CVE-2026-41579: with /dev a link, runc deletes and makes files where it leads on the host."""
+    image = load(shared, tmp_path / "image", images.layer({place: f"->{outside}"}))
+    for runtime in ("runc", "crun"):
+        run = ("run", "--rm", "--network=none", image, "true")
+        shared.using(f"--runtime={runtime}").fails(
+            *run, says=f"/{place} of the container is a link"
+        )
+        assert untouched(outside)
+
+
+def test_a_working_directory_behind_a_link_is_made_inside(
+    shared: Tiffin, tmp_path: Path, outside: Path
+) -> None:
+    """CVE-2026-55686: a WORKDIR that is not there, beneath a link to the host."""
+    tar = images.layer({"link": f"->{outside}", "up": f"->{'../' * 20}{outside}"})
+    image = load(shared, tmp_path / "image", tar, WorkingDir="/link/new")
+    for runtime in ("runc", "crun"):
+        for words in ([], ["-w", "/up/new"], ["-w", f"/..{outside}/new"]):
+            run = ("run", "--rm", "--network=none", *words, image, "true")
+            shared.using(f"--runtime={runtime}").attempt(*run)
+            assert untouched(outside)
+
+
+def test_an_image_gets_nothing_by_its_variables_and_labels(shared: Tiffin, tmp_path: Path) -> None:
+    """CVE-2026-57231: a variable without a value took the engine's own. CVE-2026-53488: labels
+    went on as annotations, which runtimes obey."""
+    labels = {"run.oci.keep_original_groups": "1", "run.oci.hooks.stdout": "/x", "module": "x"}
+    names = ["PASSWORD", "PASS*", "*", "", "=x", "PASSWORD\n"]
+    image = load(shared, tmp_path / "image", Env=["PATH=/bin", *names], Labels=labels)
+    ours = {"PASSWORD": "hunter2"}
+    run = ("run", "--network=none", "--name=labelled", image)
+    assert "hunter2" not in shared(*run, "env", env=ours).out
+    (config,) = shared.root.glob(f"containers/{shared.inspect('labelled')['Id']}/config.json")
+    assert not set(json.loads(config.read_text())["annotations"]) & set(labels)
+    shared("rm", "labelled")
+
+
 # --- the store ------------------------------------------------------------------------------------
 
 

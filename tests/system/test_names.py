@@ -127,6 +127,7 @@ def test_networks_do_not_hear_of_each_other(box: Tiffin) -> None:
 
 
 def test_internal_networks_have_names_and_nothing_else(box: Tiffin) -> None:
+    """CVE-2024-29018: nothing is asked for outside, which would carry out what is in the names."""
     box("network", "create", "--internal", "inner")
     box("network", "create", "lunch")
     sleeper(box, "deep", "--network", "inner", "--dns", OTHER)

@@ -183,3 +183,14 @@ async def test_mtu_is_that_of_the_network(driver: BridgeDriver, tmp_path: Path) 
         for name in (small.interface, one.host_interface):
             assert Path(f"/sys/class/net/{name}/mtu").read_text() == "1400\n"
         await driver.detach(one)
+
+
+async def test_a_container_cannot_tell_the_host_where_to_route(
+    driver: BridgeDriver, tmp_path: Path
+) -> None:
+    """CVE-2020-10749: the bridge takes no router advertisements."""
+    with attachment(tmp_path, NETWORK, 5) as one:
+        await driver.attach(one)
+        setting = Path(f"/proc/sys/net/ipv6/conf/{NETWORK.interface}/accept_ra")
+        assert setting.read_text() == "0\n"
+        await driver.detach(one)

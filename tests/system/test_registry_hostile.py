@@ -77,7 +77,8 @@ async def test_an_answer_that_never_ends(
 ) -> None:
     """Slow loris, and its like: given up after the read timeout, however much comes."""
     with answering(answer) as address:
-        with pytest.raises(RegistryError, match=says):
+        # Where the machine is slow, time may be up before we see what is wrong.
+        with pytest.raises(RegistryError, match=f"{says}|did not answer in time"):
             async with client.Registry(address, "lunch", read_timeout=0.5) as found:
                 await found.manifest("latest")
 

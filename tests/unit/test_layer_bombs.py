@@ -31,6 +31,15 @@ PLENTY = 100
 ENTRIES = 1_000_000 if os.environ.get("TIFFIN_TORTURE") == "all" else 10_000
 
 
+MEASURED = (
+    *(sys.executable, "-I", "-c"),
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:]);"
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)",
+)
+"""Runs a command and says on stderr how many KiB it had at most. In between, because a process
+counts what its parent had when it was born."""
+
+
 class Unpacked:
     def __init__(self, reply: dict[str, Any], memory: int) -> None:
         self.error = reply.get("what", "")
@@ -53,18 +62,13 @@ def unpack(
         "target": str(target), "path": str(path), "compression": "gzip",
         "diff_id": f"sha256:{digest.hexdigest()}", "whiteouts": whiteouts, "limits": limits,
     }  # fmt: skip
-    with subprocess.Popen(
-        [sys.executable, "-I", "-m", "tiffin.layer.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(json.dumps(request).encode())
-        process.stdin.close()
-        reply = json.loads(process.stdout.read())
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return Unpacked(reply, usage.ru_maxrss)
+    done = subprocess.run(
+        [*MEASURED, sys.executable, "-I", "-m", "tiffin.layer.worker"],
+        input=json.dumps(request).encode(),
+        capture_output=True,
+        check=True,
+    )
+    return Unpacked(json.loads(done.stdout), int(done.stderr))
 
 
 def header(name: str, size: int, type_: bytes = tarfile.REGTYPE) -> bytes:

@@ -48,7 +48,8 @@ def untouched(root: Path) -> bool:
 
 
 def test_a_directory_that_turns_into_a_link_under_our_feet(root: Path) -> None:
-    """The directory is remembered from the entry before: what replaced it must not be followed."""
+    """CVE-2025-47290: the directory is remembered from the entry before, and what replaced it must
+    not be followed."""
     apply(
         root,
         directory("d"),

@@ -18,11 +18,13 @@ from tiffin.archives import Directory
 from tiffin.copying.places import Place
 from tiffin.copying.streams import export, send
 from tiffin.copying.tree import Rules, copy
-from tiffin.errors import ImageError, TiffinError
+from tiffin.errors import ImageError, TiffinError, UserError
 from tiffin.inotify import Inotify
 from tiffin.layer.copies import copy_tree
 from tiffin.layer.diff import tree_changes, write_tree_diff
 from tiffin.layer.pack import pack_tree, write_diff
+from tiffin.layer.remove import remove_tree
+from tiffin.layer.usage import tree_size
 from tiffin.spec import users
 from tiffin.testing.layers import CAPABILITY
 
@@ -160,3 +162,26 @@ def test_what_comes_out_of_a_container_has_no_rights_of_roots(tmp_path: Path) ->
         assert stat.S_IMODE(came.stat().st_mode) == 0o755
         assert os.listxattr(came) == ["user.note"]
     assert stat.S_IMODE((tmp_path / "out/d").stat().st_mode) == 0o2775
+
+
+def test_a_tree_deeper_than_anybody_would_make(tmp_path: Path) -> None:
+    """A refusal where it matters, and a size all the same: one container must not keep `system df`
+    from telling about the others."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "in/file").write_bytes(b"12345")
+    fd = os.open(tmp_path / "in", os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(700):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    assert tree_size(str(tmp_path / "in")) in (0, 5)
+    for place in (tmp_path / "in", tmp_path / "in/d/d"):
+        with pytest.raises(UserError, match="nested more than"):
+            copy(Place(str(place)), Place(str(tmp_path / "out")), Rules((0, 0), tame=True))
+    with pytest.raises(ImageError, match="nested more than"):
+        pack_tree(str(tmp_path / "in"), str(tmp_path / "tar"))
+    for name in ("in", "out"):  # which pytest's own clean-up cannot
+        remove_tree(str(tmp_path / name))

@@ -105,6 +105,7 @@ FLAGS = (
     Flag("cgroupns", "", "str", "MODE", "Cgroup namespace: private or host (engine: by cgroups)"),
     Flag("cgroup-parent", "", "str", "PATH", "Cgroup above the container's"),
     Flag("log-driver", "", "str", "NAME", "k8s-file, none or passthrough (engine: k8s-file)"),
+    Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE: the log begins anew at this length"),
     Flag("sig-proxy", help="Pass signals on to the process", default=True),
     Flag("detach-keys", "", "str", "KEYS", "Keys that detach from the container", "ctrl-p,ctrl-q"),
     Flag("attach", "a", "list", "STREAM", "Attach only to stdin, stdout or stderr"),
@@ -120,6 +121,7 @@ CHOICES = {
     "cgroupns": ("", "private", "host"),
     "log_driver": ("", "k8s-file", "json-file", "none", "passthrough"),
 }
+LOG_SIZE_LEAST = 64 << 10
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -191,6 +193,7 @@ def options_from(
         restart=_restart(options["restart"], options["rm"])[0],
         restart_limit=_restart(options["restart"], options["rm"])[1],
         log_driver=options["log_driver"],
+        log_size_max=_log_size_max(options["log_opt"]),
         cgroup_parent=options["cgroup_parent"],
         pid=_namespace(options["pid"]),
         ipc=_namespace(options["ipc"]),
@@ -216,6 +219,18 @@ def step_options(given: Mapping[str, Any]) -> dict[str, Any]:
         "shm_size": _size("--shm-size", options["shm_size"]),
         "mounts": tuple(volumes.parse_volume(item) for item in options["volume"]),
     }
+
+
+def _log_size_max(given: list[str]) -> int:
+    size = 0
+    for text in given:
+        key, equals, value = text.partition("=")
+        if key != "max-size" or not equals:
+            raise UserError(f"--log-opt {text!r} is not known", hint="max-size=SIZE is")
+        size = _size("--log-opt max-size", value)
+        if size < LOG_SIZE_LEAST:
+            raise UserError(f"--log-opt {text}: a log needs {LOG_SIZE_LEAST >> 10} KiB at least")
+    return size
 
 
 def _flag(key: str) -> str:

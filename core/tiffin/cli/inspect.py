@@ -304,6 +304,8 @@ def _capability(name: str) -> str:
 
 
 def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
+    from .. import units
+
     resources = options.get("resources") or {}
     memory, cpus = resources.get("memory", 0), resources.get("cpus", 0)
     mounts = options.get("mounts", ())
@@ -323,7 +325,7 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
             "Config": None,
             "Path": "" if log_driver == "none" else f"{row['directory']}/ctr.log",
             "Tag": "",
-            "Size": "0B",
+            "Size": units.human_size(options.get("log_size_max", 0)),
         },
         "NetworkMode": row["network"] or "bridge",
         "PortBindings": _ports(row),

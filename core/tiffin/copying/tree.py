@@ -15,6 +15,8 @@ from ..layer.walk import MAX_DEPTH, VANISHED
 from ..layer.whiteouts import kept
 from .places import DIRECTORY, Place, blame, is_directory, reopen
 
+DEEPEST = 250
+"""Directories within directories; two descriptors are open, and two calls, for each."""
 CAPABILITY = "security.capability"
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -161,8 +163,8 @@ class TreeCopy:
 
     def contents(self, source: int, target: int, depth: int) -> None:
         """Everything that is in a directory, into another."""
-        if depth > MAX_DEPTH:
-            raise UserError(f"directories are nested more than {MAX_DEPTH} deep")
+        if depth > DEEPEST:
+            raise UserError(f"directories are nested more than {DEEPEST} deep")
         for base in self.names(source):
             try:
                 status = os.stat(base, dir_fd=source, follow_symlinks=False)

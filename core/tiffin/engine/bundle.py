@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from .. import conmon, network_modes, programs
-from ..errors import DriverError, RuntimeFailed, UserError
+from ..errors import DriverError, ImageError, RuntimeFailed, UserError
 from ..hooks import Amendment, Attachment, Labels
 from ..images import digest
 from ..network_modes import CONTAINER
@@ -131,6 +131,8 @@ async def _compose(
 
         options = await volumes.mounted(held, options, rootfs)
     image_config = dict(images.read_config(engine, row["image_id"]).config)
+    users.no_pipes(rootfs)
+    _need_plain(rootfs)
     if any(m.type == "image" or {"O", "U"} & set(m.options) for m in options.mounts):
         from . import special_mounts
 
@@ -176,6 +178,17 @@ async def _compose(
     return spec, data
 
 
+def _need_plain(rootfs: str) -> None:
+    """The runtimes fill these directories by name, from outside of the container: runc follows a
+    link at /dev to wherever it leads on this machine (CVE-2026-41579). Error: ImageError."""
+    for place in ("/dev", "/proc", "/sys"):
+        if os.path.islink(f"{rootfs}{place}"):
+            raise ImageError(
+                f"{place} of the container is a link, which could lead to this machine's files",
+                hint="the image must have a directory there, or nothing",
+            )
+
+
 def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
     """What conmon is to look after."""
     engine, row = held.engine, held.row
@@ -191,6 +204,7 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         bundle=row["directory"],
         run=layout.container_run(held.id),
         log="" if options.log_driver == "none" else f"{row['directory']}/ctr.log",
+        log_size_max=options.log_size_max,
         terminal=options.tty,
         stdin=options.interactive,
         exit_command=(

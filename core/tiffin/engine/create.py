@@ -200,14 +200,14 @@ def stop_signal(text: str) -> int:
 def parse_signal(text: str) -> int:
     """`KILL`, `SIGKILL`, `sigkill`, `9`, `RTMIN+3` -> 9. Error: UserError that names it."""
     wanted = text.upper().removeprefix("SIG")
-    if wanted.isdecimal() and 0 < int(wanted) <= 64:
+    if wanted.isdecimal() and len(wanted) < 9 and 0 < int(wanted) <= 64:
         return int(wanted)
     base, sign, offset = wanted.partition("+" if "+" in wanted else "-")
     number = getattr(signal, f"SIG{base}", None)
     if isinstance(number, signal.Signals) and not base.startswith("_"):
         if not sign:
             return int(number)
-        if base in ("RTMIN", "RTMAX") and offset.isdecimal():
+        if base in ("RTMIN", "RTMAX") and offset.isdecimal() and len(offset) < 9:
             moved = int(number) + (int(offset) if sign == "+" else -int(offset))
             if signal.SIGRTMIN <= moved <= signal.SIGRTMAX:
                 return moved

@@ -231,6 +231,7 @@ async def _carry(
 
 def _user(config: dict[str, Any], options: ExecOptions) -> users.User | None:
     """Resolved in the container's own files; None: the container's own user."""
+    users.no_pipes(config["root"]["path"])
     if not options.user:
         return None
     return users.in_container(config["root"]["path"], options.user)

@@ -19,10 +19,10 @@ from ..content import ContentStore, Writer, canceller
 from ..errors import ImageError, RegistryError
 from ..images import digest as digests
 from ..images.manifest import ACCEPT, MAX_MANIFEST
-from . import auth
+from . import auth, redirects
 from .answers import Origin, Response
 from .failures import MAX_BODY, Interrupted, printable, refusal
-from .http import CONNECT_TIMEOUT, READ_TIMEOUT, Pool, split
+from .http import CONNECT_TIMEOUT, READ_TIMEOUT, Pool, addresses, split
 from .proxy import is_loopback
 
 T = TypeVar("T")
@@ -346,6 +346,7 @@ class Registry:
                 f"{self.registry} wants credentials sent in the clear to {realm.netloc}",
                 hint="ask whoever runs it",
             )
+        redirects.check(origin, realm, addresses, verified=self._verify(origin))
         scopes = [parameters.get("scope") or f"repository:{self.repository}:pull", *self._scopes]
         fields = {"scope": " ".join(dict.fromkeys(scopes))}
         if parameters.get("service"):

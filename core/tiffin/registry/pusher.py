@@ -12,10 +12,11 @@ from urllib.parse import urlencode, urljoin
 
 from ..content import ContentStore
 from ..errors import NotFound, RegistryError
-from . import auth
+from . import auth, redirects
 from .answers import Response
 from .client import Registry
 from .failures import MAX_BODY, Interrupted, refusal
+from .http import addresses, split
 
 EXISTS, MOUNTED, SENT = "exists", "mounted", "done"
 
@@ -73,6 +74,8 @@ class Pusher(Registry):
         location = urljoin(response.url, response.header("Location"))
         if not response.header("Location"):
             raise RegistryError(f"{self.registry} does not say where blobs of an upload go")
+        origin = self._locate()
+        redirects.check(origin, split(location)[0], addresses, verified=self._verify(origin))
         return location
 
     def _upload(self, location: str, digest: str, content: ContentStore) -> str:

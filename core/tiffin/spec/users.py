@@ -7,6 +7,7 @@ Both files are the image's, and so hostile: they are opened with the container a
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -139,6 +140,24 @@ def _group(wanted: str, groups: Sequence[Group]) -> int:
     if number is None:
         raise UserError(f"no group {wanted[:64]!r} in the image", hint="see its /etc/group")
     return number
+
+
+def no_pipes(root: str) -> None:
+    """The runtime opens both files as well, inside, and would wait for a pipe's other end for ever.
+    Error: UserError."""
+    for path in ("/etc/passwd", "/etc/group"):
+        try:
+            fd = syscalls.open_in_root(root, path, os.O_PATH)
+        except OSError:
+            continue
+        try:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                raise UserError(
+                    f"{path} of the container is a pipe: its runtime would wait for ever",
+                    hint="put a file there, with tiffin cp or in the image",
+                )
+        finally:
+            os.close(fd)
 
 
 def in_container(root: str, given: str, group_add: Sequence[str] = ()) -> User:

@@ -224,6 +224,9 @@ class Worker:
         self.links.do(*batch)
         write_sysctl("net/ipv4/ip_forward", "1")
         write_sysctl(f"net/ipv4/conf/{name}/route_localnet", "1")
+        if os.path.exists(f"/proc/sys/net/ipv6/conf/{name}"):
+            # No container may tell the host where to send its packets (CVE-2020-10749).
+            write_sysctl(f"net/ipv6/conf/{name}/accept_ra", "0")
         if any(":" in subnet["subnet"] for subnet in network["subnets"]):
             write_sysctl("net/ipv6/conf/all/forwarding", "1")
 

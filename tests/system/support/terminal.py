@@ -53,9 +53,10 @@ class Terminal:
     def rest(self) -> str:
         """All that comes until the command has ended."""
         while True:
+            ended = self.process.poll() is not None
             if select.select([self.fd], [], [], 0.1)[0]:
                 self.seen += os.read(self.fd, 65536)
-            elif self.process.poll() is not None:
+            elif ended:
                 break
         seen, self.seen = self.seen, b""
         return seen.decode(errors="replace")
