@@ -105,7 +105,7 @@ def container(layout: Layout, row: Row, *, past: bool = False, restarts: int = 0
         "Image": row["image_id"].removeprefix("sha256:"),
         "ImageName": row["image_name"],
         "Rootfs": "",
-        "Pod": "",
+        "Pod": options.get("pod", ""),
         "ResolvConfPath": files["resolv.conf"],
         "HostnamePath": files["hostname"],
         "HostsPath": files["hosts"],

@@ -26,6 +26,8 @@ HEADINGS = {
     "CreatedAt": "CREATED AT",
     "ExitCode": "EXIT CODE",
     "Pid": "PID",
+    "Pod": "POD ID",
+    "PodName": "PODNAME",
 }
 """Of template fields; a field that is missing here is headed by its name in capitals."""
 
@@ -46,6 +48,7 @@ FILTERS = (
     "network",
     "volume",
     "until",
+    "pod",
 )
 STATES = ("creating", "created", "initialized", "running", "paused", "exited", "removing")
 ENDS = ("source", "target")
@@ -120,6 +123,8 @@ def fields(row: Row, now: int, trunc: bool) -> dict[str, Any]:
         Networks=network_names(row),
         Mounts=[mount["target"] for mount in row["options"].get("mounts", ())],
         Pid=row["pid"],
+        Pod=row["options"].get("pod", "")[: reads.SHORT if trunc else None],
+        PodName=row.get("pod_name", ""),
     )
 
 
@@ -141,8 +146,8 @@ def plain(row: Row, now: int) -> dict[str, Any]:
         "Names": [row["name"]],
         "Networks": network_names(row),
         "Pid": row["pid"],
-        "Pod": "",
-        "PodName": "",
+        "Pod": row["options"].get("pod", ""),
+        "PodName": row.get("pod_name", ""),
         "Ports": [
             {
                 "host_ip": port.get("host_ip", ""),
@@ -208,6 +213,11 @@ def choose(
             return False
         if states and row["state"] not in states:
             return False
+        pod = row["options"].get("pod", "")
+        if "pod" in given and not any(
+            pod and (pod.startswith(text) or row.get("pod_name") == text) for text in given["pod"]
+        ):
+            return False
         if volumes and not volumes & mounted(row):
             return False
         if until and row["created"] > max(until):
@@ -258,6 +268,10 @@ def run(call: Call) -> int:
     given = table.filters(options["filter"], FILTERS)
     connection, now = reads.at(call.layout, options["at"])
     found = reads.rows(connection, queries.CONTAINERS)
+    if any(row["options"].get("pod") for row in found):
+        names = {row["id"]: row["name"] for row in reads.rows(connection, "SELECT * FROM pods")}
+        for row in found:
+            row["pod_name"] = names.get(row["options"].get("pod", ""), "")
     last = 1 if options["latest"] else options["last"]
     everything = options["all"] or last is not None or "status" in given or "exited" in given
     if not everything:
@@ -284,7 +298,7 @@ def show(found: list[Row], options: dict[str, Any], now: int) -> str:
     if template:
         records = [fields(row, now, trunc) for row in found]
         return table.formatted(template, records, HEADINGS, heading=not options["noheading"])
-    cells = [
+    cells: list[tuple[str, ...]] = [
         (
             row["id"][: reads.SHORT] if trunc else row["id"],
             row["image_name"],
@@ -296,7 +310,15 @@ def show(found: list[Row], options: dict[str, Any], now: int) -> str:
         )
         for row in found
     ]
-    return table.table(() if options["noheading"] else COLUMNS, cells)
+    headings: tuple[str, ...] = COLUMNS
+    if options["pod"]:
+        cells = [
+            (*cell, row["options"].get("pod", "")[: reads.SHORT if trunc else None],
+             row.get("pod_name", ""))
+            for cell, row in zip(cells, found, strict=True)
+        ]  # fmt: skip
+        headings = (*COLUMNS, "POD ID", "PODNAME")
+    return table.table(() if options["noheading"] else headings, cells)
 
 
 PS = Command(
@@ -312,6 +334,7 @@ PS = Command(
         Flag("filter", "f", "list", "KEY=VALUE", f"Show only what matches: {', '.join(FILTERS)}"),
         Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
         Flag("noheading", help="Leave out the line of headings"),
+        Flag("pod", "p", help="Show the pods that containers are in"),
         AT,
         Flag("sort", "", "str", "BY", f"Order: {', '.join(SORTS)} (by default created)"),
     ),

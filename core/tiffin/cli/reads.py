@@ -45,6 +45,9 @@ def lend(connection: sqlite3.Connection | None, found: list[Row]) -> None:
             if not there:
                 break  # removed by force
             owner = there[0]
+        if owner["network"].startswith("pod:"):
+            there = rows(connection, "SELECT * FROM pods WHERE id=?", (owner["network"][4:],))
+            owner = there[0] if there else owner
         for column in ("ports", "attachments", "netns"):
             row[column] = owner[column]
 
