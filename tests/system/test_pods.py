@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from support import world
@@ -196,11 +195,11 @@ def intents(tiffin: Tiffin) -> list[tuple[str, str]]:
         return connection.execute("SELECT stream, operation FROM intents").fetchall()
 
 
-@pytest.mark.parametrize("command", ["start", "stop", "rm"])
+@pytest.mark.parametrize("command", ["start", "rm"])
 def test_killed_at_any_moment(shared: Tiffin, command: str) -> None:
     """The moments are spread over the time that the command takes; then nothing is left open."""
     links = world.links()
-    argv = {"start": ("start",), "stop": ("stop", "-t0"), "rm": ("rm", "-f", "-t0")}[command]
+    argv = {"start": ("start",), "rm": ("rm", "-f", "-t0")}[command]
 
     def prepare() -> None:
         shared("pod", "create", "--share=+pid", "victim")
@@ -232,6 +231,4 @@ def test_killed_at_any_moment(shared: Tiffin, command: str) -> None:
         left = [line for _, name, line in world.processes() if name == "catatonit"]
         assert not left, left
     eventually(lambda: world.links() == links, lambda: f"{world.links() - links}")
-    before = Path(shared.root / "tiffin.db").stat().st_size
     shared("events", "verify")
-    assert before

@@ -19,6 +19,9 @@ NO_PROJECTION = {
     "system.store_created",
     "system.projections_rebuilt",
     "volume.imported",
+    "pod.killed",
+    "pod.paused",
+    "pod.unpaused",
     "system.compacted",
 }
 """Facts that change no table: they are history only."""

@@ -15,9 +15,9 @@ from .. import ids, names, netns, network_modes, pod_namespaces
 from ..errors import Conflict, NotFound, UserError
 from ..events.pod import (
     PodCreated,
+    PodNamesChanged,
     PodRemovalPlanned,
     PodRemoved,
-    PodRenamed,
     PodStarted,
     PodStartFailed,
     PodStartPlanned,
@@ -209,7 +209,7 @@ async def _known_as(
         for at in attachments
     ]
     plain = tuple(msgspec.to_builtins(at) for at in named)
-    await journal.write(f"pod/{row['id']}", PodRenamed(attachments=plain))
+    await journal.write(f"pod/{row['id']}", PodNamesChanged(attachments=plain))
     for at in named:
         await engine.network(at.network.driver).reload(at)
     return {**row, "attachments": list(plain)}

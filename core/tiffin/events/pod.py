@@ -55,7 +55,7 @@ class PodStartFailed(Event, frozen=True, kw_only=True):
     error: str = ""
 
 
-class PodRenamed(Event, frozen=True, kw_only=True):
+class PodNamesChanged(Event, frozen=True, kw_only=True):
     """Its networks know it by other names: those of the containers in it by now."""
 
     TYPE: ClassVar[str] = "pod.names_changed"
