@@ -19,6 +19,7 @@ NO_PROJECTION = {
     "system.store_created",
     "system.projections_rebuilt",
     "volume.imported",
+    "manifest.pushed",
     "pod.killed",
     "pod.paused",
     "pod.unpaused",

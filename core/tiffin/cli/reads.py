@@ -59,6 +59,10 @@ def image(connection: sqlite3.Connection | None, given: str) -> Row:
     found = None
     if connection is not None:
         found = queries.find_image(connection, given, reference.candidates(given))
+        if found is None and not given.startswith("embedded:") and reference.is_short(given):
+            from ..registry import registries  # only for names that mean nothing otherwise
+
+            found = queries.find_image(connection, given, tuple(registries.names(given)))
     if found is None:
         raise NotFound(f"no such image: {given}", hint="tiffin images lists those there are")
     return found

@@ -432,6 +432,19 @@ def _network_removed(fact: Fact) -> Statements:
     return [("DELETE FROM networks WHERE id=?", (fact.key,)), _closes(fact, "remove")]
 
 
+def _list_changed(fact: Fact) -> Statements:
+    row = (fact.key, fact.time, _text(fact.data["manifests"]))
+    insert = (
+        "INSERT INTO manifests VALUES (?,?,?) "
+        "ON CONFLICT (name) DO UPDATE SET manifests=excluded.manifests"
+    )
+    return [(insert, row)]
+
+
+def _list_removed(fact: Fact) -> Statements:
+    return [("DELETE FROM manifests WHERE name=?", (fact.key,))]
+
+
 def _pod_created(fact: Fact) -> Statements:
     d = fact.data
     row = (fact.key, d["name"], fact.time, d["network"], _text(d.get("ports", [])),
@@ -628,6 +641,8 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "network.removed": _network_removed,
     "plugin.enabled": _plugin_enabled,
     "plugin.disabled": _plugin_disabled,
+    "manifest.changed": _list_changed,
+    "manifest.removed": _list_removed,
     "pod.created": _pod_created,
     "pod.start_planned": _pod_start_planned,
     "pod.started": _pod_started,

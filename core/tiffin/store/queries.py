@@ -18,7 +18,7 @@ else:
 
 JSON_COLUMNS = frozenset(
     "command ports labels layers options attachments security_labels config actor data share "
-    "namespaces".split()
+    "namespaces manifests".split()
 )
 
 

@@ -151,6 +151,11 @@ CREATE TABLE IF NOT EXISTS volumes (
     mounted INTEGER NOT NULL DEFAULT 0,
     pinned INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS manifests (
+    name TEXT PRIMARY KEY,
+    created INTEGER NOT NULL,
+    manifests TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS pods (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -217,6 +222,7 @@ TABLES = (
     "images",
     "tags",
     "volumes",
+    "manifests",
     "pods",
     "image_mounts",
     "layers",
