@@ -278,22 +278,22 @@ def _inspect(call: Call) -> int:
     elif not names:
         raise UserError("pod inspect: needs a pod", hint="or --latest")
     found, failed = [], 0
+    template = call.options["format"]
     for name in names:
         try:
             found.append(described(find(connection, name)))
         except TiffinError as error:
-            if len(names) == 1:
+            if len(names) == 1 and template:
                 raise
-            sys.stderr.write(f"Error: {printable.line(str(error))}\n")
+            printable.failure(printable.line(str(error)), error, call.debug)
             failed = error.exit_code
-    template = call.options["format"]
     if template and template != "json":
         from . import gotemplate
 
         for one in found:
             sys.stdout.write(gotemplate.render(template, gotemplate.Record(**one)) + "\n")
     else:  # podman's has no list around a single one
-        sys.stdout.write(table.json_text(found[0] if len(names) == 1 else found, 5))
+        sys.stdout.write(table.json_text(found[0] if len(names) == 1 and found else found, 5))
     return failed
 
 
