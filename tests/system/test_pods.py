@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from functools import partial
 
 import pytest
 from support import world
@@ -76,6 +77,11 @@ def test_a_pid_namespace_has_a_process_to_hold_it(shared: Tiffin) -> None:
     shared("pod", "rm", "-f", "q")
 
 
+def _found(tiffin: Tiffin, url: str) -> bool:
+    argv = ("run", "--rm", "--network=backend", BUSYBOX, "wget", "-qO-", url)
+    return tiffin.attempt(*argv).out == "hello\n"
+
+
 def test_ports_and_names(shared: Tiffin) -> None:
     links = world.links()
     shared("network", "create", "backend")
@@ -94,9 +100,7 @@ def test_ports_and_names(shared: Tiffin) -> None:
     fetch = ("wget", "-qO-", "http://server/index.html")
     assert shared("exec", "late", *fetch).out == "hello\n", "within the pod"
     for name in ("web", "server", "late"):  # and from outside of it, by each name in it
-        url = f"http://{name}/index.html"
-        argv = ("run", "--rm", "--network=backend", BUSYBOX, "wget", "-qO-", url)
-        eventually(lambda argv=argv: shared.attempt(*argv).out == "hello\n", seconds=60)
+        eventually(partial(_found, shared, f"http://{name}/index.html"), seconds=60)
     assert shared("ps", "--filter=pod=web", "--format={{.Ports}}").lines[0].endswith("->80/tcp")
     assert "in use by pod web" in shared("network", "rm", "backend", code=2).err
     shared.fails("create", "--pod=web", "-p", "81:81", BUSYBOX, says="pod web")

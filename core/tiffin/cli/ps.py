@@ -6,7 +6,7 @@ import sys
 
 from ..errors import UserError
 from ..store import queries
-from ..units import human_ago, human_duration, parse_time
+from ..units import human_ago, human_duration, human_size, parse_time
 from . import reads, table
 from .flags import AT, Call, Command, Flag
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from ..engine.base import Engine
     from ..store.queries import Row
 
 HEADINGS = {
@@ -125,6 +126,7 @@ def fields(row: Row, now: int, trunc: bool) -> dict[str, Any]:
         Pid=row["pid"],
         Pod=row["options"].get("pod", "")[: reads.SHORT if trunc else None],
         PodName=row.get("pod_name", ""),
+        Size=_size(row),
     )
 
 
@@ -159,7 +161,9 @@ def plain(row: Row, now: int) -> dict[str, Any]:
             for port in row["ports"]
         ]
         or None,
-        "Size": None,
+        "Size": {"rootFsSize": sum(row["sizes"]), "rwSize": row["sizes"][0]}
+        if "sizes" in row
+        else None,
         "StartedAt": row["started"] // 1_000_000_000,
         "State": row["state"],
         "Status": status(row, now),
@@ -280,10 +284,35 @@ def run(call: Call) -> int:
     if last is not None and last >= 0:
         found = found[max(0, len(found) - last) :]
     reads.lend(connection, found)
+    if options["size"] or ".Size" in options["format"]:
+        _measure(call, found)
     if options["sort"]:
         found = order(found, options["sort"])
     sys.stdout.write(show(found, options, now))
     return 0
+
+
+def _measure(call: Call, found: list[Row]) -> None:
+    """Put sizes into the rows. Only the storage drivers know them: this loads the engine."""
+    from .session import drive
+
+    async def work(engine: Engine) -> dict[str, tuple[int, int]]:
+        from ..engine.usage import of_containers
+
+        return await of_containers(engine, found)
+
+    for cid, (own, below) in (drive(call, work) if found else {}).items():
+        for row in found:
+            if row["id"] == cid:
+                row["sizes"] = own, below
+
+
+def _size(row: Row) -> str:
+    """`12B (virtual 1.98MB)`"""
+    if "sizes" not in row:
+        return ""
+    own, below = row["sizes"]
+    return f"{human_size(own)} (virtual {human_size(own + below)})"
 
 
 def show(found: list[Row], options: dict[str, Any], now: int) -> str:
@@ -318,6 +347,9 @@ def show(found: list[Row], options: dict[str, Any], now: int) -> str:
             for cell, row in zip(cells, found, strict=True)
         ]  # fmt: skip
         headings = (*COLUMNS, "POD ID", "PODNAME")
+    if options["size"]:
+        cells = [(*cell, _size(row)) for cell, row in zip(cells, found, strict=True)]
+        headings = (*headings, "SIZE")
     return table.table(() if options["noheading"] else headings, cells)
 
 
@@ -335,6 +367,7 @@ PS = Command(
         Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
         Flag("noheading", help="Leave out the line of headings"),
         Flag("pod", "p", help="Show the pods that containers are in"),
+        Flag("size", "s", help="Show how much room they take: their own layer, and all"),
         AT,
         Flag("sort", "", "str", "BY", f"Order: {', '.join(SORTS)} (by default created)"),
     ),
