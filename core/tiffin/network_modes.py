@@ -14,13 +14,13 @@ DEFAULT = "bridge"
 NO_NETWORK = ("none", "host")
 """Modes that are not networks."""
 
-CONTAINER, NAMESPACE = "container:", "ns:"
+CONTAINER, NAMESPACE, POD = "container:", "ns:", "pod:"
 """How the modes begin that take a network namespace which is there already."""
 
 
 def joins(network: str) -> bool:
-    """True for `container:ID` and `ns:PATH`."""
-    return network.startswith((CONTAINER, NAMESPACE))
+    """True for `container:ID`, `ns:PATH` and `pod:ID`."""
+    return network.startswith((CONTAINER, NAMESPACE, POD))
 
 
 def names(network: str) -> list[str]:

@@ -32,6 +32,7 @@ class Words(Struct, frozen=True):
     """What goes before the cause and says nothing."""
     not_found: str = (
         r"executable file .*not found|(?<![/\w])exec(?:utable)?:? .*no such file or directory"
+        r"|chdir .*no such file or directory"
     )
     """The container's command is not there. (Only what is about the command itself: a missing
     source of a mount is not that.)"""

@@ -156,3 +156,5 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     ipc: str = ""
     uts: str = ""
     cgroupns: str = ""
+    pod: str = ""
+    """Name or id of the pod it is to be in; in what is recorded, its id."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 from msgspec import Struct
 
 from . import decompress
 from .content import ContentStore
-from .errors import ImageError
+from .errors import ImageError, NotFound, RegistryError
 from .images import manifest as manifests
 from .images.digest import of as digest_of
 from .images.manifest import Descriptor, ImageConfig, Manifest
@@ -155,19 +155,37 @@ async def pull(
     complete by then stay. Without `credentials`, those of auth.json are used.
     Errors: UserError (platform), NotFound, RegistryError, ImageError, StorageFull.
     """
+    from .registry import policy, registries
     from .registry.client import Registry  # 30 ms: http.client
 
     wanted = manifests.parse_platform(platform)
     told = progress or Silent()
-    try:
+    policy.check(reference)
+    places = registries.endpoints(reference, registries.load())
+
+    async def from_(place: registries.Endpoint) -> tuple[Any, ...]:
         async with Registry(
-            reference.registry, reference.repository, tls_verify=tls_verify, credentials=credentials
+            place.registry,
+            place.repository,
+            tls_verify=tls_verify and not place.insecure,
+            credentials=credentials,
         ) as registry:
             manifest, data, index = await _choose(registry, reference, wanted)
             config_data = await _config(registry, manifest, content)
             config = manifests.parse_config(config_data, len(manifest.layers))
             manifests.check_platform(config, wanted)
             layers = await _layers(registry, manifest, config, content, told, on_layer)
+            return manifest, data, index, config_data, config, layers
+
+    try:
+        for number, place in enumerate(places, 1):
+            try:
+                found = await from_(place)
+                break
+            except (RegistryError, NotFound):
+                if number == len(places):  # not a mirror
+                    raise
+        manifest, data, index, config_data, config, layers = found
         # Last, so that an image which is not for this machine leaves nothing behind.
         for document in (config_data, index, data):
             if document:

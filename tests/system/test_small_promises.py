@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -80,3 +81,22 @@ def test_hostname_timestamps_and_the_latest(shared: Tiffin) -> None:
     for flag in ("-t", "--timestamps"):
         assert re.fullmatch(stamp, shared("logs", flag, "second").out)
     shared("rm", "first", "second")
+
+
+def test_ps_shows_sizes(shared: Tiffin) -> None:
+    write = ("sh", "-c", "head -c 3000 /dev/zero > /three")
+    shared("run", "--network=none", "--name=sized", BUSYBOX, *write)
+    heading, line = shared("ps", "-a", "-s", "--filter=name=sized").lines
+    assert heading.endswith("SIZE") and re.search(r"  3kB \(virtual [\d.]+MB\)$", line), line
+    shown = shared("ps", "-a", "--filter=name=sized", "--format={{.Size}}").word
+    assert line.endswith(shown) and shown.startswith("3kB (virtual ")
+    (plain,) = json.loads(shared("ps", "-as", "--filter=name=sized", "--format=json").out)
+    assert plain["Size"]["rwSize"] == 3000 and plain["Size"]["rootFsSize"] > 100_000
+    shared("rm", "sized")
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_exec_in_a_directory_that_is_not_there(shared: Tiffin, runtime: str) -> None:
+    name = shared.using(f"--runtime={runtime}").detached("--network=none", BUSYBOX, "sleep", "1000")
+    shared.fails("exec", "-w", "/nosuch", name, "true", code=127, says="/nosuch")
+    shared("rm", "-f", "-t0", name)

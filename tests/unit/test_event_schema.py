@@ -51,7 +51,7 @@ def test_what_breaks_readers_is_found() -> None:
     ]
     more = copy.deepcopy(old)
     more["$defs"]["container.exited"]["properties"]["why"] = {"type": "string", "default": ""}
-    more["$defs"]["pod.created"] = {"type": "object"}
+    more["$defs"]["meal.created"] = {"type": "object"}
     assert schema.broken(old, more) == []
 
 

@@ -21,6 +21,10 @@ NO_PROJECTION = {
     "system.store_created",
     "system.projections_rebuilt",
     "volume.imported",
+    "manifest.pushed",
+    "pod.killed",
+    "pod.paused",
+    "pod.unpaused",
     "system.compacted",
     "system.damage_repaired",
 }

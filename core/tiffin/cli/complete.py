@@ -248,6 +248,7 @@ class Names:
             "image": "SELECT name, image AS id, '' AS says FROM tags",
             "network": "SELECT name, id, driver AS says FROM networks",
             "volume": "SELECT name, '' AS id, driver AS says FROM volumes",
+            "list": "SELECT name, '' AS id, '' AS says FROM manifests",
             "pod": "SELECT name, id, '' AS says FROM pods",
         }
         try:
@@ -294,7 +295,7 @@ class Names:
 
 def _shown(kind: str, name: str) -> list[str]:
     """An image's name in full, and as people type it."""
-    if kind != "image":
+    if kind not in ("image", "list"):
         return [name]
     short = name.removeprefix("localhost/").removeprefix("docker.io/library/")
     found = [name, short, short.removesuffix(":latest")]

@@ -104,6 +104,9 @@ FLAGS = (
     Flag("uts", "", "str", "MODE", "UTS namespace: private or host", "private"),
     Flag("cgroupns", "", "str", "MODE", "Cgroup namespace: private or host (engine: by cgroups)"),
     Flag("cgroup-parent", "", "str", "PATH", "Cgroup above the container's"),
+    Flag(
+        "pod", "", "str", "POD", "Be in this pod; new:NAME makes one, with the ports and networks"
+    ),
     Flag("log-driver", "", "str", "NAME", "k8s-file, none or passthrough (engine: k8s-file)"),
     Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE: the log begins anew at this length"),
     Flag("sig-proxy", help="Pass signals on to the process", default=True),
@@ -199,6 +202,7 @@ def options_from(
         ipc=_namespace(options["ipc"]),
         uts=_namespace(options["uts"]),
         cgroupns=options["cgroupns"],
+        pod=options["pod"],
     )
 
 

@@ -86,6 +86,8 @@ class Names:
             return str(self.first(event["stream"]).get("reference", ""))
         if kind == "network":
             return str(self.first(event["stream"]).get("config", {}).get("name", ""))
+        if kind == "pod":
+            return str(self.first(event["stream"]).get("name", ""))
         return key if kind == "plugin" else ""
 
 

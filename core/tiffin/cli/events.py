@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from ..layout import Layout
     from .consumers import Acknowledged
 
-FILTERS = ("type", "event", "container", "image", "network", "stream", "command", "label")
+FILTERS = ("type", "event", "container", "image", "network", "pod", "stream", "command", "label")
+
+
+def _is_pod(connection: sqlite3.Connection | None, key: str, wanted: list[str]) -> bool:
+    name = _first(connection, f"pod/{key}").get("name")
+    return any(key.startswith(text) or name == text for text in wanted)
 
 
 def selector(
@@ -90,6 +95,8 @@ def selector(
             or data.get("config", {}).get("name") == name
             for name in given["network"]
         ):
+            return False
+        if "pod" in given and not (kind == "pod" and _is_pod(connection, key, given["pod"])):
             return False
         if "label" not in given:
             return True

@@ -98,7 +98,7 @@ def _import(call: Call) -> int:
             changes=tuple(call.options["change"]),
         )
 
-    print(drive(call, work).removeprefix("sha256:"))
+    print(drive(call, work))
     return 0
 
 

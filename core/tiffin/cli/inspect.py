@@ -105,7 +105,8 @@ def container(layout: Layout, row: Row, *, past: bool = False, restarts: int = 0
         "Image": row["image_id"].removeprefix("sha256:"),
         "ImageName": row["image_name"],
         "Rootfs": "",
-        "Pod": "",
+        "IsService": False,
+        "Pod": options.get("pod", ""),
         "ResolvConfPath": files["resolv.conf"],
         "HostnamePath": files["hostname"],
         "HostsPath": files["hosts"],
@@ -303,6 +304,17 @@ def _capability(name: str) -> str:
     return name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}"
 
 
+NOT_LIMITED = {
+    "BlkioWeight": 0, "BlkioWeightDevice": None, "BlkioDeviceReadBps": None,
+    "BlkioDeviceWriteBps": None, "BlkioDeviceReadIOps": None, "BlkioDeviceWriteIOps": None,
+    "Cgroup": "", "Cgroups": "default", "CgroupConf": None, "ConsoleSize": [0, 0], "CpuCount": 0,
+    "CpuPercent": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "DiskQuota": 0,
+    "IOMaximumBandwidth": 0, "IOMaximumIOps": 0, "Isolation": "", "KernelMemory": 0, "Links": None,
+    "MemorySwappiness": 0, "OomKillDisable": False, "VolumeDriver": "",
+}  # fmt: skip
+"""What podman and docker show of limits that cannot be given here: scripts look for the fields."""
+
+
 def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
     from .. import units
 
@@ -316,6 +328,8 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
         if m["type"] in ("bind", "volume")
     ]
     return {
+        **NOT_LIMITED,
+        "VolumesFrom": list(options.get("volumes_from", ())) or None,
         "Binds": binds,
         "CgroupManager": "cgroupfs",
         "CgroupMode": options.get("cgroupns") or "",

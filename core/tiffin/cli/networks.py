@@ -207,7 +207,7 @@ def _inspect(call: Call) -> int:
         try:
             found.append(find(connection, given))
         except TiffinError as error:
-            if len(call.arguments) == 1:
+            if len(call.arguments) == 1 and template:
                 raise
             printable.failure(printable.line(str(error)), error, call.debug)
             failed = error.exit_code

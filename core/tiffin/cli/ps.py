@@ -6,7 +6,7 @@ import sys
 
 from ..errors import UserError
 from ..store import queries
-from ..units import human_ago, human_duration, parse_time
+from ..units import human_ago, human_duration, human_size, parse_time
 from . import reads, table
 from .flags import AT, Call, Command, Flag
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from ..engine.base import Engine
     from ..store.queries import Row
 
 HEADINGS = {
@@ -26,6 +27,8 @@ HEADINGS = {
     "CreatedAt": "CREATED AT",
     "ExitCode": "EXIT CODE",
     "Pid": "PID",
+    "Pod": "POD ID",
+    "PodName": "PODNAME",
 }
 """Of template fields; a field that is missing here is headed by its name in capitals."""
 
@@ -46,6 +49,7 @@ FILTERS = (
     "network",
     "volume",
     "until",
+    "pod",
 )
 STATES = ("creating", "created", "initialized", "running", "paused", "exited", "removing")
 ENDS = ("source", "target")
@@ -120,6 +124,9 @@ def fields(row: Row, now: int, trunc: bool) -> dict[str, Any]:
         Networks=network_names(row),
         Mounts=[mount["target"] for mount in row["options"].get("mounts", ())],
         Pid=row["pid"],
+        Pod=row["options"].get("pod", "")[: reads.SHORT if trunc else None],
+        PodName=row.get("pod_name", ""),
+        Size=_size(row),
     )
 
 
@@ -141,8 +148,8 @@ def plain(row: Row, now: int) -> dict[str, Any]:
         "Names": [row["name"]],
         "Networks": network_names(row),
         "Pid": row["pid"],
-        "Pod": "",
-        "PodName": "",
+        "Pod": row["options"].get("pod", ""),
+        "PodName": row.get("pod_name", ""),
         "Ports": [
             {
                 "host_ip": port.get("host_ip", ""),
@@ -154,7 +161,9 @@ def plain(row: Row, now: int) -> dict[str, Any]:
             for port in row["ports"]
         ]
         or None,
-        "Size": None,
+        "Size": {"rootFsSize": sum(row["sizes"]), "rwSize": row["sizes"][0]}
+        if "sizes" in row
+        else None,
         "StartedAt": row["started"] // 1_000_000_000,
         "State": row["state"],
         "Status": status(row, now),
@@ -208,6 +217,11 @@ def choose(
             return False
         if states and row["state"] not in states:
             return False
+        pod = row["options"].get("pod", "")
+        if "pod" in given and not any(
+            pod and (pod.startswith(text) or row.get("pod_name") == text) for text in given["pod"]
+        ):
+            return False
         if volumes and not volumes & mounted(row):
             return False
         if until and row["created"] > max(until):
@@ -258,6 +272,10 @@ def run(call: Call) -> int:
     given = table.filters(options["filter"], FILTERS)
     connection, now = reads.at(call.layout, options["at"])
     found = reads.rows(connection, queries.CONTAINERS)
+    if any(row["options"].get("pod") for row in found):
+        names = {row["id"]: row["name"] for row in reads.rows(connection, "SELECT * FROM pods")}
+        for row in found:
+            row["pod_name"] = names.get(row["options"].get("pod", ""), "")
     last = 1 if options["latest"] else options["last"]
     everything = options["all"] or last is not None or "status" in given or "exited" in given
     if not everything:
@@ -266,10 +284,35 @@ def run(call: Call) -> int:
     if last is not None and last >= 0:
         found = found[max(0, len(found) - last) :]
     reads.lend(connection, found)
+    if options["size"] or ".Size" in options["format"]:
+        _measure(call, found)
     if options["sort"]:
         found = order(found, options["sort"])
     sys.stdout.write(show(found, options, now))
     return 0
+
+
+def _measure(call: Call, found: list[Row]) -> None:
+    """Put sizes into the rows. Only the storage drivers know them: this loads the engine."""
+    from .session import drive
+
+    async def work(engine: Engine) -> dict[str, tuple[int, int]]:
+        from ..engine.usage import of_containers
+
+        return await of_containers(engine, found)
+
+    for cid, (own, below) in (drive(call, work) if found else {}).items():
+        for row in found:
+            if row["id"] == cid:
+                row["sizes"] = own, below
+
+
+def _size(row: Row) -> str:
+    """`12B (virtual 1.98MB)`"""
+    if "sizes" not in row:
+        return ""
+    own, below = row["sizes"]
+    return f"{human_size(own)} (virtual {human_size(own + below)})"
 
 
 def show(found: list[Row], options: dict[str, Any], now: int) -> str:
@@ -284,7 +327,7 @@ def show(found: list[Row], options: dict[str, Any], now: int) -> str:
     if template:
         records = [fields(row, now, trunc) for row in found]
         return table.formatted(template, records, HEADINGS, heading=not options["noheading"])
-    cells = [
+    cells: list[tuple[str, ...]] = [
         (
             row["id"][: reads.SHORT] if trunc else row["id"],
             row["image_name"],
@@ -296,7 +339,18 @@ def show(found: list[Row], options: dict[str, Any], now: int) -> str:
         )
         for row in found
     ]
-    return table.table(() if options["noheading"] else COLUMNS, cells)
+    headings: tuple[str, ...] = COLUMNS
+    if options["pod"]:
+        cells = [
+            (*cell, row["options"].get("pod", "")[: reads.SHORT if trunc else None],
+             row.get("pod_name", ""))
+            for cell, row in zip(cells, found, strict=True)
+        ]  # fmt: skip
+        headings = (*COLUMNS, "POD ID", "PODNAME")
+    if options["size"]:
+        cells = [(*cell, _size(row)) for cell, row in zip(cells, found, strict=True)]
+        headings = (*headings, "SIZE")
+    return table.table(() if options["noheading"] else headings, cells)
 
 
 PS = Command(
@@ -312,6 +366,8 @@ PS = Command(
         Flag("filter", "f", "list", "KEY=VALUE", f"Show only what matches: {', '.join(FILTERS)}"),
         Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
         Flag("noheading", help="Leave out the line of headings"),
+        Flag("pod", "p", help="Show the pods that containers are in"),
+        Flag("size", "s", help="Show how much room they take: their own layer, and all"),
         AT,
         Flag("sort", "", "str", "BY", f"Order: {', '.join(SORTS)} (by default created)"),
     ),

@@ -45,6 +45,9 @@ def lend(connection: sqlite3.Connection | None, found: list[Row]) -> None:
             if not there:
                 break  # removed by force
             owner = there[0]
+        if owner["network"].startswith("pod:"):
+            there = rows(connection, "SELECT * FROM pods WHERE id=?", (owner["network"][4:],))
+            owner = there[0] if there else owner
         for column in ("ports", "attachments", "netns"):
             row[column] = owner[column]
 
@@ -56,6 +59,10 @@ def image(connection: sqlite3.Connection | None, given: str) -> Row:
     found = None
     if connection is not None:
         found = queries.find_image(connection, given, reference.candidates(given))
+        if found is None and not given.startswith("embedded:") and reference.is_short(given):
+            from ..registry import registries  # only for names that mean nothing otherwise
+
+            found = queries.find_image(connection, given, tuple(registries.names(given)))
     if found is None:
         raise NotFound(f"no such image: {given}", hint="tiffin images lists those there are")
     return found

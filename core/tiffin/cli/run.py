@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
@@ -11,9 +13,22 @@ from .container_flags import FLAGS, options_from
 from .flags import Call, Command
 
 if TYPE_CHECKING:
+    from ..engine.base import Engine
     from ..engine.images import Pull
     from ..options import ContainerOptions
     from ..plugins import Plugins
+
+
+@asynccontextmanager
+async def _placed(engine: Engine, options: ContainerOptions) -> AsyncIterator[ContainerOptions]:
+    """The options of a container, in the pod that `--pod new:NAME` asks for."""
+    if not options.pod.startswith("new:"):
+        yield options
+        return
+    from ..engine import pod_life
+
+    async with pod_life.opened(engine, options) as placed:
+        yield placed
 
 
 def _cidfile(call: Call) -> str:
@@ -46,14 +61,14 @@ def _options(call: Call) -> ContainerOptions:
 def _create(call: Call) -> int:
     options = _options(call)
     cidfile = _cidfile(call)
-    from ..engine.base import Engine
     from ..engine.create import create
     from .session import drive
 
     async def work(engine: Engine) -> str:
-        return await create(
-            engine, options, pull=_pull(call), replace=bool(call.options["replace"])
-        )
+        async with _placed(engine, options) as placed:
+            return await create(
+                engine, placed, pull=_pull(call), replace=bool(call.options["replace"])
+            )
 
     cid = drive(call, work)
     if cidfile:
@@ -91,7 +106,6 @@ def _run(call: Call) -> int:
     if options.tty and not options.detach and options.interactive and not sys.stdin.isatty():
         print("Warning: stdin is no terminal, though -t was given", file=sys.stderr)
     plugins = _warm(call, options)
-    from ..engine.base import Engine
     from ..engine.run import run
     from .session import attacher, drive
 
@@ -114,14 +128,15 @@ def _run(call: Call) -> int:
                 detach=call.options["detach_keys"] or None,
                 proxy=bool(call.options["sig_proxy"]) and not options.tty,
             )
-        return await run(
-            engine,
-            options,
-            pull=_pull(call),
-            replace=bool(call.options["replace"]),
-            attach=attach,
-            created=created,
-        )
+        async with _placed(engine, options) as placed:
+            return await run(
+                engine,
+                placed,
+                pull=_pull(call),
+                replace=bool(call.options["replace"]),
+                attach=attach,
+                created=created,
+            )
 
     try:
         cid, code = drive(call, work, plugins)

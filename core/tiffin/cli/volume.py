@@ -72,6 +72,7 @@ def plain(row: Row, users: dict[str, int]) -> dict[str, Any]:
         "Options": row["options"],
         "MountCount": users.get(row["name"], 0),
         "NeedsCopyUp": not row["populated"],
+        "NeedsChown": not row["populated"],
         "Anonymous": bool(row["anonymous"]),
     }
 
@@ -134,15 +135,15 @@ def _inspect(call: Call) -> int:
     elif not names:
         raise UserError("volume inspect: needs a volume", hint="or --all")
     users, documents, failed = used(connection), [], 0
+    template = call.options["format"]
     for name in names:
         try:
             documents.append(plain(find(connection, name), users))
         except TiffinError as error:
-            if len(names) == 1:
+            if len(names) == 1 and template:
                 raise
-            sys.stderr.write(f"Error: {printable.line(str(error))}\n")
+            printable.failure(printable.line(str(error)), error, call.debug)
             failed = error.exit_code
-    template = call.options["format"]
     if template and template != "json":
         from . import gotemplate
 

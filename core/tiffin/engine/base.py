@@ -199,6 +199,8 @@ class LabelTaken(Conflict):
 def _taken(constraint: str) -> TiffinError:
     if "containers.name" in constraint:
         return Conflict("the name is in use", hint="choose another, or use --replace")
+    if "pods.name" in constraint:
+        return Conflict("the pod name is in use", hint="choose another")
     if "label_claims" in constraint:
         return LabelTaken("a label was taken by another container meanwhile")
     if "addresses" in constraint:

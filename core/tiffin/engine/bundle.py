@@ -75,7 +75,7 @@ def check(options: ContainerOptions) -> None:
     devices(options)
     _profile(options)
     if options.init:
-        _init_program()
+        init_program()
 
 
 async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Made:
@@ -144,6 +144,14 @@ async def _compose(
         from . import shared
 
         placed = await shared.files(held, dict(placed))
+    joined: dict[str, str] = {}
+    if options.pod:
+        from . import pods
+
+        pod = await pods.up(engine, options.pod, row["name"])
+        joined, placed = pods.joined(pod), pods.files(pod, row["name"], placed)
+        if "uts" in pod["share"]:
+            options = msgspec.structs.replace(options, hostname=pods.hostname(pod))
     in_force = await labels.prepare(held, [file for _, file in placed])
     request = SpecRequest(
         id=held.id,
@@ -165,6 +173,7 @@ async def _compose(
         process_label=in_force.process_label,
         mount_label=in_force.mount_label,
         apparmor_profile=in_force.profile,
+        joined=joined,
     )
     for mount in options.mounts:
         if mount.type == "bind" and not os.path.exists(mount.source):
@@ -337,7 +346,7 @@ def _profile(options: ContainerOptions) -> Mapping[str, Any] | None:
     return seccomp.load(given) if given not in ("", "unconfined") else None
 
 
-def _init_program() -> str:
+def init_program() -> str:
     for path in INIT_PLACES:
         if os.path.exists(path):
             return path
@@ -347,7 +356,7 @@ def _init_program() -> str:
 async def _own_init(held: Held, in_force: Labels) -> str:
     """The program of --init. Under a label the host's may not be run: a copy is made, and labelled
     as the container's own."""
-    program = _init_program()
+    program = init_program()
     if not in_force.mount_label:
         return program
     with open(program, "rb") as file:

@@ -53,6 +53,10 @@ async def creating(
     engine.runtime(runtime).program()  # a missing runtime is an error before anything is made
     if options.name:
         ids.check_name(options.name)
+    if options.pod:
+        from . import pods
+
+        options = await pods.join(engine, options)
     image = await images.obtain(engine, options.image, driver=driver, pull=pull)
     others = labels.names(engine, options)
     build.check(options, image.config, others)
@@ -80,6 +84,8 @@ async def creating(
                 if created or _has_volumes(options):
                     await stack.enter_async_context(volumes.in_use(engine, options.mounts))
                     await volumes.need(engine, options, created)
+                if options.pod:
+                    await stack.enter_async_context(pods.in_use(engine, options.pod))
                 await images.need(engine, image.id)
                 network, options = await networks.canonical(engine, options)
                 if ports and not await networks.publish(engine, network):

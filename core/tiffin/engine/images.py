@@ -11,7 +11,7 @@ import trio
 from msgspec import Struct
 
 from ..content import ContentStore
-from ..errors import Conflict, NotFound, TiffinError, UserError
+from ..errors import Conflict, NotFound, RegistryError, TiffinError, UserError
 from ..events.image import (
     ImageAdded,
     ImageRemovalPlanned,
@@ -81,6 +81,13 @@ async def find(engine: Engine, given: str) -> queries.Row | None:
         found = await engine.store.rows(queries.IMAGE_BY_PREFIX, bounds)
         if found:
             return queries.one(found, given, "image")
+    if not given.startswith(("sha256:", EMBEDDED)) and reference.is_short(given):
+        from ..registry import registries  # only for names that mean nothing otherwise
+
+        for name in registries.names(given):
+            found = await engine.store.rows(queries.IMAGE_BY_TAG, (name,))
+            if found:
+                return found[0]
     wanted = given.partition("@")[2] or given
     if wanted.startswith("sha256:"):
         found = await engine.store.rows(queries.IMAGE_BY_MANIFEST, (wanted, wanted))
@@ -171,11 +178,22 @@ async def _newer(engine: Engine, given: str, here: str, *, driver: str, pull: Pu
 
 async def fetch(engine: Engine, given: str, *, driver: str, pull: Pull) -> str:
     """Pull from a registry, or make an embedded image; returns the image's id."""
-    from .. import transfer
-
     if given.startswith(EMBEDDED):
         return await _embedded(engine, given, driver)
-    wanted = reference.parse(given)
+    from ..registry import registries
+
+    found = registries.resolve(given, registries.load())
+    for wanted in found[:-1]:
+        try:
+            return await _fetch(engine, wanted, driver=driver, pull=pull)
+        except* (NotFound, RegistryError):  # then in the next of the search registries
+            pass
+    return await _fetch(engine, found[-1], driver=driver, pull=pull)
+
+
+async def _fetch(engine: Engine, wanted: reference.Reference, *, driver: str, pull: Pull) -> str:
+    from .. import transfer
+
     content = ContentStore(engine.layout.blobs)
     journal = engine.journal()
     async with _transfer(engine, journal, f"pull {wanted}", str(wanted), driver) as done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from ..content import ContentStore
@@ -18,6 +19,7 @@ async def load(engine: Engine, source: str, *, platform: str = "") -> list[str]:
     """
     from .. import archives
 
+    _permitted(source)
     driver = await drivers.storage_name(engine)
     content = ContentStore(engine.layout.blobs)
     async with garbage.none_left(engine), images.in_use(engine):
@@ -30,6 +32,16 @@ async def load(engine: Engine, source: str, *, platform: str = "") -> list[str]:
     for image in fetched:
         names += image.names or (image.config_digest,)
     return names
+
+
+def _permitted(source: str) -> None:
+    """Ask policy.json. What an archive is shows only once it is read, so both kinds must pass.
+    Error: UserError."""
+    from ..registry import policy
+
+    path = source if source == "-" else os.path.realpath(source)
+    for transport in ("oci",) if os.path.isdir(path) else ("docker-archive", "oci-archive"):
+        policy.check_file(transport, path)
 
 
 @command

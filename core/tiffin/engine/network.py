@@ -26,6 +26,8 @@ from .base import Engine, Journal
 from .hold import hold
 from .recover import LIVE
 
+POD_USERS = "SELECT name FROM pods WHERE instr(','||network||',', ','||?||',') ORDER BY created"
+
 
 async def create(engine: Engine, request: NetworkRequest, *, ignore: bool = False) -> NetworkConfig:
     """Define a network; with `ignore` one of that name is left as it is.
@@ -106,6 +108,12 @@ async def remove_network(
             raise Conflict(
                 f"network {config.name} is in use by {names}",
                 hint="remove those containers, or use --force",
+            )
+        pods = await engine.store.rows(POD_USERS, (config.name,))
+        if pods:
+            raise Conflict(
+                f"network {config.name} is in use by pod {pods[0]['name']}",
+                hint=f"tiffin pod rm {pods[0]['name']}",
             )
         await take_away(engine, journal, config)
     return config.name

@@ -108,7 +108,7 @@ async def canonical(engine: Engine, options: ContainerOptions) -> tuple[str, Con
 
 
 async def _mode(engine: Engine, word: str) -> str:
-    if word in network_modes.NO_NETWORK:
+    if word in network_modes.NO_NETWORK or word.startswith(network_modes.POD):
         return word
     from . import shared
 

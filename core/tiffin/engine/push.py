@@ -38,6 +38,7 @@ async def push(
 
     Errors: NotFound, UserError, RegistryError.
     """
+    from ..registry import registries
     from ..registry.pusher import EXISTS, SENT, Pusher  # 30 ms: http.client
 
     told = progress or Silent()
@@ -53,8 +54,12 @@ async def push(
         sizes = {blob.digest: blob.size for blob in (*document.layers, document.config)}
         known = await _repositories(engine, target)
         limit = trio.CapacityLimiter(AT_ONCE)
+        place = registries.endpoints(target, registries.load(), push=True)[0]
         async with Pusher(
-            target.registry, target.repository, tls_verify=tls_verify, credentials=credentials
+            place.registry,
+            place.repository,
+            tls_verify=tls_verify and not place.insecure,
+            credentials=credentials,
         ) as registry:
 
             async def send(digest: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .. import netns
 from ..errors import Conflict, NotFound
-from ..network_modes import CONTAINER, NAMESPACE
+from ..network_modes import CONTAINER, NAMESPACE, POD
 from ..store import queries
 from .base import Engine
 from .hold import Held
@@ -34,6 +34,11 @@ async def canonical(engine: Engine, word: str) -> str:
 async def namespace(engine: Engine, row: queries.Row) -> str:
     """Path of the namespace that a container joins. Errors: Conflict, UserError."""
     word: str = row["network"]
+    if word.startswith(POD):
+        from . import pods
+
+        pod = await pods.up(engine, word.removeprefix(POD), row["name"])
+        return str(pod["netns"])
     if word.startswith(NAMESPACE):
         path = word.removeprefix(NAMESPACE)
         netns.need(path)

@@ -41,6 +41,7 @@ async def recover(engine: Engine) -> list[str]:
         build,
         execs,
         network,
+        pods,
         volumes,
     )  # `clean_up`, at each end of a container, needs none
 
@@ -57,6 +58,7 @@ async def recover(engine: Engine) -> list[str]:
             after = "removed"
         if after != before:
             mended.append(f"container {row['name']}: {before} -> {after}")
+    mended += await pods.recover(engine)
     mended += await network.recover(engine)
     mended += await volumes.recover(engine)
     mended += await execs.recover(engine)

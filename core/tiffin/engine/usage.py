@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from ..layer.usage import tree_size
 from ..store import queries
-from . import volumes
+from . import volume_mounts, volumes
 from .base import Engine
 
 LIVE = ("initialized", "running", "paused", "stopping")
@@ -73,9 +74,10 @@ async def measure(engine: Engine) -> Usage:
     for row in rows:
         containers.append(ContainerUsage(row=row, size=await container_size(engine, row)))
     kept = []
-    for row in await engine.store.rows("SELECT name, path FROM volumes ORDER BY name"):
+    for row in await engine.store.rows("SELECT * FROM volumes ORDER BY name"):
         number = sum(row["name"] in volumes.of(one) for one in rows)
-        size = tree_size(row["path"]) if os.path.isdir(row["path"]) else 0
+        own = os.path.isdir(row["path"]) and not volume_mounts.is_mount(row)
+        size = tree_size(row["path"]) if own else 0
         kept.append(VolumeUsage(name=row["name"], size=size, containers=number))
     return Usage(
         volumes=tuple(kept),
@@ -89,3 +91,15 @@ async def container_size(engine: Engine, row: queries.Row) -> int:
     """Bytes of a container's own layer; 0 while it has none."""
     size: int = await engine.storage(row["storage_driver"]).usage(row["id"])
     return size
+
+
+async def of_containers(engine: Engine, rows: Sequence[queries.Row]) -> dict[str, tuple[int, int]]:
+    """{id: (bytes of its own layer, bytes of those below)}."""
+    sizes: dict[str, int] = {}
+    for layer in await engine.store.rows("SELECT chain_id, size FROM layers"):
+        sizes[layer["chain_id"]] = max(layer["size"], sizes.get(layer["chain_id"], 0))
+    found = {}
+    for row in rows:
+        below = sum(sizes.get(chain, 0) for chain in row["layers"])
+        found[row["id"]] = await container_size(engine, row), below
+    return found

@@ -31,10 +31,26 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 
 def registered() -> Mapping[str, type[Event]]:
     """All event types by name; imports every noun."""
-    from . import build, container, execs, image, mount, network, plugin, system, volume
+    from . import (
+        build,
+        container,
+        execs,
+        image,
+        manifest,
+        mount,
+        network,
+        plugin,
+        pod,
+        system,
+        volume,
+    )
 
     found: dict[str, type[Event]] = {}
-    for module in (build, container, execs, image, mount, network, plugin, system, volume):
+    modules = (
+        *(build, container, execs, image, manifest, mount),
+        *(network, plugin, pod, system, volume),
+    )
+    for module in modules:
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Event) and value.TYPE:
                 found[value.TYPE] = value

@@ -67,15 +67,23 @@ def stored(registry: str, repository: str) -> Credentials | None:
     for path in files():
         try:
             with open(path, "rb") as file:
-                auths = json.loads(file.read(MAX_FILE)).get("auths")
+                document = json.loads(file.read(MAX_FILE))
+            auths = document.get("auths")
         except FileNotFoundError:
             continue
         except (OSError, ValueError, AttributeError, RecursionError):
             if explicit:
                 raise UserError(f"{path} is not a readable auth.json") from None
             continue
+        helped = document.get("credHelpers") or document.get("credsStore")
         if isinstance(auths, dict):
             found = _match(auths, registry, repository)
+            if found is not None:
+                return found
+        if helped:
+            from . import helpers  # rarely
+
+            found = helpers.get(document, registry)
             if found is not None:
                 return found
     return None

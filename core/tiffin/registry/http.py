@@ -277,6 +277,14 @@ def _add_authorities(context: ssl.SSLContext, directory: str) -> None:
                 context.load_verify_locations(f"{directory}/{name}")
             except (OSError, ssl.SSLError):
                 raise RegistryError(f"{directory}/{name} is not a certificate") from None
+        elif name.endswith(".cert"):  # ours, for registries that want to know who we are
+            key = f"{directory}/{name.removesuffix('.cert')}.key"
+            try:
+                context.load_cert_chain(f"{directory}/{name}", key)
+            except (OSError, ssl.SSLError):
+                raise RegistryError(
+                    f"{directory}/{name} is no certificate with a key", hint=f"its key is {key}"
+                ) from None
 
 
 def resolve(host: str, port: int) -> list[tuple[Any, ...]]:

@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 from ..errors import UserError
-from . import auth
+from . import auth, helpers
 
 
 def path(explicit: str = "") -> str:
@@ -47,13 +47,16 @@ def _write(file: str, document: dict[str, Any]) -> None:
 
 
 def store(file: str, key: str, credentials: auth.Credentials) -> None:
+    if helpers.store(read(file), key, credentials):
+        return
     pair = f"{credentials.username}:{credentials.password}".encode()
     _change(file, key, {"auth": base64.b64encode(pair).decode("ascii")})
 
 
 def forget(file: str, key: str) -> bool:
     """False when there was nothing to forget."""
-    return _change(file, key, None)
+    helped = helpers.erase(read(file), key)
+    return _change(file, key, None) or helped
 
 
 def forget_all(file: str) -> None:
@@ -63,7 +66,11 @@ def forget_all(file: str) -> None:
 
 def username(file: str, key: str) -> str:
     """Who is logged in; "" for nobody."""
-    entry = read(file).get("auths", {}).get(key, {})
+    document = read(file)
+    kept = helpers.get(document, key)
+    if kept is not None:
+        return kept.username
+    entry = document.get("auths", {}).get(key, {})
     try:
         return base64.b64decode(entry.get("auth", "")).decode().partition(":")[0]
     except (ValueError, AttributeError):

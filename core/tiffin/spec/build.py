@@ -106,6 +106,8 @@ class SpecRequest(Struct, frozen=True):
     process_label: str = ""
     mount_label: str = ""
     apparmor_profile: str = ""
+    joined: Mapping[str, str] = {}
+    """{ipc, uts, pid: path} of the namespaces of a pod; `shm`: of the /dev/shm that it has."""
 
 
 class Spec(Struct, frozen=True):
@@ -402,6 +404,7 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
         host_network=options.network == "host",
         host_ipc=options.ipc == "host",
         host_pid=options.pid == "host",
+        shm=request.joined.get("shm", ""),
         writable_sys=options.privileged,
         rootless=request.facts.rootless,
         proc_options=[
@@ -500,7 +503,10 @@ def _namespaces(draft: Draft, request: SpecRequest) -> None:
         ("uts", options.uts == "host", "--uts"),
         ("mount", False, ""),
     ):
-        if not shared:
+        if kind in request.joined:
+            place = {"type": kind, "path": request.joined[kind]}
+            draft.add(where, place, "user", "--pod")
+        elif not shared:
             given = bool(flag and getattr(options, flag.removeprefix("--")))
             source, detail = ("user", flag) if given else ("engine", "default")
             draft.add(where, {"type": kind}, source, detail)

@@ -43,6 +43,7 @@ def engine_mounts(
     host_pid: bool,
     writable_sys: bool,
     rootless: bool,
+    shm: str = "",
     proc_options: Sequence[str] = (),
 ) -> list[Placed]:
     """What every container gets (runtime-spec, config-linux.md#default-filesystems); `files` are
@@ -78,7 +79,10 @@ def engine_mounts(
         )
     else:
         made.append(_mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"))
-    if host_ipc:
+    if shm:  # the pod's
+        options = ("bind", "rprivate", "nosuid", "noexec", "nodev")
+        made.append(_mount("/dev/shm", "bind", shm, *options))
+    elif host_ipc:
         made.append(_mount("/dev/shm", "bind", "/dev/shm", "bind", "nosuid", "noexec", "nodev"))
     else:
         made.append(

@@ -442,6 +442,78 @@ def _network_removed(fact: Fact) -> Statements:
     return [("DELETE FROM networks WHERE id=?", (fact.key,)), _closes(fact, "remove")]
 
 
+def _list_changed(fact: Fact) -> Statements:
+    row = (fact.key, fact.time, _text(fact.data["manifests"]))
+    insert = (
+        "INSERT INTO manifests VALUES (?,?,?) "
+        "ON CONFLICT (name) DO UPDATE SET manifests=excluded.manifests"
+    )
+    return [(insert, row)]
+
+
+def _list_removed(fact: Fact) -> Statements:
+    return [("DELETE FROM manifests WHERE name=?", (fact.key,))]
+
+
+def _pod_created(fact: Fact) -> Statements:
+    d = fact.data
+    row = (fact.key, d["name"], fact.time, d["network"], _text(d.get("ports", [])),
+           _text(d.get("labels", {})), _text(d["options"]), _text(d["share"]),
+           d["directory"])  # fmt: skip
+    insert = (
+        "INSERT INTO pods (id, name, created, network, ports, labels, options, share, directory) "
+        "VALUES (?,?,?,?,?,?,?,?,?)"
+    )
+    return [(insert, row)]
+
+
+def _pod_set(fact: Fact, **columns: Any) -> tuple[str, Sequence[Any]]:
+    names = ", ".join(f"{name}=?" for name in columns)
+    return f"UPDATE pods SET {names} WHERE id=?", (*columns.values(), fact.key)  # noqa: S608
+
+
+def _pod_start_planned(fact: Fact) -> Statements:
+    d = fact.data
+    attachments = d.get("attachments", [])
+    change = _pod_set(
+        fact,
+        netns=d.get("netns", ""),
+        attachments=_text(attachments),
+        namespaces=_text(d.get("namespaces", {})),
+    )
+    addressed = [one for attachment in attachments for one in _addressed(fact, attachment)]
+    return [change, *addressed, _opens(fact, "start")]
+
+
+def _pod_started(fact: Fact) -> Statements:
+    pause = fact.data.get("pause_pid", 0)
+    return [_pod_set(fact, up=1, started=fact.time, pause_pid=pause), _closes(fact, "start")]
+
+
+def _pod_down(operation: str) -> Callable[[Fact], Statements]:
+    def rule(fact: Fact) -> Statements:
+        return [
+            _pod_set(fact, up=0, netns="", attachments="[]", namespaces="{}", pause_pid=0),
+            ("DELETE FROM addresses WHERE container=?", (fact.key,)),
+            _closes(fact, operation),
+        ]
+
+    return rule
+
+
+def _pod_names(fact: Fact) -> Statements:
+    return [_pod_set(fact, attachments=_text(fact.data["attachments"]))]
+
+
+def _pod_removed(fact: Fact) -> Statements:
+    return [
+        ("DELETE FROM pods WHERE id=?", (fact.key,)),
+        ("DELETE FROM addresses WHERE container=?", (fact.key,)),
+        ("DELETE FROM leases WHERE container=?", (fact.key,)),
+        ("DELETE FROM intents WHERE stream=?", (fact.stream,)),
+    ]
+
+
 def _volume_created(fact: Fact) -> Statements:
     d = fact.data
     row = (fact.key, d.get("driver", "local"), d["path"], fact.time, _text(d.get("labels", {})),
@@ -584,6 +656,17 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "network.removed": _network_removed,
     "plugin.enabled": _plugin_enabled,
     "plugin.disabled": _plugin_disabled,
+    "manifest.changed": _list_changed,
+    "manifest.removed": _list_removed,
+    "pod.created": _pod_created,
+    "pod.start_planned": _pod_start_planned,
+    "pod.started": _pod_started,
+    "pod.start_failed": _pod_down("start"),
+    "pod.names_changed": _pod_names,
+    "pod.stop_planned": _opening("stop"),
+    "pod.stopped": _pod_down("stop"),
+    "pod.removal_planned": _opening("remove"),
+    "pod.removed": _pod_removed,
     "volume.created": _volume_created,
     "volume.populated": _volume_populated,
     "volume.mount_planned": _volume_mount_planned,

@@ -201,6 +201,24 @@ VIEWS: dict[str, tuple[dict[str, str], str]] = {
         "main.networks",
     ),
     "addresses": ({n: n for n in ("network", "address", "container")}, "main.addresses"),
+    "manifests": (
+        {
+            "name": "name",
+            "manifests": "manifests",
+            "created": _time("created"),
+            "created_ns": "created",
+        },
+        "main.manifests",
+    ),
+    "pods": (
+        {
+            **{n: n for n in ("id", "name", "network", "ports", "labels", "share", "netns")},
+            **{n: n for n in ("namespaces", "pause_pid")},
+            "created": _time("created"),
+            "created_ns": "created",
+        },
+        "main.pods",
+    ),
     "volumes": (
         {
             **{name: name for name in ("name", "driver", "path", "labels", "anonymous")},

@@ -158,6 +158,28 @@ CREATE TABLE IF NOT EXISTS volumes (
     mounted INTEGER NOT NULL DEFAULT 0,
     pinned INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE IF NOT EXISTS manifests (
+    name TEXT PRIMARY KEY,
+    created INTEGER NOT NULL,
+    manifests TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS pods (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    created INTEGER NOT NULL,
+    network TEXT NOT NULL,
+    ports TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    options TEXT NOT NULL,
+    share TEXT NOT NULL,
+    directory TEXT NOT NULL,
+    up INTEGER NOT NULL DEFAULT 0,
+    started INTEGER NOT NULL DEFAULT 0,
+    netns TEXT NOT NULL DEFAULT '',
+    attachments TEXT NOT NULL DEFAULT '[]',
+    namespaces TEXT NOT NULL DEFAULT '{}',
+    pause_pid INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS image_mounts (
     id TEXT PRIMARY KEY,
     image TEXT NOT NULL,
@@ -208,6 +230,8 @@ TABLES = (
     "tags",
     "image_steps",
     "volumes",
+    "manifests",
+    "pods",
     "image_mounts",
     "layers",
     "defaults",
