@@ -281,7 +281,5 @@ def chosen(tree: Tree, fd: int, path: str, excludes: Ignore) -> list[str]:
         return names
     here = f"{path}/" if path not in ("", ".") else ""
     return [
-        name
-        for name in names
-        if tree.takes_part(here + name) and not excludes.ignored(here + name)
+        name for name in names if tree.takes_part(here + name) and not excludes.ignored(here + name)
     ]

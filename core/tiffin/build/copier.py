@@ -185,9 +185,7 @@ def _unpack(item: Item, how: str, directory: int, rules: Rules) -> None:
         unpack_stream(file, how, directory, rules, item.path)
 
 
-def unpack_stream(
-    file: BufferedReader, how: str, directory: int, rules: Rules, what: str
-) -> None:
+def unpack_stream(file: BufferedReader, how: str, directory: int, rules: Rules, what: str) -> None:
     """A tar into a directory; links in it end within that directory."""
     try:
         stream = LayerStream(decompress.unpack(file, how))

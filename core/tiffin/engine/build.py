@@ -24,7 +24,7 @@ from ..events.build import BuildFailed, BuildFinished, BuildStarted
 from ..images import platform, reference
 from ..layer.remove import discard_tree
 from ..options import Device, Mount, Resources, Ulimit
-from . import build_images, drivers, images, remove
+from . import build_images, drivers, garbage, images, remove
 from .base import Engine, command
 from .build_images import Draft, Tip
 from .build_steps import LABEL
@@ -177,14 +177,19 @@ class Build:
         await self._done[index].wait()
         return self.results[index]
 
-    async def register(self, drafts: Sequence[Draft]) -> None:
-        await build_images.register(
+    async def register(
+        self, drafts: Sequence[Draft], annotations: Mapping[str, str] | None = None
+    ) -> None:
+        replaced = await build_images.register(
             self.engine,
             f"build {self.id[:12]}",
             self.driver,
             drafts,
             docker=self.options.docker_format,
+            annotations=annotations,
         )
+        if replaced:
+            await garbage.sweep(self.engine)
 
     # --- the whole ------------------------------------------------------------------------------
 
@@ -231,10 +236,7 @@ class Build:
             rows = await self.engine.store.rows("SELECT * FROM images WHERE id=?", (tip.id,))
             tip = build_images.tip_of(self.engine, rows[0])
             data = ContentStore(self.engine.layout.blobs).read(tip.id)
-            await build_images.register(
-                self.engine, f"build {self.id[:12]}", self.driver, [Draft(tip, data, "", "")],
-                docker=options.docker_format, annotations=dict(options.annotations),
-            )  # fmt: skip
+            await self.register([Draft(tip, data, "", "")], dict(options.annotations))
         await build_images.tag(self.engine, tip.id, names)
         name = options.names[0] if names else ""
         self.console.say(position, f"{self.prefix(position)}COMMIT {name}".rstrip())

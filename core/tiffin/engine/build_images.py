@@ -128,8 +128,9 @@ async def register(
     *,
     docker: bool = False,
     annotations: Mapping[str, str] | None = None,
-) -> None:
-    """The images of drafts; their layers are unpacked, those who build the same find them.
+) -> bool:
+    """The images of drafts; their layers are unpacked, those who build the same find them. True
+    when one was there with another manifest, which nothing refers to any more.
     Errors: StorageFull, DriverError."""
     content = ContentStore(engine.layout.blobs)
 
@@ -138,6 +139,11 @@ async def register(
 
     async with images.in_use(engine):
         fetched = await trio.to_thread.run_sync(store)
+        manifests = {one.config_digest: one.manifest for one in fetched}
+        known = await engine.store.rows("SELECT id, manifest FROM images")
+        replaced = any(
+            manifests.get(row["id"], row["manifest"]) != row["manifest"] for row in known
+        )
         await images.add_all(engine, source, driver, fetched)
         journal = engine.journal()
         for one in drafts:
@@ -145,6 +151,7 @@ async def register(
                 event = ImageStep(key=one.key, parent=one.parent)
                 journal.note(f"image/{one.tip.id}", event)
         await journal.flush()
+    return replaced
 
 
 def _store(

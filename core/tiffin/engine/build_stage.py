@@ -133,7 +133,7 @@ class StageRun:
                 self._pending.append(empty)
             else:
                 self.tip = await build.image(planned.base, planned.platform)
-        except TiffinError as error:
+        except Exception as error:
             raise _at(instruction, error) from error
         self.base = self.tip
         self.state = state.begin(self.tip.settings, build.plan)
@@ -161,7 +161,7 @@ class StageRun:
                 await self._settings(instruction)
         except StepFailed:
             raise
-        except TiffinError as error:
+        except Exception as error:
             raise _at(instruction, error) from error
 
     def _key(self, what: str, **more: object) -> str:
@@ -372,8 +372,11 @@ class StageRun:
         return stack.enter_context(_tree(path, f"the image {name}", image=True))
 
 
-def _at(instruction: Instruction, error: TiffinError) -> TiffinError:
+def _at(instruction: Instruction, raised: Exception) -> BaseException:
     """The error, with file and line unless it names them."""
+    error = build_steps.first(raised)
+    if not isinstance(error, TiffinError):
+        return raised
     where = f"{instruction.file}:{instruction.line}: "
     if error.what.startswith(where):
         return error

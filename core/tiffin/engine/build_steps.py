@@ -65,6 +65,13 @@ async def removed(build: Build, cid: Callable[[], str]) -> AsyncIterator[None]:
     build.behind.start_soon(remove_container, build, cid())
 
 
+def first(error: BaseException) -> BaseException:
+    """What a nursery has wrapped."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 async def remove_container(build: Build, cid: str) -> None:
     with trio.CancelScope(shield=True):
         await remove.remove(build.engine, cid, force=True, ignore_missing=True)
@@ -259,8 +266,11 @@ async def run_command(
             _, code = await run.run(
                 build.engine, wanted, pull=NEVER, attach=attach, created=created
             )
-        except TiffinError as error:
-            raise StepFailed(f"{what}: {error}", exit_code=error.exit_code) from error
+        except Exception as error:
+            told = first(error)
+            if isinstance(told, TiffinError):
+                raise StepFailed(f"{what}: {told}", exit_code=told.exit_code) from error
+            raise
         if code:
             raise StepFailed(f"{what}: while running runtime: exit status {code}", exit_code=code)
         async with hold(build.engine, cid) as held:

@@ -50,7 +50,7 @@ class Context:
         found: dict[str, Any] = self.tiffin.inspect(image)["Config"]
         return found
 
-    def image(self, text: str, *flags: str, **options: Any) -> str:
+    def image(self, text: str | None, *flags: str, **options: Any) -> str:
         """Build quietly; returns the image's id."""
         return self.build(text, "-q", *flags, **options).word
 
