@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from typing import Protocol
 
@@ -126,6 +126,9 @@ class Build:
         self.results: dict[int, Tip] = {}
         self.steps = 0
         self.cached = 0
+        self.made: dict[str, Draft] = {}
+        """What steps of this build have given, by key: two stages may have the same step."""
+        self._at_work: dict[str, trio.Lock] = {}
         self._done: dict[int, trio.Event] = {}
         self._fetching = trio.Lock()
         self._names = 0
@@ -145,6 +148,10 @@ class Build:
             raise UserError("the build has no context", hint="give a directory instead of -")
         return self.tree
 
+    def step(self, key: str) -> trio.Lock:
+        """Held by the stage that does this step; another that has the same waits for it."""
+        return self._at_work.setdefault(key, trio.Lock())
+
     def prefix(self, position: int) -> str:
         """Of a stage's lines: which of several it is."""
         count = len(self.plan.stages)
@@ -156,6 +163,15 @@ class Build:
         path = f"{self.scratch}/{self._names}-{name}"
         os.makedirs(path, mode=0o700)
         return path
+
+    @contextlib.contextmanager
+    def temporary(self, name: str) -> Iterator[str]:
+        """A new directory that is removed again."""
+        path = self.place(name)
+        try:
+            yield path
+        finally:
+            discard_tree(path)
 
     async def image(self, given: str, wanted: str = "") -> Tip:
         """An image from here or from a registry. Errors: as `images.obtain`."""
@@ -225,10 +241,16 @@ class Build:
         options = self.options
         names = [reference.local_name(name) for name in options.names]
         if (options.squash or options.squash_all) and tip.layers:
-            one = await build_images.squash(
-                self.engine, base, tip, everything=options.squash_all, created=self.now(),
-                fixed=self.fixed_time is not None,
-            )  # fmt: skip
+            with self.temporary("squashed") as temporary:
+                one = await build_images.squash(
+                    self.engine,
+                    base,
+                    tip,
+                    temporary,
+                    everything=options.squash_all,
+                    created=self.now(),
+                    fixed=self.fixed_time is not None,
+                )
             await self.register([one])
             await self._drop_steps(tip, base)
             tip = one.tip

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +23,10 @@ from . import image_mounts, images
 from . import layers as unpacked
 from .base import Engine
 
-CACHED = "SELECT images.* FROM image_steps JOIN images ON images.id=image WHERE key=?"
+CACHED = (
+    "SELECT images.* FROM image_steps JOIN images ON images.id=image WHERE key=? "
+    "ORDER BY seq DESC LIMIT 1"
+)
 
 
 class Tip(Struct, frozen=True):
@@ -184,42 +185,46 @@ async def tag(engine: Engine, image_id: str, names: Sequence[str]) -> None:
 
 
 async def squash(
-    engine: Engine, base: Tip, tip: Tip, *, everything: bool, created: int, fixed: bool
+    engine: Engine,
+    base: Tip,
+    tip: Tip,
+    temporary: str,
+    *,
+    everything: bool,
+    created: int,
+    fixed: bool,
 ) -> Draft:
     """One layer for all that `tip` has over `base`, or, with `everything`, for all of it. `fixed`:
-    `created` is the time of all files as well."""
+    `created` is the time of all files as well. `temporary`: an empty directory."""
     from ..layer.diff import write_tree_diff
     from ..layer.pack import pack_tree
     from ..layer.rewrite import rewrite
 
-    blobs = engine.layout.blobs
-    os.makedirs(blobs, mode=0o700, exist_ok=True)
     kept = Tip(base.id, base.document, ()) if everything else base
-    with tempfile.TemporaryDirectory(dir=blobs, prefix="build-") as temporary:
-        tar = f"{temporary}/layer.tar"
-        async with image_mounts.tree(engine, tip.id, tip.chain) as tree:
-            if kept.layers:
-                async with image_mounts.tree(engine, base.id, base.chain) as below:
-                    await trio.to_thread.run_sync(write_tree_diff, below, tree, tar)
-            else:
-                await trio.to_thread.run_sync(pack_tree, tree, tar)
-        if fixed:
-            again = f"{temporary}/fixed.tar"
-            await trio.to_thread.run_sync(lambda: rewrite(tar, again, mtime=created))
-            tar = again
-        document = dict(base.document)
-        if everything:
-            document["rootfs"] = {"type": "layers", "diff_ids": []}
-            document["history"] = []
-        under = Tip(base.id, document, kept.layers)
-        async with images.in_use(engine):
-            layer = await add_layer(engine, under, tar)
-            return draft(
-                under,
-                "",
-                settings=tip.settings,
-                created=created,
-                created_by="tiffin build --squash",
-                author=str(tip.document.get("author") or ""),
-                layer=layer,
-            )
+    tar = f"{temporary}/layer.tar"
+    async with image_mounts.tree(engine, tip.id, tip.chain) as tree:
+        if kept.layers:
+            async with image_mounts.tree(engine, base.id, base.chain) as below:
+                await trio.to_thread.run_sync(write_tree_diff, below, tree, tar)
+        else:
+            await trio.to_thread.run_sync(pack_tree, tree, tar)
+    if fixed:
+        again = f"{temporary}/fixed.tar"
+        await trio.to_thread.run_sync(lambda: rewrite(tar, again, mtime=created))
+    source = again if fixed else tar
+    document = dict(base.document)
+    if everything:
+        document["rootfs"] = {"type": "layers", "diff_ids": []}
+        document["history"] = []
+    under = Tip(base.id, document, kept.layers)
+    async with images.in_use(engine):
+        layer = await add_layer(engine, under, source)
+        return draft(
+            under,
+            "",
+            settings=tip.settings,
+            created=created,
+            created_by="tiffin build --squash",
+            author=str(tip.document.get("author") or ""),
+            layer=layer,
+        )

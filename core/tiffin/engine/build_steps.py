@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -86,8 +85,7 @@ async def take_layer(
 
     engine, row = build.engine, held.row
     storage = engine.storage(row["storage_driver"])
-    os.makedirs(engine.layout.blobs, mode=0o700, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=engine.layout.blobs, prefix="build-") as temporary:
+    with build.temporary("layer") as temporary:
         tar = f"{temporary}/layer.tar"
         await storage.diff(held.id, row["layers"], tar)
         without: frozenset[bytes] = frozenset()
