@@ -21,6 +21,8 @@ from support import invariants, world
 from support.cli import BUSYBOX, PATIENCE, PROGRESS, Tiffin, eventually
 
 KILLER = Path(__file__).parent / "support/killer.py"
+KITCHEN = Path(__file__).parent / "support/kitchen"
+"""What `build` builds."""
 WHOLE = os.environ.get("TIFFIN_TORTURE", "") == "all"
 DRIVERS = [("overlay", "crun"), ("overlay", "runc"), ("vfs", "crun"), ("vfs", "runc")]
 A_DAY = 2
@@ -62,6 +64,7 @@ SCENES = {
     "stop": Scene(["stop", "-t", "0", "victim"], [PULL, RUN]),
     "restart": Scene(["restart", "-t", "0", "victim"], [PULL, RUN]),
     "commit": Scene(["commit", "victim", "localhost/victim:1"], [PULL, RUN]),
+    "build": Scene(["build", "--network=none", "-t", "victim", str(KITCHEN)], [PULL]),
     "rm": Scene(["rm", "victim"], [PULL, CREATE], (0, 1)),
     "rm-force": Scene(["rm", "-f", "-t", "0", "victim"], [PULL, RUN], (0, 1)),
     "pause": Scene(["pause", "victim"], [PULL, RUN], (0, 125)),
@@ -153,6 +156,8 @@ def sweep(tiffin: Tiffin) -> None:
     tiffin.attempt("rm", "-f", "-t", "0", "victim2")
     tiffin.attempt("network", "rm", "torture")
     tiffin.attempt("volume", "rm", "torture")
+    if tiffin.attempt("rmi", "-f", "victim").code == 0:
+        tiffin("image", "prune", "-f")
     settle(tiffin)
     eventually(lambda: not tiffin.traces(), lambda: f"left behind: {tiffin.traces()}")
     assert tiffin("ps", "-a", "-q").out == ""

@@ -185,7 +185,8 @@ def test_a_key_depends_on_all_that_it_is_told(
         assert one != keys.key(parent, other, more=more)
     if other != parent:
         assert one != keys.key(other, what, more=more)
-    assert (one == keys.key(parent, what)) == (not more)
+    assert one != keys.key(parent, what, more=more, time=0)
+    assert keys.key(parent, what, time=0) != keys.key(parent, what, time=None)
 
 
 def test_places_that_were_made_to_mount_something_are_no_part_of_a_layer() -> None:

@@ -123,9 +123,11 @@ class Item:
 
 
 def select(tree: Tree, pattern: str, excludes: Sequence[str] = ()) -> list[str]:
-    """The paths in a tree that a source of COPY or ADD means, relative to its root.
+    """The paths in a tree that a source of COPY or ADD means, relative to its root; a pattern may
+    match nothing.
 
-    Errors: NotFound when there is none, UserError for one that leads out of the context.
+    Errors: NotFound when what is no pattern is not there, UserError for one that leads out of the
+    context.
     """
     if not tree.image and posixpath.normpath(pattern.lstrip("/") or ".").split("/")[0] == "..":
         raise UserError(f"{pattern} leads out of {tree.what}")
@@ -139,10 +141,7 @@ def select(tree: Tree, pattern: str, excludes: Sequence[str] = ()) -> list[str]:
         return [path]
     out = Ignore(excludes)
     found = [p for p in _expand(tree, "", path.split("/")) if tree.takes_part(p)]
-    found = [p for p in dict.fromkeys(found) if not out.ignored(p)]
-    if not found:
-        raise NotFound(f"{pattern} matches nothing in {tree.what}")
-    return found
+    return [p for p in dict.fromkeys(found) if not out.ignored(p)]
 
 
 def _expand(tree: Tree, prefix: str, parts: Sequence[str]) -> Iterator[str]:

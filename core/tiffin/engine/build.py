@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from ..events.build import BuildFailed, BuildFinished, BuildStarted
 from ..images import platform, reference
 from ..layer.remove import discard_tree
 from ..options import Device, Mount, Resources, Ulimit
-from . import build_images, drivers, images, remove
+from . import build_images, drivers, garbage, images, remove
 from .base import Engine, command
 from .build_images import Draft, Tip
 from .build_steps import LABEL
@@ -126,6 +126,9 @@ class Build:
         self.results: dict[int, Tip] = {}
         self.steps = 0
         self.cached = 0
+        self.made: dict[str, Draft] = {}
+        """What steps of this build have given, by key: two stages may have the same step."""
+        self._at_work: dict[str, trio.Lock] = {}
         self._done: dict[int, trio.Event] = {}
         self._fetching = trio.Lock()
         self._names = 0
@@ -145,6 +148,10 @@ class Build:
             raise UserError("the build has no context", hint="give a directory instead of -")
         return self.tree
 
+    def step(self, key: str) -> trio.Lock:
+        """Held by the stage that does this step; another that has the same waits for it."""
+        return self._at_work.setdefault(key, trio.Lock())
+
     def prefix(self, position: int) -> str:
         """Of a stage's lines: which of several it is."""
         count = len(self.plan.stages)
@@ -156,6 +163,15 @@ class Build:
         path = f"{self.scratch}/{self._names}-{name}"
         os.makedirs(path, mode=0o700)
         return path
+
+    @contextlib.contextmanager
+    def temporary(self, name: str) -> Iterator[str]:
+        """A new directory that is removed again."""
+        path = self.place(name)
+        try:
+            yield path
+        finally:
+            discard_tree(path)
 
     async def image(self, given: str, wanted: str = "") -> Tip:
         """An image from here or from a registry. Errors: as `images.obtain`."""
@@ -177,14 +193,19 @@ class Build:
         await self._done[index].wait()
         return self.results[index]
 
-    async def register(self, drafts: Sequence[Draft]) -> None:
-        await build_images.register(
+    async def register(
+        self, drafts: Sequence[Draft], annotations: Mapping[str, str] | None = None
+    ) -> None:
+        replaced = await build_images.register(
             self.engine,
             f"build {self.id[:12]}",
             self.driver,
             drafts,
             docker=self.options.docker_format,
+            annotations=annotations,
         )
+        if replaced:
+            await garbage.sweep(self.engine)
 
     # --- the whole ------------------------------------------------------------------------------
 
@@ -220,10 +241,16 @@ class Build:
         options = self.options
         names = [reference.local_name(name) for name in options.names]
         if (options.squash or options.squash_all) and tip.layers:
-            one = await build_images.squash(
-                self.engine, base, tip, everything=options.squash_all, created=self.now(),
-                fixed=self.fixed_time is not None,
-            )  # fmt: skip
+            with self.temporary("squashed") as temporary:
+                one = await build_images.squash(
+                    self.engine,
+                    base,
+                    tip,
+                    temporary,
+                    everything=options.squash_all,
+                    created=self.now(),
+                    fixed=self.fixed_time is not None,
+                )
             await self.register([one])
             await self._drop_steps(tip, base)
             tip = one.tip
@@ -231,10 +258,7 @@ class Build:
             rows = await self.engine.store.rows("SELECT * FROM images WHERE id=?", (tip.id,))
             tip = build_images.tip_of(self.engine, rows[0])
             data = ContentStore(self.engine.layout.blobs).read(tip.id)
-            await build_images.register(
-                self.engine, f"build {self.id[:12]}", self.driver, [Draft(tip, data, "", "")],
-                docker=options.docker_format, annotations=dict(options.annotations),
-            )  # fmt: skip
+            await self.register([Draft(tip, data, "", "")], dict(options.annotations))
         await build_images.tag(self.engine, tip.id, names)
         name = options.names[0] if names else ""
         self.console.say(position, f"{self.prefix(position)}COMMIT {name}".rstrip())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +23,10 @@ from . import image_mounts, images
 from . import layers as unpacked
 from .base import Engine
 
-CACHED = "SELECT images.* FROM image_steps JOIN images ON images.id=image WHERE key=?"
+CACHED = (
+    "SELECT images.* FROM image_steps JOIN images ON images.id=image WHERE key=? "
+    "ORDER BY seq DESC LIMIT 1"
+)
 
 
 class Tip(Struct, frozen=True):
@@ -128,8 +129,9 @@ async def register(
     *,
     docker: bool = False,
     annotations: Mapping[str, str] | None = None,
-) -> None:
-    """The images of drafts; their layers are unpacked, those who build the same find them.
+) -> bool:
+    """The images of drafts; their layers are unpacked, those who build the same find them. True
+    when one was there with another manifest, which nothing refers to any more.
     Errors: StorageFull, DriverError."""
     content = ContentStore(engine.layout.blobs)
 
@@ -138,6 +140,11 @@ async def register(
 
     async with images.in_use(engine):
         fetched = await trio.to_thread.run_sync(store)
+        manifests = {one.config_digest: one.manifest for one in fetched}
+        known = await engine.store.rows("SELECT id, manifest FROM images")
+        replaced = any(
+            manifests.get(row["id"], row["manifest"]) != row["manifest"] for row in known
+        )
         await images.add_all(engine, source, driver, fetched)
         journal = engine.journal()
         for one in drafts:
@@ -145,6 +152,7 @@ async def register(
                 event = ImageStep(key=one.key, parent=one.parent)
                 journal.note(f"image/{one.tip.id}", event)
         await journal.flush()
+    return replaced
 
 
 def _store(
@@ -177,42 +185,46 @@ async def tag(engine: Engine, image_id: str, names: Sequence[str]) -> None:
 
 
 async def squash(
-    engine: Engine, base: Tip, tip: Tip, *, everything: bool, created: int, fixed: bool
+    engine: Engine,
+    base: Tip,
+    tip: Tip,
+    temporary: str,
+    *,
+    everything: bool,
+    created: int,
+    fixed: bool,
 ) -> Draft:
     """One layer for all that `tip` has over `base`, or, with `everything`, for all of it. `fixed`:
-    `created` is the time of all files as well."""
+    `created` is the time of all files as well. `temporary`: an empty directory."""
     from ..layer.diff import write_tree_diff
     from ..layer.pack import pack_tree
     from ..layer.rewrite import rewrite
 
-    blobs = engine.layout.blobs
-    os.makedirs(blobs, mode=0o700, exist_ok=True)
     kept = Tip(base.id, base.document, ()) if everything else base
-    with tempfile.TemporaryDirectory(dir=blobs, prefix="build-") as temporary:
-        tar = f"{temporary}/layer.tar"
-        async with image_mounts.tree(engine, tip.id, tip.chain) as tree:
-            if kept.layers:
-                async with image_mounts.tree(engine, base.id, base.chain) as below:
-                    await trio.to_thread.run_sync(write_tree_diff, below, tree, tar)
-            else:
-                await trio.to_thread.run_sync(pack_tree, tree, tar)
-        if fixed:
-            again = f"{temporary}/fixed.tar"
-            await trio.to_thread.run_sync(lambda: rewrite(tar, again, mtime=created))
-            tar = again
-        document = dict(base.document)
-        if everything:
-            document["rootfs"] = {"type": "layers", "diff_ids": []}
-            document["history"] = []
-        under = Tip(base.id, document, kept.layers)
-        async with images.in_use(engine):
-            layer = await add_layer(engine, under, tar)
-            return draft(
-                under,
-                "",
-                settings=tip.settings,
-                created=created,
-                created_by="tiffin build --squash",
-                author=str(tip.document.get("author") or ""),
-                layer=layer,
-            )
+    tar = f"{temporary}/layer.tar"
+    async with image_mounts.tree(engine, tip.id, tip.chain) as tree:
+        if kept.layers:
+            async with image_mounts.tree(engine, base.id, base.chain) as below:
+                await trio.to_thread.run_sync(write_tree_diff, below, tree, tar)
+        else:
+            await trio.to_thread.run_sync(pack_tree, tree, tar)
+    if fixed:
+        again = f"{temporary}/fixed.tar"
+        await trio.to_thread.run_sync(lambda: rewrite(tar, again, mtime=created))
+    source = again if fixed else tar
+    document = dict(base.document)
+    if everything:
+        document["rootfs"] = {"type": "layers", "diff_ids": []}
+        document["history"] = []
+    under = Tip(base.id, document, kept.layers)
+    async with images.in_use(engine):
+        layer = await add_layer(engine, under, source)
+        return draft(
+            under,
+            "",
+            settings=tip.settings,
+            created=created,
+            created_by="tiffin build --squash",
+            author=str(tip.document.get("author") or ""),
+            layer=layer,
+        )

@@ -13,13 +13,16 @@ from ..build.mounts import parse as parse_mounts
 from ..build.plan import SCRATCH, StagePlan
 from ..dockerfile import lines
 from ..dockerfile.instructions import Instruction, make
-from ..errors import StepFailed, TiffinError
+from ..errors import NotFound, StepFailed, TiffinError
 from ..events.build import BuildStepFinished, BuildStepStarted
 from ..images import platform
 from ..transfer import Layer
 from . import build_context, build_images, build_mounts, build_steps, image_mounts
 from .build import Build
 from .build_images import Draft, Tip
+
+SHOWN = 200
+"""Characters of an instruction in an error."""
 
 
 class StageRun:
@@ -52,7 +55,9 @@ class StageRun:
 
     def what(self, instruction: Instruction) -> str:
         where = f"{instruction.file}:{instruction.line}"
-        return f'building at STEP "{instruction.text}" ({where})'
+        text = instruction.text
+        text = f"{text[:SHOWN]}..." if len(text) > SHOWN else text
+        return f'building at STEP "{text}" ({where})'
 
     async def _started(self, instruction: Instruction) -> None:
         """Everything before is registered, and the step is announced in the log."""
@@ -133,7 +138,7 @@ class StageRun:
                 self._pending.append(empty)
             else:
                 self.tip = await build.image(planned.base, planned.platform)
-        except TiffinError as error:
+        except Exception as error:
             raise _at(instruction, error) from error
         self.base = self.tip
         self.state = state.begin(self.tip.settings, build.plan)
@@ -161,7 +166,7 @@ class StageRun:
                 await self._settings(instruction)
         except StepFailed:
             raise
-        except TiffinError as error:
+        except Exception as error:
             raise _at(instruction, error) from error
 
     def _key(self, what: str, **more: object) -> str:
@@ -175,7 +180,12 @@ class StageRun:
         )
 
     async def _from_cache(self, instruction: Instruction, key: str, after: state.State) -> bool:
-        """Take over what an earlier build has made of the same step."""
+        """Take over what an earlier build has made of the same step, or another stage of this."""
+        if (one := self.build.made.get(key)) is not None:
+            self._pending.append(one)  # the other stage may not have registered it yet
+            self.tip, self.state = one.tip, after
+            self._finished(instruction, cached=True, layer=None)
+            return True
         if not self.build.options.cache:
             return False
         found = await build_images.cached(self.build.engine, self.build.driver, key)
@@ -204,6 +214,7 @@ class StageRun:
             layer=layer,
         )
         self._pending.append(one)
+        self.build.made[key] = one
         self.tip, self.state = one.tip, after
         self._finished(instruction, cached=False, layer=layer)
 
@@ -213,8 +224,9 @@ class StageRun:
         after = state.apply(self.state, instruction)
         by = state.created_by(self.state, instruction)
         key = self._key(by, settings=dict(after.settings), author=after.author)
-        if not await self._from_cache(instruction, key, after):
-            self._made(instruction, key, after, by)
+        async with self.build.step(key):
+            if not await self._from_cache(instruction, key, after):
+                self._made(instruction, key, after, by)
 
     async def _directories(self, instruction: Instruction) -> None:
         """WORKDIR and VOLUME: settings, and directories that may not be there yet."""
@@ -228,12 +240,13 @@ class StageRun:
             paths = [state.absolute(self.state, path) for path in declared if path not in before]
         by = state.created_by(self.state, instruction, shown)
         key = self._key(by, paths=paths)
-        if await self._from_cache(instruction, key, after):
-            return
-        await self._started(instruction)
-        layer = await build_steps.make_directories(self.build, self.tip, self.name, paths, user)
-        self._made(instruction, key, after, by, layer)
-        await self.flush()
+        async with self.build.step(key):
+            if await self._from_cache(instruction, key, after):
+                return
+            await self._started(instruction)
+            layer = await build_steps.make_directories(self.build, self.tip, self.name, paths, user)
+            self._made(instruction, key, after, by, layer)
+            await self.flush()
 
     async def _run(self, instruction: Instruction) -> None:
         before = self.state
@@ -247,6 +260,7 @@ class StageRun:
             told = await wanted.prepare(mounts)
             by = state.created_by(before, instruction, shown)
             key = self._key(by, argv=argv, script=script, arguments=arguments, mounts=told)
+            await stack.enter_async_context(self.build.step(key))
             if await self._from_cache(instruction, key, before):
                 return
             await self._started(instruction)
@@ -265,8 +279,8 @@ class StageRun:
                 attach=self.build.console.attach(self.planned.position),
                 what=self.what(instruction),
             )
-        self._made(instruction, key, before, by, layer)
-        await self.flush()
+            self._made(instruction, key, before, by, layer)
+            await self.flush()
 
     async def _copy(self, instruction: Instruction) -> None:
         before, build = self.state, self.build
@@ -286,6 +300,9 @@ class StageRun:
         async with AsyncExitStack() as stack:
             files = stack.enter_context(ExitStack())
             items = await self._items(instruction, sources, origin, stack, files, excludes)
+            if not items:
+                where = f"the image {origin}" if origin else build.context.what
+                raise NotFound(f"{' '.join(sources)} matches nothing in {where}")
             if len(items) > 1 and not into:
                 raise instruction.error(
                     f"{target} must end in a slash: there are {len(items)} sources"
@@ -301,6 +318,7 @@ class StageRun:
                 user=before.user,
                 add=instruction.name == "ADD",
             )
+            await stack.enter_async_context(build.step(key))
             if await self._from_cache(instruction, key, before):
                 return
             await self._started(instruction)
@@ -315,8 +333,8 @@ class StageRun:
                 keep_owner=bool(origin),
                 excludes=excludes,
             )
-        self._made(instruction, key, before, by, layer)
-        await self.flush()
+            self._made(instruction, key, before, by, layer)
+            await self.flush()
 
     async def _items(
         self,
@@ -372,8 +390,11 @@ class StageRun:
         return stack.enter_context(_tree(path, f"the image {name}", image=True))
 
 
-def _at(instruction: Instruction, error: TiffinError) -> TiffinError:
+def _at(instruction: Instruction, raised: Exception) -> BaseException:
     """The error, with file and line unless it names them."""
+    error = build_steps.first(raised)
+    if not isinstance(error, TiffinError):
+        return raised
     where = f"{instruction.file}:{instruction.line}: "
     if error.what.startswith(where):
         return error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -65,6 +64,13 @@ async def removed(build: Build, cid: Callable[[], str]) -> AsyncIterator[None]:
     build.behind.start_soon(remove_container, build, cid())
 
 
+def first(error: BaseException) -> BaseException:
+    """What a nursery has wrapped."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 async def remove_container(build: Build, cid: str) -> None:
     with trio.CancelScope(shield=True):
         await remove.remove(build.engine, cid, force=True, ignore_missing=True)
@@ -79,8 +85,7 @@ async def take_layer(
 
     engine, row = build.engine, held.row
     storage = engine.storage(row["storage_driver"])
-    os.makedirs(engine.layout.blobs, mode=0o700, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=engine.layout.blobs, prefix="build-") as temporary:
+    with build.temporary("layer") as temporary:
         tar = f"{temporary}/layer.tar"
         await storage.diff(held.id, row["layers"], tar)
         without: frozenset[bytes] = frozenset()
@@ -259,8 +264,11 @@ async def run_command(
             _, code = await run.run(
                 build.engine, wanted, pull=NEVER, attach=attach, created=created
             )
-        except TiffinError as error:
-            raise StepFailed(f"{what}: {error}", exit_code=error.exit_code) from error
+        except Exception as error:
+            told = first(error)
+            if isinstance(told, TiffinError):
+                raise StepFailed(f"{what}: {told}", exit_code=told.exit_code) from error
+            raise
         if code:
             raise StepFailed(f"{what}: while running runtime: exit status {code}", exit_code=code)
         async with hold(build.engine, cid) as held:

@@ -383,8 +383,8 @@ def _image_untagged(fact: Fact) -> Statements:
 
 
 def _image_step(fact: Fact) -> Statements:
-    row = (fact.data["key"], fact.key, fact.data.get("parent", ""))
-    return [("INSERT OR REPLACE INTO image_steps VALUES (?,?,?)", row)]
+    row = (fact.data["key"], fact.key, fact.data.get("parent", ""), fact.seq)
+    return [("INSERT OR REPLACE INTO image_steps VALUES (?,?,?,?)", row)]
 
 
 def _image_removal_planned(fact: Fact) -> Statements:

@@ -140,9 +140,11 @@ CREATE TABLE IF NOT EXISTS tags (
 );
 CREATE INDEX IF NOT EXISTS tags_image ON tags (image);
 CREATE TABLE IF NOT EXISTS image_steps (
-    key TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
     image TEXT NOT NULL,
-    parent TEXT NOT NULL
+    parent TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (key, image)
 );
 CREATE INDEX IF NOT EXISTS image_steps_image ON image_steps (image);
 CREATE INDEX IF NOT EXISTS image_steps_parent ON image_steps (parent);

@@ -50,13 +50,10 @@ class Context:
         found: dict[str, Any] = self.tiffin.inspect(image)["Config"]
         return found
 
-    def image(self, text: str, *flags: str, **options: Any) -> str:
+    def image(self, text: str | None, *flags: str, **options: Any) -> str:
         """Build quietly; returns the image's id."""
         return self.build(text, "-q", *flags, **options).word
 
     def left(self) -> list[str]:
         """What a build may not leave behind."""
-        found = invariants.broken(self.tiffin.base)
-        for top in (self.tiffin.root, self.tiffin.run):
-            found += [str(path) for path in (top / "builds").glob("*")]
-        return found + self.tiffin("ps", "-aq").lines
+        return invariants.broken(self.tiffin.base) + self.tiffin("ps", "-aq").lines

@@ -182,6 +182,8 @@ class Tiffin:
     def empty(self) -> None:
         """Remove all containers and images."""
         self("rm", "-a", "-f", "-t", "0")
+        if len(self("images", "-a", "-q").lines) > 10:  # of a build's steps
+            self("image", "prune", "-a", "-f")
         for line in self("images", "-a", "-q", "--no-trunc").lines:
             self.attempt("rmi", "-f", line)
         assert self("images", "-q").out == ""

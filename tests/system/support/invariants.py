@@ -35,6 +35,7 @@ def broken(base: Path) -> list[str]:
     found += _strangers(base, containers)
     found += _images(root, containers)
     found += _volumes(root)
+    found += [f"of no build: {path}" for top in (root, run) for path in top.glob("builds/*")]
     found += [f"left in the run root: {path}" for path in _unknown_run(run, containers)]
     return found
 
