@@ -260,11 +260,9 @@ class Plugins:
         if broken:
             return broken[0]
         if f"{kind}.{name}" in self.installed:
-            what = f"makes no {kind} driver {name!r}"
-            if kind not in DRIVER_HOOKS:
-                what = "implements neither event_consumer nor on_event"
             return DriverError(
-                f"plugin {kind}.{name} {what}", hint="repair or uninstall the package it comes from"
+                f"plugin {kind}.{name} makes no {kind} driver {name!r}",
+                hint="repair or uninstall the package it comes from",
             )
         have = ", ".join(self.names(kind)) or "none"
         return UserError(f"no {kind} driver {name!r}", hint=f"installed: {have}")
