@@ -118,6 +118,10 @@ def main() -> int:
     base = Path(tempfile.mkdtemp(prefix="tfb-", dir="/var/tmp"))
     short, long = engines.Tiffin(base / "short"), engines.Tiffin(base / "long")
     try:
+        database = base / "long/tiffin/tiffin.db"  # a log in the order of its times, as logs are
+        database.parent.mkdir(parents=True)
+        sync.create(str(database))
+        append(database, args.e, ago=86400)
         for engine in (short, long):
             engine.run("pull", PEOPLE)
             engine.run("tag", PEOPLE, IMAGE)
@@ -125,7 +129,6 @@ def main() -> int:
         print(f"commit to follower: median {statistics.median(found):.2f} ms, goal below 5;")
         print(f"  95 of 100 below {statistics.quantiles(found, n=20)[18]:.2f} ms")
         print(f"CPU of a follower that waits {IDLE:.0f} s: {idle:.0f} ms, goal 0")
-        append(base / "long/tiffin/tiffin.db", args.e, ago=86400)
         print(f"{'milliseconds (median)':24} {'short log':>10} {f'+{args.e:,}':>10} {'ratio':>7}")
         for name, (before, after) in timed((short, long), args.n).items():
             print(f"{name:24} {before:10.1f} {after:10.1f} {after / before:7.2f}")

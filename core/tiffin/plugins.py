@@ -14,8 +14,17 @@ from contextvars import ContextVar
 from typing import Any
 
 from . import plugin_index
-from .errors import DriverError, UserError
-from .hooks import HOOK_VERSION, OLDEST_HOOK_VERSION, DriverContext, HookSpecs
+from .errors import DriverError, TiffinError, UserError
+from .hooks import (
+    HOOK_VERSION,
+    OLDEST_HOOK_VERSION,
+    DriverContext,
+    HookSpecs,
+    LabelProvider,
+    NetworkDriver,
+    OCIRuntime,
+    StorageDriver,
+)
 from .layout import Layout
 from .plugin_index import DRIVER_HOOKS
 
@@ -24,6 +33,16 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import pluggy
+
+
+PROTOCOLS: dict[str, type] = {
+    "storage": StorageDriver,
+    "runtime": OCIRuntime,
+    "network": NetworkDriver,
+    "label": LabelProvider,
+}
+OPTIONAL = frozenset(("labels_mounts",))
+"""What drivers of the first versions do without."""
 
 
 class Generation:
@@ -215,10 +234,18 @@ class Plugins:
         if made is None:
             # A path names no plugin: all plugins of that kind are asked whether it is theirs.
             broken = self.load(kind, None if "/" in name else (name,))
-            made = self._by_name(kind, name)
-            if made is None:
-                hook = getattr(self.manager.hook, DRIVER_HOOKS[kind])
-                made = hook(name=name, context=self.context(kind, name))
+            try:
+                made = self._by_name(kind, name)
+                if made is None:
+                    hook = getattr(self.manager.hook, DRIVER_HOOKS[kind])
+                    made = hook(name=name, context=self.context(kind, name))
+            except TiffinError:
+                raise
+            except Exception as error:
+                raise DriverError(
+                    f"the {kind} driver {name!r} cannot be made: {type(error).__name__}: {error}",
+                    hint="repair or uninstall the package it comes from",
+                ) from error
             if made is None:
                 raise self.nobody(kind, name, broken)
             self._now.drivers[kind, name] = made
@@ -232,6 +259,11 @@ class Plugins:
             return UserError(f"{kind} driver {name!r} is not used", hint=why)
         if broken:
             return broken[0]
+        if f"{kind}.{name}" in self.installed:
+            return DriverError(
+                f"plugin {kind}.{name} makes no {kind} driver {name!r}",
+                hint="repair or uninstall the package it comes from",
+            )
         have = ", ".join(self.names(kind)) or "none"
         return UserError(f"no {kind} driver {name!r}", hint=f"installed: {have}")
 
@@ -254,6 +286,13 @@ class Plugins:
 
 def _call(function: Callable[..., Any], names: Sequence[str], given: Mapping[str, Any]) -> Any:
     return function(*(given[name] for name in names))
+
+
+def missing(kind: str, made: object) -> list[str]:
+    """What a driver lacks of its protocol, in order of name."""
+    protocol = PROTOCOLS[kind]
+    names = {*protocol.__annotations__, *(n for n in vars(protocol) if not n.startswith("_"))}
+    return sorted(name for name in names - OPTIONAL if not hasattr(made, name))
 
 
 def load_module(full: str, module_name: str) -> ModuleType:

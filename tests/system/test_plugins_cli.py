@@ -167,6 +167,45 @@ def test_a_change_that_fails_names_its_plugin(
     tiffin("start", "--attach", "lunch")
 
 
+HALF = """
+from tiffin.hooks import hookimpl
+class Half:
+    name, preference, labels_mounts = "half", 1, False
+    async def probe(self): return None
+    async def has_layer(self, chain_id): return False
+@hookimpl
+def storage_driver(name): return Half() if name == "half" else None
+"""
+NONE = """
+from tiffin.hooks import hookimpl
+@hookimpl
+def storage_driver(name): return None
+"""
+RAISES = """
+from tiffin.hooks import hookimpl
+@hookimpl
+def oci_runtime(name, context): return context.settings["path"]
+"""
+
+
+def test_a_driver_that_is_half_is_named_before_anything_is_made(tiffin: Tiffin, site: Path) -> None:
+    package(site, "half", "storage.half", HALF)
+    package(site, "nothing", "storage.nothing", NONE)
+    package(site, "mute", "consumer.mute", "")
+    half = tiffin.using("--storage-driver=half")
+    half.fails("pull", BUSYBOX, says="plugin storage.half has no changes, diff, is_mounted, mount")
+    nothing = tiffin.using("--storage-driver=nothing")
+    nothing.fails("pull", BUSYBOX, says="plugin storage.nothing makes no storage driver 'nothing'")
+    says = "plugin consumer.mute implements neither event_consumer nor on_event"
+    tiffin.fails("events", "export", "mute", says=says)
+    package(site, "wrong", "runtime.wrong", NONE.replace("storage_driver", "oci_runtime"))
+    package(site, "raises", "runtime.raises", RAISES)
+    raises = tiffin.using("--runtime=raises")
+    raises.fails("create", BUSYBOX, says="the runtime driver 'raises' cannot be made: KeyError")
+    assert tiffin("images", "-q").out == ""
+    assert tiffin("run", "--rm", "--network=none", BUSYBOX, "echo", "dal").word == "dal"
+
+
 def test_bad_input(tiffin: Tiffin) -> None:
     tiffin.fails("plugin", "disable", "nosuch", says="no such plugin: nosuch")
     tiffin.fails("plugin", "inspect", "--format={{.State}}", "nosuch", says="no such plugin")

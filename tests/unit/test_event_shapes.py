@@ -12,6 +12,7 @@ import stories
 from tiffin.cli import event_shapes, main
 from tiffin.errors import UserError
 from tiffin.events import registered
+from tiffin.layout import Layout
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +65,55 @@ def test_dockers_shape(capsys: pytest.CaptureFixture[str]) -> None:
     assert died["timeNano"] // stories.SECOND == died["time"] == 1_790_000_025
     out = lines(capsys, "--format", "docker {{.Type}} {{.Action}} {{.Actor.Attributes.name}}")
     assert out[-1] == "container die job"
+
+
+def came(layout: Layout, stream: str, source: str) -> None:
+    planned = {"source": source, "reference": source, "storage_driver": "vfs"}
+    stories.add(
+        layout,
+        (stream, "transfer.planned", planned),
+        (stream, "transfer.finished", {"image_ids": [f"sha256:{stories.IMAGE}"]}),
+        at=400,
+    )
+
+
+def test_an_image_that_was_not_pulled_is_not_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = Layout(str(tmp_path / "root"), str(tmp_path / "run"))
+    for source in ("load a.tar", "import b.tar", "commit web", "pull c"):
+        came(layout, f"transfer/{source[:2]}", source)
+
+    def said(engine: str, *more: str) -> list[str]:
+        key = "Status" if engine == "podman" else "Action"
+        found = objects(capsys, "--format", engine, "--filter", "type=transfer", *more)
+        return [event[key] for event in found]
+
+    assert said("podman") == ["pull", "loadfromarchive", "import", "pull"]
+    assert said("docker") == ["pull", "load", "import", "pull"]
+    assert said("podman", "--filter", "event=pull") == ["pull", "pull"]
+    assert said("docker", "--filter", "event=load") == ["load"]
+
+
+def test_an_images_mount_is_the_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = Layout(str(tmp_path / "root"), str(tmp_path / "run"))
+    planned = {"image_id": f"sha256:{stories.IMAGE}", "driver": "vfs", "layers": [], "path": "/m"}
+    stories.add(layout, ("mount/m1", "mount.planned", planned), ("mount/m1", "mount.made", {}),
+                ("mount/m1", "mount.removed", {}), at=400)  # fmt: skip
+    out = lines(capsys, "--format", "podman {{.Type}} {{.Status}} {{.Name}} {{.ID}}", "--after=20")
+    assert out == [f"image {s} localhost/bb:latest {stories.IMAGE}" for s in ("mount", "unmount")]
+    assert lines(capsys, "--format", "docker", "--after=20") == []
+
+
+def test_volumes_and_plugins_have_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = Layout(str(tmp_path / "root"), str(tmp_path / "run"))
+    stories.add(layout, ("volume/v", "volume.created", {"path": "/v"}),
+                ("plugin/storage.vfs", "plugin.disabled", {}), at=400)  # fmt: skip
+    assert lines(capsys, "--format", "podman {{.Type}} {{.Name}}", "--after=20") == ["volume v"]
+    shown = [line.split(" ", 3)[3] for line in lines(capsys, "--after=20")]
+    assert shown == ["volume v (path=/v)", "plugin storage.vfs"]
 
 
 def test_own_templates_know_what_podmans_scripts_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -213,7 +213,7 @@ def event_consumer(name, context):
     return None
 """
     name = plugin(plugins, tmp_path, monkeypatch, source)
-    with pytest.raises(UserError, match="no consumer driver 'mine'"):
+    with pytest.raises(DriverError, match=r"plugin consumer\.mine makes no consumer driver"):
         export.consumer(plugins, "alerts")
     assert __import__(name).made == [("alerts", 5)]
 

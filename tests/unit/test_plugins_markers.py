@@ -11,7 +11,7 @@ import pluggy
 import pytest
 
 from tiffin import hooks, plugin_index, plugins
-from tiffin.errors import UserError
+from tiffin.errors import DriverError, UserError
 from tiffin.layout import Layout
 
 
@@ -102,5 +102,8 @@ def test_a_path_is_for_whoever_takes_it(installed: Any) -> None:
 
 def test_a_name_that_nobody_has_is_named(installed: Any) -> None:
     made = module(hooks.hookimpl, storage_driver=lambda name: None)
-    with pytest.raises(UserError, match="no storage driver 'mine'"):
-        installed(storage_mine=made).driver("storage", "mine")
+    found = installed(storage_mine=made)
+    with pytest.raises(UserError, match="no storage driver 'yours'"):
+        found.driver("storage", "yours")
+    with pytest.raises(DriverError, match=r"plugin storage\.mine makes no storage driver 'mine'"):
+        found.driver("storage", "mine")

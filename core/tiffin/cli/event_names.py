@@ -88,7 +88,10 @@ class Names:
             return str(self.first(event["stream"]).get("config", {}).get("name", ""))
         if kind == "pod":
             return str(self.first(event["stream"]).get("name", ""))
-        return key if kind == "plugin" else ""
+        if kind == "mount":
+            image = f"image/{self.first(event['stream']).get('image_id', '')}"
+            return str(self._one(TAG, (image, event["seq"])).get("name", ""))
+        return key if kind in ("plugin", "volume") else ""
 
 
 def short(key: str) -> str:
@@ -101,5 +104,7 @@ def about(event: dict[str, Any], names: Names) -> str:
     """`container web (f3b0c1a2d4e5)`: kind, name and id of what an event is about."""
     kind, _, key = str(event["stream"]).partition("/")
     name = names.name(event)
-    shown = f"({short(key)})" if name and key != name else short(key)
+    shown = f"({short(key)})" if name else short(key)
+    if name == key:
+        shown = ""
     return " ".join(filter(None, (kind, name, shown)))

@@ -11,6 +11,7 @@ from . import reads
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from .event_names import Names
@@ -37,6 +38,8 @@ PODMAN = {
     "image.tagged": "tag",
     "image.untagged": "untag",
     "image.removed": "remove",
+    "mount.made": "mount",
+    "mount.removed": "unmount",
     "network.created": "create",
     "container.connected": "connect",
     "container.disconnected": "disconnect",
@@ -67,12 +70,21 @@ DOCKER = PODMAN | {
 }
 for _only_podman in ("mounted", "unmounted", "initialized", "cleaned_up"):
     del DOCKER[f"container.{_only_podman}"]
+del DOCKER["mount.made"], DOCKER["mount.removed"]
 
-ACTIONS = {
-    type_: {shape[type_] for shape in (PODMAN, DOCKER) if type_ in shape}
-    for type_ in PODMAN | DOCKER
-}
-"""What `--filter event=` may call a type besides its own name."""
+CAME = {"load": ("loadfromarchive", "load"), "import": ("import", "import"), "commit": ("", "")}
+"""What podman and docker call a transfer that is no pull, by the first word of its source; nothing
+of a commit's: that is an event of its container."""
+
+
+def statuses(event: dict[str, Any], first: Callable[[str], dict[str, Any]]) -> tuple[str, str]:
+    """What podman and docker call it; "" when they know no such event. `first` gives the data of
+    the event that a stream began with."""
+    if event["type"] == "transfer.finished":
+        source = str(first(event["stream"]).get("source", "")).partition(" ")[0]
+        if source in CAME:
+            return CAME[source]
+    return PODMAN.get(event["type"], ""), DOCKER.get(event["type"], "")
 
 
 CONNECTIONS = ("container.connected", "container.disconnected")
@@ -90,13 +102,16 @@ def subject(event: dict[str, Any], names: Names) -> tuple[str, str, str, str]:
     if kind == "transfer":
         brought = event["data"].get("image_ids") or [""]
         return "image", str(brought[0]).removeprefix("sha256:"), names.name(event), ""
+    if kind == "mount":
+        image = str(names.first(event["stream"]).get("image_id", ""))
+        return "image", image.removeprefix("sha256:"), names.name(event), ""
     return kind, key.removeprefix("sha256:"), names.name(event), ""
 
 
 def podman(event: dict[str, Any], names: Names) -> dict[str, Any] | None:
     """The event as `podman events --format json` has it; None when podman knows no such event."""
-    status = PODMAN.get(event["type"])
-    if status is None:
+    status, _ = statuses(event, names.first)
+    if not status:
         return None
     kind, key, name, image = subject(event, names)
     shape: dict[str, Any] = {
@@ -118,8 +133,8 @@ def podman(event: dict[str, Any], names: Names) -> dict[str, Any] | None:
 
 def docker(event: dict[str, Any], names: Names) -> dict[str, Any] | None:
     """The event as `docker events --format json` has it; None when docker knows no such event."""
-    action = DOCKER.get(event["type"])
-    if action is None:
+    _, action = statuses(event, names.first)
+    if not action:
         return None
     kind, key, name, image = subject(event, names)
     data = event["data"]
@@ -170,6 +185,8 @@ def own_template(event: dict[str, Any], names: Names) -> dict[str, Any]:
     """The event for a Go template: fields by their JSON names and with a capital (`{{.Type}}`,
     `{{.Actor.uid}}`), and what podman's scripts name: `.ID`, `.Name`, `.Image`, `.Status`."""
     _, key, name, image = subject(event, names)
+    status, action = statuses(event, names.first)
+    own = event["type"].partition(".")[2]
     return {
         **event,
         **{name[0].upper() + name[1:]: value for name, value in event.items()},
@@ -177,6 +194,6 @@ def own_template(event: dict[str, Any], names: Names) -> dict[str, Any]:
         "ShortID": key[: reads.SHORT],
         "Name": name,
         "Image": image,
-        "Status": PODMAN.get(event["type"], event["type"].partition(".")[2]),
-        "Action": DOCKER.get(event["type"], event["type"].partition(".")[2]),
+        "Status": status or own,
+        "Action": action or own,
     }

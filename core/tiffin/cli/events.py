@@ -11,7 +11,7 @@ from ..store import queries
 from ..store.follow import FOREVER, Watch, stored
 from ..store.records import record
 from . import reads, table
-from .event_shapes import ACTIONS
+from .event_shapes import statuses
 from .flags import Call, Command, Flag
 
 TYPE_CHECKING = False  # without importing typing
@@ -80,7 +80,8 @@ def selector(
             return False
         action = type_.partition(".")[2]
         if "event" in given and not any(
-            name in given["event"] for name in (type_, action, *ACTIONS.get(type_, ()))
+            name in given["event"]
+            for name in (type_, action, *statuses(event, lambda stream: _first(connection, stream)))
         ):
             return False
         if "stream" in given and event["stream"] not in given["stream"]:

@@ -13,11 +13,11 @@ from typing import Any, Protocol, TypeVar, cast
 import trio
 
 from .. import __version__, actor, settings
-from ..errors import Conflict, NotFound, TiffinError
+from ..errors import Conflict, DriverError, NotFound, TiffinError
 from ..events.base import Event, encode
 from ..events.system import StoreCreated
 from ..layout import Layout
-from ..plugins import Plugins
+from ..plugins import Plugins, missing
 from ..store import log, queries
 from .locks import Locks
 
@@ -59,6 +59,8 @@ class Engine:
         self.locks = Locks(layout)
         self.front_end = front_end
         self.actor = actor.current(front_end)
+        self._whole: dict[int, Any] = {}
+        """Drivers that were looked at, by id: kept, so that no other gets the same."""
         self.command = ""
         """Shared by all events of an engine that is there for one command."""
         self.watch: Callable[[int, log.Record], None] | None = None
@@ -92,14 +94,26 @@ class Engine:
             if event["front_end"] == self.front_end:  # it was this process that recorded it
                 self.command = event["command"]
 
+    def driver(self, kind: str, name: str) -> Any:
+        """A driver that has all of its protocol. Errors: UserError, DriverError."""
+        made = self.plugins.driver(kind, name)
+        if id(made) not in self._whole:
+            if lacks := missing(kind, made):
+                raise DriverError(
+                    f"plugin {kind}.{name} has no {', '.join(lacks)}",
+                    hint="repair or uninstall the package it comes from",
+                )
+            self._whole[id(made)] = made
+        return made
+
     def storage(self, name: str) -> Any:
-        return self.plugins.driver("storage", name)
+        return self.driver("storage", name)
 
     def runtime(self, name: str) -> Any:
-        return self.plugins.driver("runtime", name)
+        return self.driver("runtime", name)
 
     def network(self, name: str) -> Any:
-        return self.plugins.driver("network", name)
+        return self.driver("network", name)
 
     async def container(self, given: str) -> queries.Row:
         """A container by name, id or unique prefix. Errors: NotFound, UserError (ambiguous)."""

@@ -31,7 +31,7 @@ async def _default(engine: Engine, kind: str) -> str:
     made = []
     for name in engine.plugins.names(kind):
         try:
-            made.append((name, engine.plugins.driver(kind, name)))
+            made.append((name, engine.driver(kind, name)))
         except DriverError as error:
             passed_over.append(f"{name}: {error}")
     for name, driver in sorted(made, key=lambda pair: -pair[1].preference):

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from ..errors import TiffinError, UserError
+from ..errors import DriverError, TiffinError, UserError
 from ..hooks import EventConsumer
 from ..layout import Layout
 from ..plugins import Plugins
@@ -77,6 +77,11 @@ def consumer(plugins: Plugins, name: str) -> EventConsumer:
         made = make(name=name, context=plugins.context("consumer", name))
     elif hook := getattr(module, "on_event", None):
         made = OnEvent(name, hook)
+    elif module is not None:
+        raise DriverError(
+            f"plugin consumer.{plugin} implements neither event_consumer nor on_event",
+            hint="repair or uninstall the package it comes from",
+        )
     if made is None:
         raise plugins.nobody("consumer", plugin)
     consumer: EventConsumer = made

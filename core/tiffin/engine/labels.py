@@ -49,7 +49,7 @@ def providers(engine: Engine) -> list[Any]:
         for name in engine.plugins.names("label")
         if _has_module(name) and _wanted(engine, name)
     ]
-    found = [engine.plugins.driver("label", name) for name in names]
+    found = [engine.driver("label", name) for name in names]
     return [provider for provider in found if provider.enabled()]
 
 

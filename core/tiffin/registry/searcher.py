@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlencode, urljoin
 
 from ..errors import NotFound, RegistryError
+from .answers import Response
 from .client import ENDPOINTS
-from .http import Response
 from .pusher import Pusher
 
 MAX_ANSWER = 8 << 20
