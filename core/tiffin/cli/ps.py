@@ -258,6 +258,8 @@ def run(call: Call) -> int:
     given = table.filters(options["filter"], FILTERS)
     connection, now = reads.at(call.layout, options["at"])
     found = reads.rows(connection, queries.CONTAINERS)
+    if not options["at"]:
+        reads.notice(call.layout, connection, found)
     last = 1 if options["latest"] else options["last"]
     everything = options["all"] or last is not None or "status" in given or "exited" in given
     if not everything:

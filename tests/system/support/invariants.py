@@ -46,7 +46,9 @@ def _container(base: Path, row: dict[str, Any]) -> list[str]:
     if not os.path.isdir(row["directory"]):
         found.append(f"{who}: no directory")
     mounted = any(f"/{cid}/" in f"{mount.target}/" for mount in world.mounts_below(base / "root"))
-    if mounted != bool(row["mounted"]):
+    if row["storage_driver"] == "vfs":
+        mounted = bool(row["mounted"])  # it mounts nothing
+    elif mounted != bool(row["mounted"]):
         found.append(f"{who}: mounted {mounted}, recorded {row['mounted']!r}")
     if state not in LIVE and mounted and not row["pinned"]:
         found.append(f"{who}: has a mount that nobody asked for")
