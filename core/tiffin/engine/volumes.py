@@ -174,11 +174,21 @@ def _copy_up(rootfs: str, target: str, path: str) -> None:
         status = os.fstat(source)
         os.chown(new, status.st_uid, status.st_gid)
         os.chmod(new, stat.S_IMODE(status.st_mode))
+        _sync(new)  # it is told once, and never filled again
         os.rename(new, path)
+        _sync(os.path.dirname(path))
     finally:
         remove_tree(new)
         os.close(source)
         os.close(root)
+
+
+def _sync(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 async def remove_anonymous(engine: Engine, journal: Journal, row: queries.Row) -> None:
