@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import os
 
-PATIENCE = 3.0
+from .errors import DriverError
+
+PATIENCE = 10.0
 """Seconds in which init reaps what is dead; it is milliseconds as a rule."""
 
 
@@ -30,7 +32,8 @@ def hierarchies() -> list[str]:
 
 
 async def remove(cgroup: str) -> None:
-    """Remove it everywhere; waits a little for what is dying in it. Idempotent."""
+    """Remove it everywhere; waits a little for what is dying in it. Idempotent. Error: DriverError,
+    so that what the caller intended stays open, and the next command tries again."""
     for path in places(cgroup):
         await remove_at(path)
 
@@ -44,6 +47,8 @@ async def remove_at(path: str) -> None:
         for directory, _, _ in os.walk(path, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
-        if not os.path.isdir(path) or trio.current_time() > deadline:
+        if not os.path.isdir(path):
             return
+        if trio.current_time() > deadline:
+            raise DriverError(f"cgroup {path} cannot be removed", hint="something is alive in it")
         await trio.sleep(0.02)

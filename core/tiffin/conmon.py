@@ -27,12 +27,18 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from . import programs, syscalls
+from . import processes, programs, syscalls
 from .errors import DriverError, RuntimeFailed, UserError
 
 KEPT_ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 """All that conmon, the runtime and the exit command get of our environment. TMPDIR is not among
 them: conmon makes a socket there, whose path must be short."""
+PROMPT = 5.0
+"""Seconds in which nobody asks why conmon is silent."""
+GLANCE = 1.0
+LOOKS = 4
+"""Looks in a row, a `GLANCE` apart, at which there is no runtime any more that conmon could be
+waiting for."""
 
 
 class Monitor(Struct, frozen=True, kw_only=True):
@@ -249,6 +255,30 @@ class _Spawned:
         except (OSError, ValueError):
             return 0
 
+    def runtime_works(self) -> bool:
+        """Whether conmon has a child other than the container's process: the runtime, which it
+        reports about once it has ended."""
+        pid = self.pid()
+        if not pid:
+            return True
+        own = 0
+        with contextlib.suppress(OSError, ValueError), open(self._monitor.pid_file, "rb") as file:
+            own = int(file.read())
+        return bool(processes.children(pid) - {own})
+
+    async def report(self, reader: _Reader) -> _Report | None:
+        """The next report. conmon reads what a runtime that failed has to say to its end, which
+        never comes when the runtime was killed and the process that it had begun lives on.
+        Error: RuntimeFailed."""
+        with trio.move_on_after(PROMPT):
+            return await reader.report()
+        silent = 0
+        while silent < LOOKS:
+            silent = 0 if self.runtime_works() else silent + 1
+            with trio.move_on_after(GLANCE):
+                return await reader.report()
+        raise RuntimeFailed("the runtime was killed, and conmon does not tell the end of it")
+
     def reap(self) -> str:
         """Wait for the first process and return what it complained of."""
         if self._process.wait() == 0:
@@ -311,7 +341,7 @@ async def create(monitor: Monitor) -> Monitored:
     """
     argv = arguments(monitor, programs.find("conmon"))
     with _pipe() as (sync, to_sync), _spawn(argv, monitor, _OCI_SYNCPIPE=to_sync) as spawned:
-        report = await _Reader(sync).report()
+        report = await spawned.report(_Reader(sync))
         if report is None or report.data <= 0:
             raise spawned.failure(report.message if report else "")
         spawned.reap()
@@ -338,7 +368,7 @@ class Exec:
         if not self._release.closed:
             self._release.write(b"1")
             self._release.close()
-        report = await self._reports.report()
+        report = await self._spawned.report(self._reports)
         if report is None or report.data <= 0:
             raise self._spawned.failure(report.message if report else "")
         self._spawned.reap()

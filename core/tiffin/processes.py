@@ -16,6 +16,18 @@ def alive(pid: int) -> bool:
         return False
 
 
+def children(pid: int) -> set[int]:
+    """Those that are there now; none when the process is gone."""
+    found: set[int] = set()
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                found.update(map(int, file.read().split()))
+    except OSError:
+        return found
+    return found
+
+
 def exit_file(layout: Layout, cid: str) -> str:
     """Where conmon writes the exit code of a container."""
     return f"{layout.container_run(cid)}/exits/{cid}"

@@ -276,8 +276,8 @@ def test_mount_that_somebody_took_away(whole: Tiffin) -> None:
     whole("create", "--name=victim", *WORDS)
     path = whole("mount", "victim").word
     subprocess.run(["umount", path], check=True)
-    assert mends(whole, "unmounted") == "mounted again"
-    assert os.path.exists(f"{path}/etc/passwd")
+    assert mends(whole, "unmounted") == "the log says so now"
+    assert os.path.exists(f"{whole('mount', 'victim').word}/etc/passwd")
     whole("unmount", "victim")
 
 

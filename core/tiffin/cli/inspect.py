@@ -477,6 +477,8 @@ def find(
     if kind != "image":
         try:
             row = reads.container(connection, name)
+            if not past:
+                reads.notice(layout, connection, [row])
             reads.lend(connection, [row])
             return container(layout, row, past=past, restarts=_restarts(connection, row, past))
         except NotFound:

@@ -272,6 +272,8 @@ def run(call: Call) -> int:
     given = table.filters(options["filter"], FILTERS)
     connection, now = reads.at(call.layout, options["at"])
     found = reads.rows(connection, queries.CONTAINERS)
+    if not options["at"]:
+        reads.notice(call.layout, connection, found)
     if any(row["options"].get("pod") for row in found):
         names = {row["id"]: row["name"] for row in reads.rows(connection, "SELECT * FROM pods")}
         for row in found:

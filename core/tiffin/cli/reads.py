@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os.path import isdir
+
 from ..errors import Corrupt, NotFound
 from ..store import queries, sync
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from ..layout import Layout
     from ..store.queries import Row
 
+LIVE = ("initialized", "running", "paused", "stopping")
 SHORT = 12
 """Digits of an id that lists show."""
 
@@ -33,6 +36,19 @@ def container(connection: sqlite3.Connection | None, given: str) -> Row:
     if connection is None:
         raise NotFound(f"no such container: {given}")
     return queries.find_container(connection, given)
+
+
+def notice(layout: Layout, connection: sqlite3.Connection | None, found: list[Row]) -> None:
+    """Those that live in the log, and whose run directory is gone, have ended: the machine was
+    rebooted, and no command that writes has come by yet. (The log knows of any other end before
+    that directory goes.)"""
+    for row in found:
+        if row["state"] not in LIVE or isdir(layout.container_run(row["id"])):
+            continue
+        again = rows(connection, queries.CONTAINER_BY_ID, (row["id"],))
+        row.update(again[0] if again else {})
+        if row["state"] in LIVE:
+            row.update(state="exited", exit_code=255, pid=0, conmon_pid=0)
 
 
 def lend(connection: sqlite3.Connection | None, found: list[Row]) -> None:

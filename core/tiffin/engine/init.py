@@ -41,7 +41,8 @@ async def prepare(held: Held) -> None:
     must_mount = not row["mounted"]
     network = await _plan(held, must_mount)
     try:
-        os.makedirs(engine.layout.container_run(held.id), mode=0o700, exist_ok=True)
+        for directory in (row["directory"], engine.layout.container_run(held.id)):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
         if must_mount:
             await mount.carry_out(held)
         if network.netns:

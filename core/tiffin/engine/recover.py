@@ -74,6 +74,12 @@ async def resolve(engine: Engine, journal: Journal, row: queries.Row) -> bool:
         await teardown.run_state(engine, row)
         await journal.write(stream, CleanedUp())
         changed = True
+    if row["mounted"] and row["state"] in ("created", "exited"):
+        # `tiffin mount` had mounted it: a reboot, or somebody's umount, has not told the log.
+        driver = engine.storage(row["storage_driver"])
+        if not await driver.is_mounted(row["id"]):
+            await journal.write(stream, Unmounted())
+            changed = True
     return changed
 
 

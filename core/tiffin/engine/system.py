@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import NotFound
+from ..errors import NotFound, TiffinError
 from .base import Engine
 from .hold import hold
 from .recover import LIVE
@@ -56,6 +56,8 @@ async def recover(engine: Engine) -> list[str]:
                     after = "removed"
         except NotFound:
             after = "removed"
+        if after == "exited" and before in LIVE and row["options"].get("restart"):
+            after = await _restarted(engine, row["id"])
         if after != before:
             mended.append(f"container {row['name']}: {before} -> {after}")
     mended += await pods.recover(engine)
@@ -64,6 +66,21 @@ async def recover(engine: Engine) -> list[str]:
     mended += await execs.recover(engine)
     mended += await _images(engine)
     return mended
+
+
+async def _restarted(engine: Engine, cid: str) -> str:
+    """The state of a container that has ended with nobody there who would have started it again,
+    now that its policy was followed."""
+    from . import restarts, start
+
+    try:
+        if await restarts.wanted(engine, await engine.container_now(cid)):
+            await start.start(engine, cid)
+        return str((await engine.container_now(cid))["state"])
+    except NotFound:
+        return "removed"
+    except TiffinError:
+        return "exited"  # it cannot be started: the log says why
 
 
 async def _images(engine: Engine) -> list[str]:

@@ -187,7 +187,9 @@ def _copy_up(rootfs: str, target: str, path: str) -> None:
         status = os.fstat(source)
         os.chown(new, status.st_uid, status.st_gid)
         os.chmod(new, stat.S_IMODE(status.st_mode))
+        _sync(new)  # it is told once, and never filled again
         os.rename(new, path)
+        _sync(os.path.dirname(path))
     finally:
         remove_tree(new)
         os.close(source)
@@ -233,6 +235,14 @@ async def in_place(held: Held) -> AsyncIterator[None]:
     finally:
         with trio.CancelScope(shield=True):
             await volume_mounts.let_go(engine, held.row)
+
+
+def _sync(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 async def remove_anonymous(engine: Engine, journal: Journal, row: queries.Row) -> None:

@@ -3,6 +3,7 @@ agree. Read from SQLite and from the kernel, without the engine."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -17,7 +18,8 @@ LIVE = ("initialized", "running", "paused", "stopping")
 def rows(root: Path, sql: str, *parameters: object) -> list[dict[str, Any]]:
     if not (root / "tiffin.db").exists():
         return []
-    with sqlite3.connect(f"file:{root}/tiffin.db?mode=ro", uri=True) as connection:
+    address = f"file:{root}/tiffin.db?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute(sql, parameters)]
 
@@ -47,7 +49,9 @@ def _container(base: Path, row: dict[str, Any]) -> list[str]:
     if not os.path.isdir(row["directory"]):
         found.append(f"{who}: no directory")
     mounted = any(f"/{cid}/" in f"{mount.target}/" for mount in world.mounts_below(base / "root"))
-    if mounted != bool(row["mounted"]):
+    if row["storage_driver"] == "vfs":
+        mounted = bool(row["mounted"])  # it mounts nothing
+    elif mounted != bool(row["mounted"]):
         found.append(f"{who}: mounted {mounted}, recorded {row['mounted']!r}")
     if state not in LIVE and mounted and not row["pinned"]:
         found.append(f"{who}: has a mount that nobody asked for")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from ...processes import children
+
 
 def conmons(root: str) -> Iterator[tuple[int, str]]:
     """(pid, container) of every conmon whose bundle is below this root: of an exec as well."""
@@ -30,14 +32,9 @@ def _words(pid: int) -> list[str]:
 
 def below(pid: int) -> list[int]:
     """Its children, their children, and so on."""
-    found: list[int] = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
-                for child in map(int, file.read().split()):
-                    found += [child, *below(child)]
-    except OSError:
-        return found
+    found = []
+    for child in children(pid):
+        found += [child, *below(child)]
     return found
 
 
