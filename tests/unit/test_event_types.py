@@ -15,6 +15,7 @@ NO_PROJECTION = {
     "container.signal_sent",
     "container.committed",
     "container.files_copied",
+    "health.changed",
     "image.pushed",
     "system.store_created",
     "system.projections_rebuilt",

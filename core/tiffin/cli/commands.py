@@ -121,6 +121,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "container unmount": ("life:UNMOUNT", CONTAINERS, "Unmount a container's file system"),
     "container update": ("update:UPDATE", CONTAINERS, "Change the limits of a container"),
     "container wait": ("life:WAIT", CONTAINERS, "Wait until containers have ended"),
+    "healthcheck run": ("healthcheck:RUN", CONTAINERS, "Check now whether a container is healthy"),
     "network connect": ("connections:CONNECT", ENGINE, "Put a container on one more network"),
     "network create": ("network:CREATE", ENGINE, "Define a network"),
     "network disconnect": ("connections:DISCONNECT", ENGINE, "Take a container off a network"),
@@ -172,6 +173,7 @@ ALIASES = {
 
 NOUNS = {
     "container": "Everything about containers",
+    "healthcheck": "Whether containers do their work",
     "image": "Everything about images",
     "network": "Networks that containers can join",
     "plugin": "Drivers and other plugins",
