@@ -75,9 +75,18 @@ class NetworkOptions(Struct, frozen=True, omit_defaults=True):
 
 
 class Health(Struct, frozen=True, omit_defaults=True):
-    """Reserved for health checks; carried through, not acted on yet."""
+    """How it is found out whether a container does its work. Times in ns. A field that was not
+    asked for is the image's; what a container is created with is complete."""
 
     test: tuple[str, ...] = ()
+    """`CMD` and words, `CMD-SHELL` and a line, or `NONE`. Of a container: empty for none."""
+    interval: int = -1
+    """Between checks; 0: only by hand. -1: not asked for."""
+    timeout: int = -1
+    start_period: int = -1
+    """Failures count only after so long."""
+    retries: int = 0
+    """Failures in a row that make it unhealthy; 0: not asked for."""
 
 
 class ContainerOptions(Struct, frozen=True, omit_defaults=True):
@@ -145,6 +154,7 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """`always`, `unless-stopped`, `on-failure`; empty: never."""
     restart_limit: int = 0
     """Of `on-failure:N`; 0: no limit."""
+    health: Health = Health()
     storage_driver: str = ""
     runtime: str = ""
     log_driver: str = ""

@@ -17,6 +17,7 @@ NO_PROJECTION = {
     "build.step_started",
     "container.committed",
     "container.files_copied",
+    "health.changed",
     "image.pushed",
     "system.store_created",
     "system.projections_rebuilt",

@@ -125,6 +125,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "container unmount": ("life:UNMOUNT", CONTAINERS, "Unmount a container's file system"),
     "container update": ("update:UPDATE", CONTAINERS, "Change the limits of a container"),
     "container wait": ("life:WAIT", CONTAINERS, "Wait until containers have ended"),
+    "healthcheck run": ("healthcheck:RUN", CONTAINERS, "Check now whether a container is healthy"),
     "image search": ("search:SEARCH", IMAGES, "Look for images in registries"),
     "manifest add": ("manifest:ADD", IMAGES, "Add an image to a list"),
     "manifest annotate": ("manifest:ANNOTATE", IMAGES, "Say more of an image in a list"),
@@ -208,6 +209,7 @@ ALIASES = {
 
 NOUNS = {
     "container": "Everything about containers",
+    "healthcheck": "Whether containers do their work",
     "image": "Everything about images",
     "manifest": "Lists of images for several platforms",
     "network": "Networks that containers can join",

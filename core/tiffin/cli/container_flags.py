@@ -72,6 +72,12 @@ FLAGS = (
     Flag("stop-signal", "", "str", "SIGNAL", "Signal that stop sends (engine: the image's, TERM)"),
     Flag("stop-timeout", "", "int", "SECONDS", "Wait so long before stop kills (engine: 10)"),
     Flag("restart", "", "str", "POLICY", "no, always, on-failure[:TRIES] or unless-stopped", "no"),
+    Flag("health-cmd", "", "str", "COMMAND", "Health check: a line for sh, a JSON array, or none"),
+    Flag("health-interval", "", "str", "TIME", "Between checks, or disable (engine: 30s)"),
+    Flag("health-retries", "", "int", "NUMBER", "So many failures are unhealthy (engine: 3)"),
+    Flag("health-start-period", "", "str", "TIME", "Failures count only then (engine: 0s)"),
+    Flag("health-timeout", "", "str", "TIME", "A check that takes longer is killed (engine: 30s)"),
+    Flag("no-healthcheck", help="No health check, whatever the image says"),
     Flag("init", help="Run an init process as pid 1 that reaps zombies"),
     Flag("device", "", "list", "SRC[:DST[:rwm]]", "Give a device of the host to the container"),
     Flag(
@@ -195,6 +201,7 @@ def options_from(
         stop_timeout=_stop_timeout(options["stop_timeout"]),
         restart=_restart(options["restart"], options["rm"])[0],
         restart_limit=_restart(options["restart"], options["rm"])[1],
+        **_health(options),
         log_driver=options["log_driver"],
         log_size_max=_log_size_max(options["log_opt"]),
         cgroup_parent=options["cgroup_parent"],
@@ -235,6 +242,19 @@ def _log_size_max(given: list[str]) -> int:
         if size < LOG_SIZE_LEAST:
             raise UserError(f"--log-opt {text}: a log needs {LOG_SIZE_LEAST >> 10} KiB at least")
     return size
+
+
+HEALTH = ("cmd", "interval", "retries", "start_period", "timeout")
+
+
+def _health(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The field `health`, if anything of it was asked for."""
+    given = [key for key in HEALTH if options[f"health_{key}"] not in ("", None)]
+    if not given and not options["no_healthcheck"]:
+        return {}
+    from . import health_flags  # rarely
+
+    return {"health": health_flags.parse(options)}
 
 
 def _flag(key: str) -> str:

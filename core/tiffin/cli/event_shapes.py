@@ -31,6 +31,7 @@ PODMAN = {
     "container.renamed": "rename",
     "container.updated": "update",
     "container.committed": "commit",
+    "health.checked": "health_status",
     "exec.started": "exec",
     "exec.exited": "exec_died",
     "transfer.finished": "pull",
@@ -62,6 +63,7 @@ DOCKER = PODMAN | {
     "plugin.disabled": "disable",
     "container.exited": "die",
     "container.removed": "destroy",
+    "health.changed": "health_status",
     "exec.started": "exec_start",
     "exec.exited": "exec_die",
     "image.removed": "delete",
@@ -71,6 +73,7 @@ DOCKER = PODMAN | {
 for _only_podman in ("mounted", "unmounted", "initialized", "cleaned_up"):
     del DOCKER[f"container.{_only_podman}"]
 del DOCKER["mount.made"], DOCKER["mount.removed"]
+del DOCKER["health.checked"]  # docker tells of changes only
 
 CAME = {"load": ("loadfromarchive", "load"), "import": ("import", "import"), "commit": ("", "")}
 """What podman and docker call a transfer that is no pull, by the first word of its source; nothing
@@ -128,6 +131,8 @@ def podman(event: dict[str, Any], names: Names) -> dict[str, Any] | None:
     }
     if event["type"] in ("container.exited", "exec.exited"):
         shape["ContainerExitCode"] = event["data"].get("exit_code", 0)
+    if event["type"] == "health.checked":
+        shape["HealthStatus"] = event["data"]["status"]
     return shape
 
 
@@ -149,6 +154,8 @@ def docker(event: dict[str, Any], names: Names) -> dict[str, Any] | None:
         attributes["signal"] = str(data["signal"])
     if event["type"].startswith("exec."):
         attributes["execID"] = str(event["stream"]).partition("/")[2]
+    if event["type"] == "health.changed":
+        action = f"{action}: {data['status']}"
     if event["type"] in CONNECTIONS:
         key = str(data["network_id"])
         attributes = {"container": names.container(event), "name": name}

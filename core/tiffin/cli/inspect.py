@@ -165,8 +165,23 @@ def _state(row: Row, spec: dict[str, Any]) -> dict[str, Any]:
         "Error": row["error"],
         "StartedAt": reads.rfc3339(row["started"]),
         "FinishedAt": reads.rfc3339(row["finished"]),
+        "Health": {
+            "Status": row["health"],
+            "FailingStreak": row["health_failing"],
+            "Log": _checks(row) if row["options"].get("health") else None,
+        },
         "CgroupPath": row["cgroup"],
     }
+
+
+def _checks(row: Row) -> list[Any] | None:
+    """The last checks, with what they wrote; nothing of that is in the log."""
+    try:
+        with open(f"{row['directory']}/health.json", "rb") as file:
+            found = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _mount(mount: dict[str, Any], layout: Layout) -> dict[str, Any]:
@@ -296,7 +311,17 @@ def _config(
         "Annotations": spec.get("annotations") or dict(options.get("annotations", ())),
         "StopSignal": row["stop_signal"],
         "StopTimeout": row["stop_timeout"],
+        "Healthcheck": _healthcheck(options.get("health")),
     }
+
+
+def _healthcheck(health: dict[str, Any] | None) -> dict[str, Any] | None:
+    """As in an image's config: without what is zero."""
+    if not health:
+        return None
+    names = {"test": "Test", "start_period": "StartPeriod", "interval": "Interval",
+             "timeout": "Timeout", "retries": "Retries"}  # fmt: skip
+    return {name: health[key] for key, name in names.items() if health.get(key)}
 
 
 def _capability(name: str) -> str:

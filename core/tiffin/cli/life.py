@@ -216,10 +216,17 @@ RM = Command(
 
 
 def _wait(call: Call) -> int:
-    async def work(engine: Engine, name: str) -> str:
-        from ..engine.stop import wait
+    from ..engine import waiting
 
-        return str(await wait(engine, name))
+    words = [word for text in call.options["condition"] for word in text.split(",")]
+    conditions = waiting.conditions(words)
+
+    async def work(engine: Engine, name: str) -> str:
+        if not conditions:
+            from ..engine.stop import wait
+
+            return str(await wait(engine, name))
+        return str(await waiting.wait_for(engine, name, conditions))
 
     return many(call, work)
 
@@ -227,10 +234,15 @@ def _wait(call: Call) -> int:
 WAIT = Command(
     name="wait",
     usage="CONTAINER [CONTAINER...]",
-    summary="Wait until containers have ended, and print their exit codes",
-    flags=(LATEST,),
+    summary="Wait until containers have ended, or are what --condition says; print their exit "
+    "codes, -1 for one that has not ended",
+    flags=(
+        Flag("condition", kind="list", metavar="STATE", help="running, exited, healthy, ..."),
+        Flag("interval", "i", kind="str", metavar="TIME", help="ignored: changes are told of"),
+        LATEST,
+    ),
     arguments=(0, None),
-    examples=("tiffin wait job",),
+    examples=("tiffin wait job", "tiffin wait --condition healthy web"),
     run=_wait,
 )
 

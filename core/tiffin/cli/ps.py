@@ -50,8 +50,10 @@ FILTERS = (
     "volume",
     "until",
     "pod",
+    "health",
 )
 STATES = ("creating", "created", "initialized", "running", "paused", "exited", "removing")
+HEALTH = ("starting", "healthy", "unhealthy", "none")
 ENDS = ("source", "target")
 SORTS = ("created", "command", "id", "image", "names", "status")
 
@@ -60,7 +62,8 @@ def status(row: Row, now: int) -> str:
     """`Up 3 seconds`, `Exited (0) 2 minutes ago`, `Created`, ..."""
     state = str(row["state"])
     if state == "running":
-        return f"Up {human_duration(now - row['started'])}"
+        health = f" ({row['health']})" if row["health"] else ""
+        return f"Up {human_duration(now - row['started'])}{health}"
     if state == "exited":
         since = human_ago(row["finished"], now) if row["finished"] else "some time ago"
         return f"Exited ({row['exit_code']}) {since}"
@@ -203,6 +206,10 @@ def choose(
     for text in states:
         if text not in STATES:
             raise UserError(f"--filter status={text}: no such state", hint=", ".join(STATES))
+    healths = given.get("health", [])
+    for text in healths:
+        if text not in HEALTH:
+            raise UserError(f"--filter health={text}: no such state", hint=", ".join(HEALTH))
     volumes = {text.rstrip("/") or "/" for text in given.get("volume", ())}
     until = [parse_time(text, now, "--filter until") for text in given.get("until", ())]
     before = [reads.container(connection, name)["created"] for name in given.get("before", ())]
@@ -221,6 +228,8 @@ def choose(
         if "pod" in given and not any(
             pod and (pod.startswith(text) or row.get("pod_name") == text) for text in given["pod"]
         ):
+            return False
+        if healths and (row["health"] or "none") not in healths:
             return False
         if volumes and not volumes & mounted(row):
             return False

@@ -30,7 +30,7 @@ def drive(call: Call, work: Callable[[Engine], Awaitable[T]], plugins: Plugins |
     async def main() -> T:
         async with open_engine(
             call.layout,
-            front_end="exit" if call.options.get("ended") else "cli",
+            front_end=_front_end(call),
             storage_driver=call.storage_driver,
             runtime=call.runtime,
             short_lived=True,
@@ -44,6 +44,13 @@ def drive(call: Call, work: Callable[[Engine], Awaitable[T]], plugins: Plugins |
             return await work(engine)
 
     return trio.run(main)
+
+
+def _front_end(call: Call) -> str:
+    """Who acts: a person, conmon's exit command, or the timer of a health check."""
+    if call.options.get("ended"):
+        return "exit"
+    return "timer" if call.options.get("scheduled") else "cli"
 
 
 def _log(level: str) -> Callable[[int, Record], None]:

@@ -15,7 +15,7 @@ import trio
 from .. import ids, names, network_modes
 from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.container import Created, CreationPlanned, Failed
-from ..options import ContainerOptions, Port
+from ..options import ContainerOptions, Health, Port
 from ..spec import build
 from . import bundle, drivers, images, labels, networks, remove
 from .base import Engine, Journal, LabelTaken, command
@@ -58,6 +58,10 @@ async def creating(
 
         options = await pods.join(engine, options)
     image = await images.obtain(engine, options.image, driver=driver, pull=pull)
+    if options.health != Health() or image.config.get("Healthcheck"):
+        from . import health
+
+        options = health.settle(options, image.config)
     others = labels.names(engine, options)
     build.check(options, image.config, others)
     bundle.check(options)

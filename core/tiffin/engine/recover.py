@@ -143,6 +143,10 @@ async def _start(engine: Engine, row: queries.Row) -> Outcome:
     except TiffinError:
         state = None
     if state is not None and state.status in ("running", "paused"):
+        if row["options"].get("health"):
+            from . import health_timer
+
+            await health_timer.begin(engine, row)
         return Started(pid=state.pid), "finished", "running"
     if state is not None and state.status == "created":
         return None, "undone", "initialized"

@@ -40,6 +40,10 @@ async def begin(held: Held) -> None:
             await init.undo(held, f"start failed: {error}")
         raise
     held.journal.note(held.stream, Started(pid=held.row["pid"]))
+    if held.row["options"].get("health"):
+        from . import health_timer
+
+        await health_timer.begin(held.engine, held.row)
 
 
 async def restart(engine: Engine, given: str, *, timeout: int | None = None) -> str:

@@ -56,6 +56,10 @@ async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False
         nursery.start_soon(runtime)
         nursery.start_soon(mount)
         nursery.start_soon(detach, engine, row)
+        if row["options"].get("health"):
+            from . import health_timer
+
+            nursery.start_soon(health_timer.end, engine, row)
     kinds = {mount["type"] for mount in row["options"].get("mounts", ())}
     if "volume" in kinds:
         from . import volume_mounts  # rarely needed, and every command that writes imports this

@@ -35,6 +35,7 @@ def registered() -> Mapping[str, type[Event]]:
         build,
         container,
         execs,
+        health,
         image,
         manifest,
         mount,
@@ -47,7 +48,7 @@ def registered() -> Mapping[str, type[Event]]:
 
     found: dict[str, type[Event]] = {}
     modules = (
-        *(build, container, execs, image, manifest, mount),
+        *(build, container, execs, health, image, manifest, mount),
         *(network, plugin, pod, system, volume),
     )
     for module in modules:

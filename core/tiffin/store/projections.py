@@ -184,7 +184,9 @@ def _started(fact: Fact) -> Statements:
     # The exit command may have been quicker: a container that has ended stays ended.
     return [
         (
-            "UPDATE containers SET started=?, finished=0, "
+            "UPDATE containers SET started=?, finished=0, health_failing=0, "
+            "health=CASE WHEN json_extract(options, '$.health.test') IS NULL THEN '' "
+            "ELSE 'starting' END, "
             "state=CASE WHEN state='initialized' THEN 'running' ELSE state END WHERE id=?",
             (fact.time, fact.key),
         ),
@@ -220,6 +222,10 @@ def _while_live(fact: Fact, state: str) -> tuple[str, Sequence[Any]]:
         "UPDATE containers SET state=? WHERE id=? AND state IN ('running','paused')",
         (state, fact.key),
     )
+
+
+def _health_checked(fact: Fact) -> Statements:
+    return [_set(fact, health=fact.data["status"], health_failing=fact.data.get("failing", 0))]
 
 
 def _renamed(fact: Fact) -> Statements:
@@ -626,6 +632,7 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.removed": _removed,
     "container.failed": _failed,
     "container.recovered": _recovered,
+    "health.checked": _health_checked,
     "exec.planned": _exec_planned,
     "exec.started": _exec_started,
     "exec.exited": _exec_ended,

@@ -80,6 +80,8 @@ CREATE TABLE IF NOT EXISTS containers (
     mount_label TEXT NOT NULL DEFAULT '',
     security_labels TEXT NOT NULL DEFAULT '{}',
     spec TEXT NOT NULL DEFAULT '',
+    health TEXT NOT NULL DEFAULT '',
+    health_failing INTEGER NOT NULL DEFAULT 0,
     stop_signal INTEGER NOT NULL,
     stop_timeout INTEGER NOT NULL,
     remove INTEGER NOT NULL
