@@ -331,6 +331,15 @@ def check_module(full: str, module_name: str, module: ModuleType) -> None:
         )
 
 
+def implementation(module: ModuleType | None, hook: str) -> Any:
+    """The function by which a module implements a hook, whatever it is called; None without one."""
+    for name, value in vars(module).items() if module else ():
+        options = getattr(value, "tiffin_impl", None)
+        if isinstance(options, dict) and (options.get("specname") or name) == hook:
+            return value
+    return None
+
+
 def implemented(module: ModuleType) -> list[str]:
     """The hooks that a module implements, in order of name; those marked optional only when they
     exist."""

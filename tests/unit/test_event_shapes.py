@@ -91,6 +91,9 @@ def test_an_image_that_was_not_pulled_is_not_said_to_be(
 
     assert said("podman") == ["pull", "loadfromarchive", "import", "pull"]
     assert said("docker") == ["pull", "load", "import", "pull"]
+    out = lines(capsys, "--format", "podman {{.Name}}", "--filter", "event=loadfromarchive")
+    assert out == ["a.tar"]
+    assert lines(capsys, "--filter", "event=") == []
     assert said("podman", "--filter", "event=pull") == ["pull", "pull"]
     assert said("docker", "--filter", "event=load") == ["load"]
 

@@ -201,6 +201,31 @@ def on_event(event):
     assert __import__(name).got == EVERYTHING
 
 
+async def test_a_hook_may_have_another_name_but_must_be_marked(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins = Plugins(layout)
+    source = """
+got = []
+@hookimpl(specname="on_event")
+def told(event):
+    if not got:
+        got.append(0)
+        raise KeyError("oops")
+    got.append(event["seq"])
+"""
+    name = plugin(plugins, tmp_path, monkeypatch, source)
+    monkeypatch.setattr(export, "FIRST_PAUSE", 0.01)
+    said: list[str] = []
+    await export.export(layout, plugins, "mine", forever=False, report=said.append)
+    assert __import__(name).got == [0, *EVERYTHING]
+    assert said[0] == "consumer mine: KeyError: 'oops'; trying again"
+    plugins = Plugins(layout)
+    plugin(plugins, tmp_path, monkeypatch, "def on_event(event): ...")
+    with pytest.raises(DriverError, match="implements neither event_consumer nor on_event"):
+        export.consumer(plugins, "mine")
+
+
 async def test_a_consumer_may_have_another_name_than_its_plugin(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,7 +104,9 @@ def subject(event: dict[str, Any], names: Names) -> tuple[str, str, str, str]:
         return "container", names.container(event), names.name(event), image
     if kind == "transfer":
         brought = event["data"].get("image_ids") or [""]
-        return "image", str(brought[0]).removeprefix("sha256:"), names.name(event), ""
+        name = names.name(event)
+        word, _, rest = name.partition(" ")
+        return "image", str(brought[0]).removeprefix("sha256:"), rest if word in CAME else name, ""
     if kind == "mount":
         image = str(names.first(event["stream"]).get("image_id", ""))
         return "image", image.removeprefix("sha256:"), names.name(event), ""

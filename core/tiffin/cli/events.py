@@ -79,11 +79,10 @@ def selector(
         if "type" in given and kind not in given["type"] and type_ not in given["type"]:
             return False
         action = type_.partition(".")[2]
-        if "event" in given and not any(
-            name in given["event"]
-            for name in (type_, action, *statuses(event, lambda stream: _first(connection, stream)))
-        ):
-            return False
+        if "event" in given:
+            theirs = statuses(event, lambda stream: _first(connection, stream))
+            if not any(n in given["event"] for n in (type_, action, *filter(None, theirs))):
+                return False
         if "stream" in given and event["stream"] not in given["stream"]:
             return False
         if "command" in given and event["command"] not in given["command"]:

@@ -16,7 +16,7 @@ import trio
 from ..errors import DriverError, TiffinError, UserError
 from ..hooks import EventConsumer
 from ..layout import Layout
-from ..plugins import Plugins
+from ..plugins import Plugins, implementation
 from ..store import cursors, follow, records, sync
 from .programs import ProgramConsumer
 
@@ -73,9 +73,9 @@ def consumer(plugins: Plugins, name: str) -> EventConsumer:
     plugins.load("consumer", [plugin])
     module = dict(plugins.loaded("consumer")).get(f"consumer.{plugin}")
     made = None
-    if make := getattr(module, "event_consumer", None):
+    if make := implementation(module, "event_consumer"):
         made = make(name=name, context=plugins.context("consumer", name))
-    elif hook := getattr(module, "on_event", None):
+    elif hook := implementation(module, "on_event"):
         made = OnEvent(name, hook)
     elif module is not None:
         raise DriverError(
@@ -181,6 +181,8 @@ class Export:
             except Exception as error:
                 failed += 1
                 what = str(error) or type(error).__name__
+                if not isinstance(error, (TiffinError, OSError)):  # a mistake: what kind of one?
+                    what = f"{type(error).__name__}: {error}"
                 if self.tries and failed >= self.tries:
                     if isinstance(error, TiffinError):
                         raise
