@@ -43,6 +43,19 @@ def rootfs(path: Path) -> None:
             tar.addfile(link)
 
 
+def kitchen(directory: Path, image: str) -> None:
+    """A context: twelve steps, four each that run, that copy, and that only set something; in two
+    stages."""
+    (directory / "files").mkdir(parents=True)
+    for number in range(50):
+        (directory / f"files/{number}").write_bytes(random.Random(number).randbytes(20_000))
+    lines = [f"FROM {image} AS one"]
+    for number in range(4):
+        lines += [f"ENV N{number}=x", f"COPY files /copied{number}/", f"RUN echo > /ran{number}"]
+    lines += [f"FROM {image}", "COPY --from=one /copied0 /copied", 'CMD ["true"]']
+    (directory / "Containerfile").write_text("\n".join(lines) + "\n")
+
+
 def large(directory: Path) -> None:
     """An OCI layout, tagged `latest`. Half of each file compresses well, as in real images."""
     (directory / "blobs/sha256").mkdir(parents=True)
