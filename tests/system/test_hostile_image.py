@@ -178,6 +178,33 @@ def test_what_an_image_may_and_may_not_set(shared: Tiffin, tmp_path: Path, drive
     chosen("rmi", image)
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_layer_is_not_had_by_naming_it(tiffin: Tiffin, tmp_path: Path, driver: str) -> None:
+    """An image whose config claims another image's layer, but which brings other bytes: else
+    anybody could look into the images that are here, by the digests of their layers."""
+    chosen = tiffin.using(f"--storage-driver={driver}")
+    layout = images.Layout(tmp_path / "layout")
+    private = images.layer({"private": "of another image"})
+    honest = layout.image([images.base_layer(), private])
+    layout.tag(honest, "honest")
+    manifest = json.loads(layout.read(honest))
+    brought = images.compress(images.layer({"brought": "x"}), "gzip")
+    manifest["layers"][1] = layout.blob(brought, manifest["layers"][1]["mediaType"])
+    chosen("load", "-i", layout.path)
+    thief = images.Layout(tmp_path / "thief")
+    for path in (layout.path / "blobs/sha256").iterdir():
+        (thief.path / "blobs/sha256" / path.name).write_bytes(path.read_bytes())
+    thief.tag(thief.json(manifest, images.MANIFEST), "thief")
+    chosen.fails("load", "-i", str(thief.path), says="not what its image says")
+    # The same bytes, compressed in another way, are what they were.
+    manifest["layers"][1] = thief.blob(private, f"{images.OCI}.layer.v1.tar")
+    again = images.Layout(tmp_path / "again")
+    for path in (thief.path / "blobs/sha256").iterdir():
+        (again.path / "blobs/sha256" / path.name).write_bytes(path.read_bytes())
+    again.tag(again.json(manifest, images.MANIFEST), "again")
+    chosen("load", "-i", again.path)
+
+
 # --- configs --------------------------------------------------------------------------------------
 
 

@@ -247,7 +247,7 @@ async def _transfer(
     async def done(fetched: Fetched, usage: Any) -> str:
         unpacker = unpacked.Unpacker(engine, journal, driver)
         if usage is None:
-            await unpacked.ensure(engine, journal, driver, fetched.layers)
+            await unpacked.ensure(engine, journal, driver, fetched.layers, fresh=True)
         sizes = await engine.store.rows(
             "SELECT chain_id, size FROM layers WHERE driver=?", (unpacker.name,)
         )

@@ -33,6 +33,7 @@ class Unpacker:
         self.content = ContentStore(engine.layout.blobs)
         self._limit = trio.CapacityLimiter(1 if self.driver.needs_parents() else limit)
         self._finished: dict[str, trio.Event] = {}
+        self._pairs: set[tuple[str, str]] | None = None
         self.usage: dict[str, LayerUsage] = {}
 
     async def unpack(self, layer: Layer, parents: tuple[str, ...]) -> None:
@@ -52,6 +53,7 @@ class Unpacker:
             (self.name, layer.chain_id),
         )
         if known and await self.driver.has_layer(layer.chain_id):
+            await self._check(layer)
             self.usage[layer.chain_id] = LayerUsage(**known[0])
             return
         where = stream(self.name, layer.chain_id)
@@ -77,12 +79,42 @@ class Unpacker:
         with trio.CancelScope(shield=True):  # it is there: that must be told
             await self.journal.write(where, unpacked)
 
+    async def _check(self, layer: Layer) -> None:
+        """A layer that is here already is another image's as well: whoever names it must bring it,
+        or anybody could look into the images of others. Error: ImageError."""
+        if layer.diff_id == layer.digest or (layer.digest, layer.diff_id) in await self._brought():
+            return
 
-async def ensure(engine: Engine, journal: Journal, driver: str, layers: tuple[Layer, ...]) -> None:
-    """Unpack what this driver does not have yet of an image whose blobs are all here."""
+        from ..layer.stream import Limits, open_blob  # hashlib: 4 ms
+
+        def found() -> str:
+            path = self.content.path(layer.digest)
+            return open_blob(path, layer.compression, Limits()).drain()
+
+        if await trio.to_thread.run_sync(found, abandon_on_cancel=True) != layer.diff_id:
+            raise ImageError(f"layer {layer.digest[7:19]} is not what its image says")
+
+    async def _brought(self) -> set[tuple[str, str]]:
+        """(blob, diff id) of all layers of the images here: those were compared then."""
+        if self._pairs is None:
+            rows = await self.engine.store.rows("SELECT layers FROM images")
+            self._pairs = {(one["digest"], one["diff_id"]) for row in rows for one in row["layers"]}
+        return self._pairs
+
+
+async def ensure(
+    engine: Engine,
+    journal: Journal,
+    driver: str,
+    layers: tuple[Layer, ...],
+    *,
+    fresh: bool = False,
+) -> None:
+    """Unpack what this driver does not have yet of an image whose blobs are all here. `fresh`: the
+    image has just come, and the blobs of what is unpacked already are compared, too."""
     rows = await engine.store.rows("SELECT chain_id FROM layers WHERE driver=?", (driver,))
     have = {row["chain_id"] for row in rows}
-    if all(layer.chain_id in have for layer in layers):
+    if all(layer.chain_id in have for layer in layers) and not fresh:
         return
     unpacker = Unpacker(engine, journal, driver)
     content = unpacker.content
