@@ -224,9 +224,9 @@ async def _choose(
 
 async def _config(registry: Registry, manifest: Manifest, content: ContentStore) -> bytes:
     blob = manifest.config
-    if content.has(blob.digest):
-        return content.read(blob.digest, manifests.MAX_CONFIG)
-    return await registry.small(blob.digest, blob.size)
+    # By way of the store, where one of several pulls fetches it and the others wait.
+    await registry.blob(blob.digest, blob.size, content)
+    return content.read(blob.digest, manifests.MAX_CONFIG)
 
 
 async def _layers(

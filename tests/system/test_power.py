@@ -29,10 +29,8 @@ WHOLE = os.environ.get("TIFFIN_TORTURE", "") == "all"
 TIMES = int(os.environ.get("TIFFIN_POWER", "5")) if WHOLE else 1
 CUTS = 2
 """In the usual run of the tests; in torture every step."""
-HALVES = {
-    *("unfinished", "ended", "config", "stray-blob", "stray-layer", "stray-layer-of"),
-    *("stray-directory", "stray-run"),
-}
+STRAY = {f"stray-{what}" for what in ("blob", "layer", "layer-of", "directory", "run")}
+HALVES = {"unfinished", "ended", "config"} | STRAY
 """Damage that an interrupted command may leave: it is named, and taken away. (config.json is
 written anew at each start, and not synced.)"""
 
