@@ -267,6 +267,14 @@ one.txt
     assert context.sh(image, "stat -c %a /plain /quoted").split() == ["644", "700"]
 
 
+def test_a_heredoc_of_copy_is_written_in_the_build_only(context: Context) -> None:
+    outside = context.directory.parent / "outside"
+    for name in (str(outside), f"../../../../../../../../..{outside}", ".."):
+        text = f"{FROM}COPY <<{name} /x\nowned\n{name}\n"
+        assert "a heredoc of COPY is a file's name" in context.fails(text)
+    assert not outside.exists()
+
+
 def test_ignored(context: Context) -> None:
     for name in ("keep.txt", "drop.log", "d/drop.log", "d/keep", "n/m/keep", "n/m/drop", "n/x"):
         context.write(name, name)

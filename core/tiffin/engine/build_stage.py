@@ -353,6 +353,8 @@ class StageRun:
         for source in sources:
             if source.startswith("<<") and source.lstrip("<-") in heredocs:
                 heredoc = heredocs[source.lstrip("<-")]
+                if "/" in heredoc.name or heredoc.name in (".", ".."):
+                    raise instruction.error(f"{heredoc.name}: a heredoc of COPY is a file's name")
                 text = heredoc.content
                 if heredoc.expand:
                     text = build_mounts.heredoc_text(self.state, instruction, text)
