@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
@@ -27,7 +28,7 @@ from ..options import Device, Mount, Resources, Ulimit
 from . import build_images, drivers, garbage, images, remove
 from .base import Engine, command
 from .build_images import Draft, Tip
-from .build_steps import LABEL
+from .build_steps import LABEL, first
 from .locks import try_lock
 from .run import Attach
 
@@ -369,13 +370,25 @@ def _clear(engine: Engine, build_id: str, directories: Sequence[str]) -> None:
         return
 
 
-async def _failed(one: Build, error: BaseException) -> None:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    _clear(one.engine, one.id, (one.scratch, one.run))
+async def _failed(one: Build, raised: BaseException) -> None:
+    """Take away what is left, and say so. When that fails as well (the disk is full) the intent
+    stays open: the next build, or `system recover`, does the rest."""
+    error = first(raised)
     code = error.exit_code if isinstance(error, TiffinError) else 125
-    why = str(error) or type(error).__name__
-    await one.journal.write(one.stream, BuildFailed(error=why, exit_code=code))
+    failed = BuildFailed(error=str(error) or type(error).__name__, exit_code=code)
+    try:
+        await _take_away(one.engine, one.id, (one.scratch, one.run))
+        await one.journal.write(one.stream, failed)
+    except Exception as again:
+        if not isinstance(first(again), (TiffinError, OSError, sqlite3.Error)):
+            raise
+
+
+async def _take_away(engine: Engine, build_id: str, directories: Sequence[str]) -> None:
+    """What a build has made for itself: containers of its steps, directories."""
+    for cid in await _containers(engine, build_id):
+        await remove.remove(engine, cid, force=True, ignore_missing=True)
+    _clear(engine, build_id, directories)
 
 
 async def recover(engine: Engine) -> list[str]:
@@ -389,9 +402,7 @@ async def recover(engine: Engine) -> list[str]:
         if fd is None:
             continue
         try:
-            for cid in await _containers(engine, build_id):
-                await remove.remove(engine, cid, force=True, ignore_missing=True)
-            _clear(engine, build_id, intent["data"].get("directories", ()))
+            await _take_away(engine, build_id, intent["data"].get("directories", ()))
             event = BuildFailed(error="the command was killed")
             await engine.journal().write(intent["stream"], event)
         finally:
