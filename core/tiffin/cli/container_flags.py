@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from ..options import ContainerOptions, Device, Mount, NetworkOptions, Port, Resources, Ulimit
+    from ..options import (
+        ContainerOptions,
+        Device,
+        Mount,
+        NetworkOptions,
+        Port,
+        Resources,
+        Secret,
+        Ulimit,
+    )
 
 MAX_FILE = 16 << 20
 """Bytes of an --env-file or --label-file."""
@@ -73,6 +82,7 @@ FLAGS = (
     Flag("health-timeout", "", "str", "TIME", "A check that takes longer is killed (engine: 30s)"),
     Flag("no-healthcheck", help="No health check, whatever the image says"),
     Flag("init", help="Run an init process as pid 1 that reaps zombies"),
+    Flag("secret", "", "list", "NAME[,type=,target=]", "Give a secret: /run/secrets/NAME, or env"),
     Flag("device", "", "list", "SRC[:DST[:rwm]]", "Give a device of the host to the container"),
     Flag(
         "security-opt",
@@ -183,6 +193,7 @@ def options_from(
         restart=_restart(options["restart"], options["rm"])[0],
         restart_limit=_restart(options["restart"], options["rm"])[1],
         **_health(options),
+        secrets=_secrets(options["secret"]),
         log_driver=options["log_driver"],
         cgroup_parent=options["cgroup_parent"],
         pid=_namespace(options["pid"]),
@@ -190,6 +201,14 @@ def options_from(
         uts=_namespace(options["uts"]),
         cgroupns=options["cgroupns"],
     )
+
+
+def _secrets(items: list[str]) -> tuple[Secret, ...]:
+    if not items:
+        return ()
+    from . import secret_flags  # rarely
+
+    return tuple(secret_flags.parse(item) for item in items)
 
 
 HEALTH = ("cmd", "interval", "retries", "start_period", "timeout")

@@ -43,6 +43,8 @@ PODMAN = {
     "container.disconnected": "disconnect",
     "network.updated": "update",
     "network.removed": "remove",
+    "secret.created": "create",
+    "secret.removed": "remove",
     "volume.created": "create",
     "volume.removed": "remove",
 }

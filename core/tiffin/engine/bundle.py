@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -89,7 +90,16 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         from . import shared
 
         placed = await shared.files(held, dict(placed))
-    in_force = await labels.prepare(held, [file for _, file in placed])
+    env: dict[str, str] = {}
+    to_label = [file for _, file in placed]
+    if options.secrets:
+        from . import secrets
+
+        given = await secrets.place(held, options)
+        env, placed = given.env, (*placed, *given.files)
+        to_label += secrets.labelled(given)
+        secrets.mend_link(f"{directory}/config.json")
+    in_force = await labels.prepare(held, to_label)
     request = SpecRequest(
         id=held.id,
         name=row["name"],
@@ -121,7 +131,8 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     _write(f"{directory}/config.json", data)
     _write(f"{directory}/origins.json", msgspec.json.encode(spec.origins))
     try:
-        made = await conmon.create(monitor(held, options))
+        with secrets.shown(held, spec.document, env) if env else nullcontext():
+            made = await conmon.create(monitor(held, options))
     except RuntimeFailed as error:
         raise error.naming(spec.document["process"]["args"][0]) from error
     return Made(made.pid, made.conmon_pid, digest.of(data))

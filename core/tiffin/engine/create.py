@@ -58,6 +58,10 @@ async def creating(
         from . import health
 
         options = health.settle(options, image.config)
+    if options.secrets:
+        from . import secrets
+
+        options = await secrets.settle(engine, options)
     build.check(options, image.config)
     bundle.check(options)
     if replace and options.name:

@@ -33,7 +33,12 @@ async def clean_up(engine: Engine, given: str, *, remove: bool = False) -> None:
 async def recover(engine: Engine) -> list[str]:
     """Hold every container once, and close the open intents of everything else. Returns a line for
     each thing that was mended."""
-    from . import execs, network, volumes  # `clean_up`, at each end of a container, needs none
+    from . import (
+        execs,
+        network,
+        secrets,
+        volumes,
+    )  # `clean_up`, at each end of a container, needs none
 
     mended = []
     for row in await engine.store.rows("SELECT * FROM containers ORDER BY created"):
@@ -50,6 +55,7 @@ async def recover(engine: Engine) -> list[str]:
             mended.append(f"container {row['name']}: {before} -> {after}")
     mended += await network.recover(engine)
     mended += await volumes.recover(engine)
+    mended += await secrets.recover(engine)
     mended += await execs.recover(engine)
     mended += await _images(engine)
     return mended

@@ -54,6 +54,10 @@ async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False
             from . import health_timer
 
             nursery.start_soon(health_timer.end, engine, row)
+    if row["options"].get("secrets"):
+        from . import secrets
+
+        secrets.forget(engine, cid)
     remove_directory(engine.layout.container_run(cid))
 
 

@@ -31,10 +31,11 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 
 def registered() -> Mapping[str, type[Event]]:
     """All event types by name; imports every noun."""
-    from . import container, execs, health, image, mount, network, plugin, system, volume
+    from . import container, execs, health, image, mount, network, plugin, secret, system, volume
 
     found: dict[str, type[Event]] = {}
-    for module in (container, execs, health, image, mount, network, plugin, system, volume):
+    modules = (container, execs, health, image, mount, network, plugin, secret, system, volume)
+    for module in modules:
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Event) and value.TYPE:
                 found[value.TYPE] = value

@@ -452,6 +452,25 @@ def _volume_removal_planned(fact: Fact) -> Statements:
     return [("DELETE FROM volumes WHERE name=?", (fact.key,)), _opens(fact, "remove")]
 
 
+def _secret_planned(fact: Fact) -> Statements:
+    d = fact.data
+    row = (fact.key, d["name"], _text(d.get("labels", {})), fact.time, 0)
+    return [("INSERT INTO secrets VALUES (?,?,?,?,?)", row), _opens(fact, "create")]
+
+
+def _secret_created(fact: Fact) -> Statements:
+    change = ("UPDATE secrets SET complete=1 WHERE id=?", (fact.key,))
+    return [change, _closes(fact, "create")]
+
+
+def _secret_failed(fact: Fact) -> Statements:
+    return [("DELETE FROM secrets WHERE id=?", (fact.key,)), _closes(fact, "create")]
+
+
+def _secret_removal_planned(fact: Fact) -> Statements:
+    return [("DELETE FROM secrets WHERE id=?", (fact.key,)), _opens(fact, "remove")]
+
+
 def _driver_chosen(fact: Fact) -> Statements:
     d = fact.data
     row = (d["kind"], d["name"], d.get("reason", ""))
@@ -556,6 +575,11 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "volume.populated": _volume_populated,
     "volume.removal_planned": _volume_removal_planned,
     "volume.removed": _closing("remove"),
+    "secret.creation_planned": _secret_planned,
+    "secret.created": _secret_created,
+    "secret.creation_failed": _secret_failed,
+    "secret.removal_planned": _secret_removal_planned,
+    "secret.removed": _closing("remove"),
     "system.driver_chosen": _driver_chosen,
 }
 """type -> what it does to the tables. Types that are missing here change nothing."""

@@ -43,6 +43,7 @@ def decode(names: Sequence[str], values: Iterable[Sequence[Any]]) -> list[Row]:
 CONTAINERS = "SELECT * FROM containers ORDER BY created"
 IMAGES = "SELECT * FROM images ORDER BY created DESC, id"
 TAGS = "SELECT name, image FROM tags ORDER BY name"
+SECRETS = "SELECT * FROM secrets WHERE complete ORDER BY name"
 NETWORKS = "SELECT * FROM networks ORDER BY name"
 CONTAINER_BY_NAME = "SELECT * FROM containers WHERE name=?"
 CONTAINER_BY_ID = "SELECT * FROM containers WHERE id=?"
@@ -78,6 +79,14 @@ def find_container(connection: sqlite3.Connection, given: str) -> Row:
     if not found and is_hex(given):
         found = rows(connection, CONTAINER_BY_PREFIX, prefix_range(given))
     return one(found, given, "container")
+
+
+def find_secret(found: list[Row], given: str) -> Row:
+    """One of SECRETS by name, id, or the beginning of an id."""
+    exact = [row for row in found if given in (row["name"], row["id"])]
+    return one(
+        exact or [row for row in found if given and row["id"].startswith(given)], given, "secret"
+    )
 
 
 def find_image(connection: sqlite3.Connection, given: str, names: Sequence[str]) -> Row | None:
