@@ -190,8 +190,8 @@ def options_from(
         annotations=_pairs("--annotation", options["annotation"]),
         stop_signal=options["stop_signal"],
         stop_timeout=_stop_timeout(options["stop_timeout"]),
-        restart=_restart(options["restart"], options["rm"])[0],
-        restart_limit=_restart(options["restart"], options["rm"])[1],
+        restart=restart_policy(options["restart"], options["rm"])[0],
+        restart_limit=restart_policy(options["restart"], options["rm"])[1],
         **_health(options),
         secrets=_secrets(options["secret"]),
         log_driver=options["log_driver"],
@@ -509,7 +509,7 @@ def _stop_timeout(value: int | None) -> int:
     return -1 if value is None else _at_least("--stop-timeout", value, 0)
 
 
-def _restart(text: str, remove: bool) -> tuple[str, int]:
+def restart_policy(text: str, remove: bool) -> tuple[str, int]:
     """(policy, tries)."""
     policy, colon, tries = text.partition(":")
     if policy not in ("no", "", "always", "on-failure", "unless-stopped") or (

@@ -47,6 +47,7 @@ FILTERS = (
     "volume",
     "until",
     "health",
+    "restart-policy",
 )
 STATES = ("creating", "created", "initialized", "running", "paused", "exited", "removing")
 HEALTH = ("starting", "healthy", "unhealthy", "none")
@@ -214,6 +215,9 @@ def choose(
         if patterns and not any(pattern.search(row["name"]) for pattern in patterns):
             return False
         if states and row["state"] not in states:
+            return False
+        policies = given.get("restart-policy")
+        if policies and (row["options"].get("restart") or "no") not in policies:
             return False
         if healths and (row["health"] or "none") not in healths:
             return False

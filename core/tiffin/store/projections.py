@@ -500,6 +500,13 @@ def _closing(operation: str) -> Callable[[Fact], Statements]:
     return lambda fact: [_closes(fact, operation)]
 
 
+def _restart_policy_changed(fact: Fact) -> Statements:
+    d = fact.data
+    change = "json_set(options, '$.restart', ?, '$.restart_limit', ?)"
+    values = (d["restart"], d.get("restart_limit", 0), fact.key)
+    return [(f"UPDATE containers SET options={change} WHERE id=?", values)]  # noqa: S608
+
+
 def _runtime_changed(fact: Fact) -> Statements:
     return [_set(fact, runtime=fact.data["runtime"])]
 
@@ -526,6 +533,7 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.renamed": _renamed,
     "container.update_planned": _opening("update"),
     "container.updated": _updated,
+    "container.restart_policy_changed": _restart_policy_changed,
     "container.runtime_changed": _runtime_changed,
     "container.migration_planned": _opening("migrate"),
     "container.storage_switched": _storage_switched,
