@@ -89,6 +89,20 @@ class Health(Struct, frozen=True, omit_defaults=True):
     """Failures in a row that make it unhealthy; 0: not asked for."""
 
 
+class Secret(Struct, frozen=True, omit_defaults=True):
+    """`--secret`: which one, and how the container gets it. The value is not here."""
+
+    name: str
+    id: str = ""
+    type: str = "mount"
+    """`mount` or `env`."""
+    target: str = ""
+    """A name in /run/secrets, an absolute path, or a variable; empty: the secret's name."""
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o444
+
+
 class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """All of `create` and `run`. An empty value means: not asked for."""
 
@@ -155,6 +169,7 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     restart_limit: int = 0
     """Of `on-failure:N`; 0: no limit."""
     health: Health = Health()
+    secrets: tuple[Secret, ...] = ()
     storage_driver: str = ""
     runtime: str = ""
     log_driver: str = ""

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from ..options import ContainerOptions, Device, Mount, NetworkOptions, Port, Resources, Ulimit
+    from ..options import (
+        ContainerOptions,
+        Device,
+        Mount,
+        NetworkOptions,
+        Port,
+        Resources,
+        Secret,
+        Ulimit,
+    )
 
 MAX_FILE = 16 << 20
 """Bytes of an --env-file or --label-file."""
@@ -79,6 +88,7 @@ FLAGS = (
     Flag("health-timeout", "", "str", "TIME", "A check that takes longer is killed (engine: 30s)"),
     Flag("no-healthcheck", help="No health check, whatever the image says"),
     Flag("init", help="Run an init process as pid 1 that reaps zombies"),
+    Flag("secret", "", "list", "NAME[,type=,target=]", "Give a secret: /run/secrets/NAME, or env"),
     Flag("device", "", "list", "SRC[:DST[:rwm]]", "Give a device of the host to the container"),
     Flag(
         "security-opt",
@@ -199,9 +209,10 @@ def options_from(
         annotations=_pairs("--annotation", options["annotation"]),
         stop_signal=options["stop_signal"],
         stop_timeout=_stop_timeout(options["stop_timeout"]),
-        restart=_restart(options["restart"], options["rm"])[0],
-        restart_limit=_restart(options["restart"], options["rm"])[1],
+        restart=restart_policy(options["restart"], options["rm"])[0],
+        restart_limit=restart_policy(options["restart"], options["rm"])[1],
         **_health(options),
+        secrets=_secrets(options["secret"]),
         log_driver=options["log_driver"],
         log_size_max=_log_size_max(options["log_opt"]),
         cgroup_parent=options["cgroup_parent"],
@@ -242,6 +253,14 @@ def _log_size_max(given: list[str]) -> int:
         if size < LOG_SIZE_LEAST:
             raise UserError(f"--log-opt {text}: a log needs {LOG_SIZE_LEAST >> 10} KiB at least")
     return size
+
+
+def _secrets(items: list[str]) -> tuple[Secret, ...]:
+    if not items:
+        return ()
+    from . import secret_flags  # rarely
+
+    return tuple(secret_flags.parse(item) for item in items)
 
 
 HEALTH = ("cmd", "interval", "retries", "start_period", "timeout")
@@ -542,7 +561,7 @@ def _stop_timeout(value: int | None) -> int:
     return -1 if value is None else _at_least("--stop-timeout", value, 0)
 
 
-def _restart(text: str, remove: bool) -> tuple[str, int]:
+def restart_policy(text: str, remove: bool) -> tuple[str, int]:
     """(policy, tries)."""
     policy, colon, tries = text.partition(":")
     if policy not in ("no", "", "always", "on-failure", "unless-stopped") or (

@@ -84,6 +84,8 @@ class Names:
             return str(own or self._one(TAG, (event["stream"], event["seq"])).get("name", ""))
         if kind == "transfer":
             return str(self.first(event["stream"]).get("reference", ""))
+        if kind == "secret":
+            return str(self.first(event["stream"]).get("name", ""))
         if kind == "network":
             return str(self.first(event["stream"]).get("config", {}).get("name", ""))
         if kind == "pod":

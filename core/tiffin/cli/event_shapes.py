@@ -53,6 +53,8 @@ PODMAN = {
     "pod.paused": "pause",
     "pod.unpaused": "unpause",
     "pod.removed": "remove",
+    "secret.created": "create",
+    "secret.removed": "remove",
     "volume.created": "create",
     "volume.mounted": "mount",
     "volume.unmounted": "unmount",

@@ -311,6 +311,17 @@ def _config(
         "Annotations": spec.get("annotations") or dict(options.get("annotations", ())),
         "StopSignal": row["stop_signal"],
         "StopTimeout": row["stop_timeout"],
+        "Secrets": [
+            {
+                "Name": secret["name"],
+                "ID": secret["id"],
+                "UID": secret.get("uid", 0),
+                "GID": secret.get("gid", 0),
+                "Mode": secret.get("mode", 0o444),
+            }
+            for secret in options.get("secrets", ())
+            if secret.get("type", "mount") == "mount"
+        ],
         "Healthcheck": _healthcheck(options.get("health")),
     }
 

@@ -8,6 +8,8 @@ from ..errors import UserError
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..engine.base import Engine
 
 LATEST = Flag("latest", "l", help="the container that was created last")
@@ -16,7 +18,12 @@ KEYS = Flag("detach-keys", kind="str", metavar="KEYS", help="keys that detach (c
 TIME = Flag("time", "t", kind="int", metavar="SECONDS", help="before SIGKILL (container's own: 10)")
 
 
+FILTER = Flag("filter", "f", "list", "KEY=VALUE", "only those that match, as of ps")
+
+
 def _names(call: Call) -> None:
+    if call.options.get("filter") and not call.options.get("latest"):
+        return
     if call.arguments and (call.options.get("all") or call.options.get("latest")):
         raise UserError("containers are named, and --all or --latest is given as well")
     if not call.arguments and not call.options.get("all") and not call.options.get("latest"):
@@ -36,7 +43,9 @@ def many(
 
     _names(call)
     names = list(call.arguments)
-    if not names:
+    if call.options.get("filter"):
+        names = _matching(call, states)
+    elif not names:
 
         async def find(engine: Engine) -> list[str]:
             return await chosen(engine, call, states=states)
@@ -47,6 +56,31 @@ def many(
     if codes is None:
         return each(call, names, work)  # type: ignore[arg-type]
     return each(call, names, work, codes)  # type: ignore[arg-type]
+
+
+def _matching(call: Call, states: tuple[str, ...]) -> list[str]:
+    """--filter: of the containers that are named, or of all."""
+    from time import time_ns
+
+    from ..store import queries
+    from . import ps, reads, table
+
+    given = table.filters(call.options["filter"], ps.FILTERS)
+    connection = reads.store(call.layout)
+    rows = [reads.container(connection, name) for name in call.arguments]
+    if not call.arguments:
+        everything = reads.rows(connection, queries.CONTAINERS)
+        rows = [row for row in everything if row["state"] in states or _over(call, row)]
+    return [row["id"] for row in ps.choose(connection, rows, given, time_ns())]
+
+
+def _over(call: Call, row: dict[str, Any]) -> bool:
+    """The log calls it running and nobody has noticed its end: the machine was restarted."""
+    from ..processes import observe
+
+    live = ("running", "paused", "initialized")
+    pids = row["pid"], row["conmon_pid"]
+    return row["state"] in live and observe(call.layout, row["id"], *pids) is not None
 
 
 def _start(call: Call) -> int:
@@ -95,11 +129,12 @@ START = Command(
         Flag("interactive", "i", help="attach this terminal's input as well"),
         Flag("sig-proxy", default=True, help="pass signals on to the container"),
         Flag("all", help="all containers that do not run"),
+        FILTER,
         LATEST,
         KEYS,
     ),
     arguments=(0, None),
-    examples=("tiffin start web", "tiffin start -a job"),
+    examples=("tiffin start web", "tiffin start --all --filter restart-policy=always"),
     run=_start,
 )
 
@@ -118,9 +153,9 @@ STOP = Command(
     name="stop",
     usage="CONTAINER [CONTAINER...]",
     summary="Stop containers: their stop signal, and SIGKILL when that does not help in time",
-    flags=(ALL, LATEST, TIME),
+    flags=(ALL, FILTER, LATEST, TIME),
     arguments=(0, None),
-    examples=("tiffin stop web", "tiffin stop --all --time 2"),
+    examples=("tiffin stop web", "tiffin stop --all --time 2 --filter label=tier=web"),
     run=_stop,
 )
 

@@ -51,6 +51,7 @@ FILTERS = (
     "until",
     "pod",
     "health",
+    "restart-policy",
 )
 STATES = ("creating", "created", "initialized", "running", "paused", "exited", "removing")
 HEALTH = ("starting", "healthy", "unhealthy", "none")
@@ -228,6 +229,9 @@ def choose(
         if "pod" in given and not any(
             pod and (pod.startswith(text) or row.get("pod_name") == text) for text in given["pod"]
         ):
+            return False
+        policies = given.get("restart-policy")
+        if policies and (row["options"].get("restart") or "no") not in policies:
             return False
         if healths and (row["health"] or "none") not in healths:
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .container_flags import FLAGS, resources
+from .container_flags import FLAGS, resources, restart_policy
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def _update(call: Call) -> int:
     keys = [name.replace("-", "_") for name in LIMITS]
     given = [key for key in keys if options[key] not in ("", None)]
     runtime = options["runtime"]
-    if not given and not runtime:
+    policy = restart_policy(options["restart"], False) if options["restart"] else None
+    if not given and not runtime and policy is None:
         raise UserError("update: nothing to change", hint="for example --memory 512m")
     if options["memory_swap"] and not options["memory"]:
         raise UserError("update: --memory-swap needs --memory as well")
@@ -42,9 +43,11 @@ def _update(call: Call) -> int:
 
     async def work(engine: Engine) -> str:
         from ..engine.moving import change_runtime
-        from ..engine.update import update
+        from ..engine.update import change_restart, update
 
         cid = ""
+        if policy is not None:
+            cid = await change_restart(engine, call.arguments[0], *policy)
         if runtime:
             cid = await change_runtime(engine, call.arguments[0], runtime)
         return await update(engine, call.arguments[0], changes) if changes else cid
@@ -56,10 +59,11 @@ def _update(call: Call) -> int:
 UPDATE = Command(
     "update",
     "CONTAINER",
-    "Change the limits of a container: at once when it runs, and for its next starts; or, while it "
-    "does not run, its OCI runtime",
+    "Change the limits of a container: at once when it runs, and for its next starts; its restart "
+    "policy; or, while it does not run, its OCI runtime",
     (
         *(flag for flag in FLAGS if flag.name in LIMITS),
+        Flag("restart", "", "str", "POLICY", "no, always, on-failure[:TRIES] or unless-stopped"),
         Flag("runtime", "", "str", "NAME", "Another OCI runtime, from the next start on"),
     ),
     (1, 1),

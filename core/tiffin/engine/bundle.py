@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -85,12 +86,19 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     """
     row, options = held.row, options_of(held)
     rootfs = row["mounted"] or held.engine.storage(row["storage_driver"]).mount_path(held.id)
-    spec, data = await _compose(held, attachments, netns, rootfs, row["cgroup"])
+    spec, data, env = await _compose(held, attachments, netns, rootfs, row["cgroup"])
     try:
-        made = await conmon.create(monitor(held, options))
+        with _with_secrets(held, spec, env) if env else nullcontext():
+            made = await conmon.create(monitor(held, options))
     except RuntimeFailed as error:
         raise error.naming(spec.document["process"]["args"][0]) from error
     return Made(made.pid, made.conmon_pid, digest.of(data))
+
+
+def _with_secrets(held: Held, spec: Spec, env: dict[str, str]) -> AbstractContextManager[None]:
+    from . import secrets
+
+    return secrets.shown(held, spec.document, env)
 
 
 async def rewrite(held: Held, rootfs: str) -> str:
@@ -107,9 +115,15 @@ async def rewrite(held: Held, rootfs: str) -> str:
         from . import shared
 
         netns = await shared.namespace(held.engine, held.row)
-    _, data = await _compose(
-        held, attachments, netns, rootfs, told.get("cgroup", ""), rewriting=True
-    )
+    try:
+        _, data, _ = await _compose(
+            held, attachments, netns, rootfs, told.get("cgroup", ""), rewriting=True
+        )
+    finally:
+        if not held.row["pid"] and options_of(held).secrets:
+            from . import secrets
+
+            secrets.forget(held.engine, held.id)
     return digest.of(data)
 
 
@@ -121,8 +135,8 @@ async def _compose(
     cgroup: str,
     *,
     rewriting: bool = False,
-) -> tuple[Spec, bytes]:
-    """Write config.json and the files that it mounts."""
+) -> tuple[Spec, bytes, dict[str, str]]:
+    """Write config.json and the files that it mounts; also gives the secret variables."""
     engine, row = held.engine, held.row
     options = options_of(held)
     directory = row["directory"]
@@ -152,7 +166,16 @@ async def _compose(
         joined, placed = pods.joined(pod), pods.files(pod, row["name"], placed)
         if "uts" in pod["share"]:
             options = msgspec.structs.replace(options, hostname=pods.hostname(pod))
-    in_force = await labels.prepare(held, [file for _, file in placed])
+    env: dict[str, str] = {}
+    to_label = [file for _, file in placed]
+    if options.secrets:
+        from . import secrets
+
+        given = await secrets.place(held, options)
+        env, placed = given.env, (*placed, *given.files)
+        to_label += secrets.labelled(given)
+        secrets.mend_link(f"{directory}/config.json")
+    in_force = await labels.prepare(held, to_label)
     request = SpecRequest(
         id=held.id,
         name=row["name"],
@@ -184,7 +207,7 @@ async def _compose(
     data = _readable(spec.document)
     _write(f"{directory}/config.json", data)
     _write(f"{directory}/origins.json", msgspec.json.encode(spec.origins))
-    return spec, data
+    return spec, data, env
 
 
 def _need_plain(rootfs: str) -> None:

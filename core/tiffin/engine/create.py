@@ -62,6 +62,10 @@ async def creating(
         from . import health
 
         options = health.settle(options, image.config)
+    if options.secrets:
+        from . import secrets
+
+        options = await secrets.settle(engine, options)
     others = labels.names(engine, options)
     build.check(options, image.config, others)
     bundle.check(options)

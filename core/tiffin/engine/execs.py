@@ -98,6 +98,12 @@ async def run(
     with open(f"{row['directory']}/config.json", encoding="utf-8") as file:
         config = json.load(file)
     described = process(config, options, _user(config, options))
+    if row["options"].get("secrets"):
+        from . import secrets
+
+        own = {name for name, _ in options.env}
+        secret = secrets.environment(engine, row)
+        described["env"] += [f"{k}={v}" for k, v in secret.items() if k not in own]
     planned = ExecPlanned(
         container=row["id"],
         command=options.command,

@@ -42,6 +42,7 @@ async def recover(engine: Engine) -> list[str]:
         execs,
         network,
         pods,
+        secrets,
         volumes,
     )  # `clean_up`, at each end of a container, needs none
 
@@ -63,6 +64,7 @@ async def recover(engine: Engine) -> list[str]:
     mended += await pods.recover(engine)
     mended += await network.recover(engine)
     mended += await volumes.recover(engine)
+    mended += await secrets.recover(engine)
     mended += await execs.recover(engine)
     mended += await _images(engine)
     return mended

@@ -71,6 +71,10 @@ async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False
         from . import special_mounts
 
         await special_mounts.let_go(engine, row)
+    if row["options"].get("secrets"):
+        from . import secrets
+
+        secrets.forget(engine, cid)
     remove_directory(engine.layout.container_run(cid))
 
 

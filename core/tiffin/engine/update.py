@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import trio
 
-from ..events.container import Failed, Updated, UpdatePlanned
+from ..errors import UserError
+from ..events.container import Failed, RestartPolicyChanged, Updated, UpdatePlanned
 from ..options import Resources
 from . import limits
 from .base import Engine
@@ -36,4 +37,15 @@ async def update(engine: Engine, given: str, changes: Mapping[str, Any]) -> str:
                 await held.journal.write(held.stream, failed)
             raise
         await held.journal.write(held.stream, Updated(resources=plain))
+        return held.id
+
+
+async def change_restart(engine: Engine, given: str, policy: str, limit: int) -> str:
+    """Another restart policy; returns the id. Errors: NotFound, UserError for one with --rm."""
+    async with hold(engine, given) as held:
+        if policy and held.row["remove"]:
+            raise UserError(f"container {held.row['name']} is removed when it ends (--rm)")
+        previous = held.row["options"].get("restart", "")
+        event = RestartPolicyChanged(restart=policy, restart_limit=limit, previous=previous)
+        await held.journal.write(held.stream, event)
         return held.id

@@ -42,6 +42,7 @@ def registered() -> Mapping[str, type[Event]]:
         network,
         plugin,
         pod,
+        secret,
         system,
         volume,
     )
@@ -49,7 +50,7 @@ def registered() -> Mapping[str, type[Event]]:
     found: dict[str, type[Event]] = {}
     modules = (
         *(build, container, execs, health, image, manifest, mount),
-        *(network, plugin, pod, system, volume),
+        *(network, plugin, pod, secret, system, volume),
     )
     for module in modules:
         for value in vars(module).values():

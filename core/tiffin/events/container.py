@@ -341,6 +341,17 @@ class Updated(Event, frozen=True, kw_only=True):
     resources: Mapping[str, Any]
 
 
+class RestartPolicyChanged(Event, frozen=True, kw_only=True):
+    """What becomes of the container when it ends by itself is another from now on."""
+
+    TYPE: ClassVar[str] = "container.restart_policy_changed"
+
+    restart: str
+    """`always`, `unless-stopped`, `on-failure`; empty: it stays ended."""
+    restart_limit: int = 0
+    previous: str = ""
+
+
 class RuntimeChanged(Event, frozen=True, kw_only=True):
     """The container has another OCI runtime, from its next start on."""
 

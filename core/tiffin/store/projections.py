@@ -558,6 +558,25 @@ def _volume_removal_planned(fact: Fact) -> Statements:
     return [("DELETE FROM volumes WHERE name=?", (fact.key,)), _opens(fact, "remove")]
 
 
+def _secret_planned(fact: Fact) -> Statements:
+    d = fact.data
+    row = (fact.key, d["name"], _text(d.get("labels", {})), fact.time, 0)
+    return [("INSERT INTO secrets VALUES (?,?,?,?,?)", row), _opens(fact, "create")]
+
+
+def _secret_created(fact: Fact) -> Statements:
+    change = ("UPDATE secrets SET complete=1 WHERE id=?", (fact.key,))
+    return [change, _closes(fact, "create")]
+
+
+def _secret_failed(fact: Fact) -> Statements:
+    return [("DELETE FROM secrets WHERE id=?", (fact.key,)), _closes(fact, "create")]
+
+
+def _secret_removal_planned(fact: Fact) -> Statements:
+    return [("DELETE FROM secrets WHERE id=?", (fact.key,)), _opens(fact, "remove")]
+
+
 def _driver_chosen(fact: Fact) -> Statements:
     d = fact.data
     row = (d["kind"], d["name"], d.get("reason", ""))
@@ -587,6 +606,13 @@ def _closing(operation: str) -> Callable[[Fact], Statements]:
     return lambda fact: [_closes(fact, operation)]
 
 
+def _restart_policy_changed(fact: Fact) -> Statements:
+    d = fact.data
+    change = "json_set(options, '$.restart', ?, '$.restart_limit', ?)"
+    values = (d["restart"], d.get("restart_limit", 0), fact.key)
+    return [(f"UPDATE containers SET options={change} WHERE id=?", values)]  # noqa: S608
+
+
 def _runtime_changed(fact: Fact) -> Statements:
     return [_set(fact, runtime=fact.data["runtime"])]
 
@@ -614,6 +640,7 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "container.renamed": _renamed,
     "container.update_planned": _opening("update"),
     "container.updated": _updated,
+    "container.restart_policy_changed": _restart_policy_changed,
     "container.runtime_changed": _runtime_changed,
     "container.migration_planned": _opening("migrate"),
     "container.storage_switched": _storage_switched,
@@ -682,6 +709,11 @@ RULES: dict[str, Callable[[Fact], Statements]] = {
     "volume.unmounted": _volume_unmounted,
     "volume.removal_planned": _volume_removal_planned,
     "volume.removed": _closing("remove"),
+    "secret.creation_planned": _secret_planned,
+    "secret.created": _secret_created,
+    "secret.creation_failed": _secret_failed,
+    "secret.removal_planned": _secret_removal_planned,
+    "secret.removed": _closing("remove"),
     "system.driver_chosen": _driver_chosen,
 }
 """type -> what it does to the tables. Types that are missing here change nothing."""

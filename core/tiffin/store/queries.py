@@ -49,6 +49,7 @@ STEPS = (
 )
 """Images of a build's steps that others were made of, and that have no name."""
 TAGS = "SELECT name, image FROM tags ORDER BY name"
+SECRETS = "SELECT * FROM secrets WHERE complete ORDER BY name"
 NETWORKS = "SELECT * FROM networks ORDER BY name"
 CONTAINER_BY_NAME = "SELECT * FROM containers WHERE name=?"
 CONTAINER_BY_ID = "SELECT * FROM containers WHERE id=?"
@@ -84,6 +85,14 @@ def find_container(connection: sqlite3.Connection, given: str) -> Row:
     if not found and is_hex(given):
         found = rows(connection, CONTAINER_BY_PREFIX, prefix_range(given))
     return one(found, given, "container")
+
+
+def find_secret(found: list[Row], given: str) -> Row:
+    """One of SECRETS by name, id, or the beginning of an id."""
+    exact = [row for row in found if given in (row["name"], row["id"])]
+    return one(
+        exact or [row for row in found if given and row["id"].startswith(given)], given, "secret"
+    )
 
 
 def find_image(connection: sqlite3.Connection, given: str, names: Sequence[str]) -> Row | None:

@@ -228,6 +228,14 @@ VIEWS: dict[str, tuple[dict[str, str], str]] = {
         },
         "main.volumes",
     ),
+    "secrets": (
+        {
+            **{name: name for name in ("id", "name", "labels")},
+            "created": _time("created"),
+            "created_ns": "created",
+        },
+        "main.secrets WHERE complete",
+    ),
     "plugins": (
         {
             "name": "name",

@@ -136,6 +136,13 @@ CREATE TABLE IF NOT EXISTS images (
     labels TEXT NOT NULL,
     layers TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS secrets (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    labels TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    complete INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS tags (
     name TEXT PRIMARY KEY,
     image TEXT NOT NULL
@@ -236,6 +243,7 @@ TABLES = (
     "volumes",
     "manifests",
     "pods",
+    "secrets",
     "image_mounts",
     "layers",
     "defaults",
