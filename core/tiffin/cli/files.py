@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from . import table
+from . import outputs, table
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -84,26 +83,14 @@ def _export(call: Call) -> int:
     from .session import drive
 
     path = call.options["output"]
-    if not path and sys.stdout.isatty():
-        raise UserError("export: a tar is not written to a terminal", hint="use --output FILE")
+    outputs.check(path, "export: a tar")
 
     async def work(engine: Engine) -> None:
         from ..engine import files
 
         await engine.container(call.arguments[0])  # before the file is made
-        if not path:
-            await files.export(engine, call.arguments[0], os.dup(1))
-            return
-        try:
-            out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise UserError(f"--output {path}: {error.strerror}") from None
-        try:
+        with outputs.opened(path) as out:
             await files.export(engine, call.arguments[0], out)
-        except BaseException:  # a cancellation as well; raised again
-            if os.path.isfile(path):
-                os.unlink(path)
-            raise
 
     drive(call, work)
     return 0

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFound, UserError
+from . import outputs
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def _save(call: Call) -> int:
         raise UserError(f"--format {kind!r} is not known", hint=", ".join(FORMATS))
     if kind == "oci-dir" and not path:
         raise UserError("save: --format oci-dir needs --output", hint="-o DIRECTORY")
-    if not path and sys.stdout.isatty():
-        raise UserError("save: an archive is not written to a terminal", hint="use --output FILE")
+    outputs.check(path, "save: an archive")
 
     async def work(engine: Engine) -> None:
         from ..engine import saving
@@ -104,19 +104,8 @@ def _save(call: Call) -> int:
         if kind == "oci-dir":
             await saving.save(engine, chosen, kind, directory=path)
             return
-        if not path:
-            await saving.save(engine, chosen, kind, out=os.dup(1))
-            return
-        try:
-            out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise UserError(f"--output {path}: {error.strerror}") from None
-        try:
+        with outputs.opened(path) as out:
             await saving.save(engine, chosen, kind, out=out)
-        except BaseException:  # a cancellation as well; raised again
-            if os.path.isfile(path):
-                os.unlink(path)
-            raise
 
     drive(call, work)
     return 0

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from . import reads
+from . import outputs, reads
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -18,28 +18,14 @@ def _export(call: Call) -> int:
     from .session import drive
 
     path = call.options["output"]
-    if not path and sys.stdout.isatty():
-        raise UserError(
-            "volume export: a tar is not written to a terminal", hint="use --output FILE"
-        )
+    outputs.check(path, "volume export: a tar")
 
     async def work(engine: Engine) -> None:
         from ..engine import volumes
 
         row = await volumes.find(engine, call.arguments[0])  # before the file is made
-        if not path:
-            await volumes.export(engine, row["name"], os.dup(1))
-            return
-        try:
-            out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise UserError(f"--output {path}: {error.strerror}") from None
-        try:
+        with outputs.opened(path) as out:
             await volumes.export(engine, row["name"], out)
-        except BaseException:  # a cancellation as well; raised again
-            if os.path.isfile(path):
-                os.unlink(path)
-            raise
 
     drive(call, work)
     return 0
