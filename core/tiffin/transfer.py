@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from . import decompress
 from .content import ContentStore
-from .errors import ImageError, NotFound, RegistryError
+from .errors import ImageError, NotFound, RegistryError, TiffinError
 from .images import manifest as manifests
 from .images.digest import of as digest_of
 from .images.manifest import Descriptor, ImageConfig, Manifest
@@ -171,9 +171,14 @@ async def pull(
             credentials=credentials,
         ) as registry:
             manifest, data, index = await _choose(registry, reference, wanted)
-            config_data = await _config(registry, manifest, content)
-            config = manifests.parse_config(config_data, len(manifest.layers))
-            manifests.check_platform(config, wanted)
+            config_data, fresh = await _config(registry, manifest, content)
+            try:
+                config = manifests.parse_config(config_data, len(manifest.layers))
+                manifests.check_platform(config, wanted)
+            except TiffinError:
+                if fresh:
+                    content.delete(manifest.config.digest)
+                raise
             layers = await _layers(registry, manifest, config, content, told, on_layer)
             return manifest, data, index, config_data, config, layers
 
@@ -222,11 +227,17 @@ async def _choose(
     raise ImageError(f"indexes in indexes, more than {MAX_DEPTH} deep")
 
 
-async def _config(registry: Registry, manifest: Manifest, content: ContentStore) -> bytes:
+async def _config(
+    registry: Registry, manifest: Manifest, content: ContentStore
+) -> tuple[bytes, bool]:
+    """The config, and whether it was fetched now: into the store, where one of several pulls
+    fetches it and the others wait."""
     blob = manifest.config
-    # By way of the store, where one of several pulls fetches it and the others wait.
-    await registry.blob(blob.digest, blob.size, content)
-    return content.read(blob.digest, manifests.MAX_CONFIG)
+    fresh = await registry.blob(blob.digest, blob.size, content)
+    try:
+        return content.read(blob.digest, manifests.MAX_CONFIG), fresh
+    except NotFound:  # one that is not for another's machine, who has deleted it
+        return await registry.small(blob.digest, blob.size), False
 
 
 async def _layers(

@@ -151,3 +151,22 @@ def test_parallel_pulls_fetch_each_blob_once(tiffin: Tiffin, layout: images.Layo
         blobs = [path for path in server.requests if "/blobs/" in path]
         assert len(blobs) == len(set(blobs)) == 3, blobs
         tiffin("run", "--rm", "--network=none", f"{server.address}/many:latest", "true")
+
+
+def test_all_at_once_but_those_that_need_an_order(shared: Tiffin) -> None:
+    """`--all` works at several; who uses another's network starts after it and goes before it."""
+    names = [f"c{number}" for number in range(6)]
+    for name in names:
+        shared("create", f"--name={name}", "--network=none", BUSYBOX, "sleep", "1000")
+    shared("create", "--name=owner", BUSYBOX, "sleep", "1000")
+    shared("create", "--name=guest", "--network=container:owner", BUSYBOX, "sleep", "1000")
+    for command, state in (("start", "running"), ("stop", "exited"), ("start", "running")):
+        flags = ["-t", "0"] if command == "stop" else []
+        assert len(shared(command, "--all", *flags).lines) == 8
+        listed = shared("ps", "-a", "--format={{.State}}").lines
+        assert listed == [state] * 8
+    assert len(shared("rm", "--all", "-f", "-t", "0").lines) == 8
+    eventually(
+        lambda: not invariants.broken(shared.base),
+        lambda: "\n".join(invariants.broken(shared.base)),
+    )

@@ -39,23 +39,27 @@ def many(
     last_first: bool = False,
 ) -> int:
     """The same for each of the containers that are meant."""
-    from .session import chosen, drive, each
+    from .session import chosen, drive, each, unconnected
 
     _names(call)
-    names = list(call.arguments)
+    names, together = list(call.arguments), set[str]()
     if call.options.get("filter"):
         names = _matching(call, states)
     elif not names:
 
-        async def find(engine: Engine) -> list[str]:
-            return await chosen(engine, call, states=states)
+        async def find(engine: Engine) -> tuple[list[str], list[str]]:
+            found = await chosen(engine, call, states=states)
+            return found, await unconnected(engine, found)
 
-        names = drive(call, find)
+        names, free = drive(call, find)
         if last_first:  # who uses another's network was made after it
             names.reverse()
+        together = set(free)
+    one_by_one = [name for name in names if name not in together]
+    at_once = [name for name in names if name in together]
     if codes is None:
-        return each(call, names, work)  # type: ignore[arg-type]
-    return each(call, names, work, codes)  # type: ignore[arg-type]
+        return each(call, one_by_one, work, together=at_once)  # type: ignore[arg-type]
+    return each(call, one_by_one, work, codes, together=at_once)  # type: ignore[arg-type]
 
 
 def _matching(call: Call, states: tuple[str, ...]) -> list[str]:

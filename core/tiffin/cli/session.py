@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from ..engine.base import Engine, open_engine
@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # in functions, so that the engine is first, which loads it l
     import trio
 
 T = TypeVar("T")
+AT_ONCE = 8
+"""Containers that a command with --all works at, at the same time."""
 LOUD = ("info", "debug", "trace")
 """Levels of --log-level that tell each event."""
 
@@ -72,16 +74,23 @@ def _log(level: str) -> Callable[[int, Record], None]:
 
 def each(
     call: Call,
-    names: list[str],
+    names: Sequence[str],
     work: Callable[[Engine, str], Awaitable[str | None]],
     codes: Callable[[TiffinError], int] = lambda error: error.exit_code,
+    *,
+    together: Sequence[str] = (),
 ) -> int:
-    """Do something to several containers or images; one that fails does not keep the others from
-    it. Prints what `work` returns; the exit code is that of the last failure."""
+    """Do something to several containers or images, one after the other, then to those that may go
+    `together`, a few at a time; one that fails does not keep the others from it. Prints what `work`
+    returns; the exit code is that of the last failure."""
+    import trio
 
     async def all_of_them(engine: Engine) -> int:
         code = 0
-        for name in names:
+        limit = trio.CapacityLimiter(AT_ONCE)
+
+        async def one(name: str) -> None:
+            nonlocal code
             try:
                 said = await work(engine, name)
             except* TiffinError as group:
@@ -91,6 +100,16 @@ def each(
             else:
                 if said is not None:
                     print(said, flush=True)
+
+        async def limited(name: str) -> None:
+            async with limit:
+                await one(name)
+
+        for name in names:
+            await one(name)
+        async with trio.open_nursery() as nursery:
+            for name in together:
+                nursery.start_soon(limited, name)
         return code
 
     return drive(call, all_of_them)
@@ -109,6 +128,15 @@ def removal_codes(error: TiffinError) -> int:
     if isinstance(error, NotFound):
         return 1
     return 2 if isinstance(error, Conflict) else 125
+
+
+async def unconnected(engine: Engine, names: Sequence[str]) -> list[str]:
+    """Those of these containers (ids) that use no other's network, and whose nobody uses: all the
+    others have an order."""
+    rows = await engine.store.rows("SELECT id, network FROM containers")
+    using = {row["id"]: row["network"] for row in rows if row["network"].startswith("container:")}
+    tied = using.keys() | {network.partition(":")[2] for network in using.values()}
+    return [name for name in names if name not in tied]
 
 
 async def chosen(engine: Engine, call: Call, *, states: tuple[str, ...] = ()) -> list[str]:
