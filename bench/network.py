@@ -1,6 +1,7 @@
 """Networks beside podman's: many attachments by several processes at once, throughput, latency.
 
-network.py [-n CONTAINERS] [-w PROCESSES] [-t SECONDS] [-r ROUNDS] [WORD...]   crowd, iperf, latency
+network.py [-n CONTAINERS] [-w PROCESSES] [-t SECONDS] [-r ROUNDS] [WORD...]
+words: crowd, iperf, latency
 
 Times are of whole commands. The time of an attachment (and of its removal) is what `run -d` and
 `rm -f` take longer with a network than with --network none, in the same crowd.

@@ -167,7 +167,7 @@ def test_ps_shows_what_runs_and_with_all_everything(store: Layout, capsys: Captu
         ("-a --filter volume=/d", "web"),
         ("-a --filter volume=/s/", "web"),
         ("-a --filter volume=/x", ""),
-        (f"-a --filter until={NOW // SECOND - 25}", "web"),
+        pytest.param(f"-a --filter until={NOW // SECOND - 25}", "web", id="until a number"),
         ("-a --filter until=1h", ""),
         ("--filter status=created --filter status=stopped", "job"),
         ("-l", "job"),
