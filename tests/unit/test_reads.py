@@ -364,8 +364,8 @@ def test_events_know_no_such_field(store: Layout, capsys: Capture) -> None:
         ("--filter image=b", ""),
         ("--filter command=c2", ""),
         ("--filter network=bridge", "4 9"),
-        (f"--since {NOW // SECOND - 25}", "2 3 9 10 11"),
-        (f"--until {NOW // SECOND - 90}", "1"),
+        pytest.param(f"--since {NOW // SECOND - 25}", "2 3 9 10 11", id="since a number"),
+        pytest.param(f"--until {NOW // SECOND - 90}", "1", id="until a number"),
     ],
 )
 def test_events_chosen(words: str, seqs: str, store: Layout, capsys: Capture) -> None:
