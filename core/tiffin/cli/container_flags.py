@@ -108,6 +108,7 @@ FLAGS = (
     Flag("cgroupns", "", "str", "MODE", "Cgroup namespace: private or host (engine: by cgroups)"),
     Flag("cgroup-parent", "", "str", "PATH", "Cgroup above the container's"),
     Flag("log-driver", "", "str", "NAME", "k8s-file, none or passthrough (engine: k8s-file)"),
+    Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE: then it begins anew; path=FILE"),
     Flag("sig-proxy", help="Pass signals on to the process", default=True),
     Flag("detach-keys", "", "str", "KEYS", "Keys that detach from the container", "ctrl-p,ctrl-q"),
     Flag("attach", "a", "list", "STREAM", "Attach only to stdin, stdout or stderr"),
@@ -195,12 +196,33 @@ def options_from(
         **_health(options),
         secrets=_secrets(options["secret"]),
         log_driver=options["log_driver"],
+        log_path=_log_option(options, "path"),
+        log_size_max=_size("--log-opt max-size", _log_option(options, "max-size")),
         cgroup_parent=options["cgroup_parent"],
         pid=_namespace(options["pid"]),
         ipc=_namespace(options["ipc"]),
         uts=_namespace(options["uts"]),
         cgroupns=options["cgroupns"],
     )
+
+
+def _log_option(options: Mapping[str, Any], wanted: str) -> str:
+    """The last one counts."""
+    found = ""
+    for item in options["log_opt"]:
+        key, _, value = _clean("--log-opt", item).partition("=")
+        if key not in ("path", "max-size") or not value:
+            raise UserError(f"--log-opt {item!r} is not known", hint="max-size=10m or path=FILE")
+        if options["log_driver"] in ("none", "passthrough"):
+            raise UserError(f"--log-opt {item}: --log-driver {options['log_driver']} has no file")
+        if key == wanted:
+            found = value
+    if wanted == "path" and found:
+        if not found.startswith("/") or ":" in found:
+            raise UserError(f"--log-opt path={found} is not an absolute path without a colon")
+        if os.path.isdir(found) or not os.path.isdir(os.path.dirname(found)):
+            raise UserError(f"--log-opt path={found}: no file can be there")
+    return found
 
 
 def _secrets(items: list[str]) -> tuple[Secret, ...]:

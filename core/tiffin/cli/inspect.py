@@ -6,6 +6,7 @@ import json
 import sys
 
 from ..errors import NotFound, TiffinError, UserError
+from ..units import human_size
 from . import printable, reads, table
 from .flags import AT, Call, Command, Flag
 
@@ -357,9 +358,11 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
         "LogConfig": {
             "Type": log_driver,
             "Config": None,
-            "Path": "" if log_driver == "none" else f"{row['directory']}/ctr.log",
+            "Path": ""
+            if log_driver == "none"
+            else options.get("log_path") or f"{row['directory']}/ctr.log",
             "Tag": "",
-            "Size": "0B",
+            "Size": human_size(options.get("log_size_max", 0)),
         },
         "NetworkMode": row["network"] or "bridge",
         "PortBindings": _ports(row),
