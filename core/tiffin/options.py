@@ -173,8 +173,10 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     storage_driver: str = ""
     runtime: str = ""
     log_driver: str = ""
+    log_path: str = ""
+    """Empty: in the container's directory."""
     log_size_max: int = 0
-    """Bytes after which the log begins anew; 0: no limit."""
+    """Bytes after which the log begins anew; 0: never."""
     cgroup_parent: str = ""
     pid: str = ""
     """`host` or empty (own)."""

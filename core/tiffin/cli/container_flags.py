@@ -124,7 +124,7 @@ FLAGS = (
         "pod", "", "str", "POD", "Be in this pod; new:NAME makes one, with the ports and networks"
     ),
     Flag("log-driver", "", "str", "NAME", "k8s-file, none or passthrough (engine: k8s-file)"),
-    Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE: the log begins anew at this length"),
+    Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE: then it begins anew; path=FILE"),
     Flag("sig-proxy", help="Pass signals on to the process", default=True),
     Flag("detach-keys", "", "str", "KEYS", "Keys that detach from the container", "ctrl-p,ctrl-q"),
     Flag("attach", "a", "list", "STREAM", "Attach only to stdin, stdout or stderr"),
@@ -214,7 +214,8 @@ def options_from(
         **_health(options),
         secrets=_secrets(options["secret"]),
         log_driver=options["log_driver"],
-        log_size_max=_log_size_max(options["log_opt"]),
+        log_path=_log_option(options, "path"),
+        log_size_max=_log_size_max(options),
         cgroup_parent=options["cgroup_parent"],
         pid=_namespace(options["pid"]),
         ipc=_namespace(options["ipc"]),
@@ -243,16 +244,33 @@ def step_options(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _log_size_max(given: list[str]) -> int:
-    size = 0
-    for text in given:
-        key, equals, value = text.partition("=")
-        if key != "max-size" or not equals:
-            raise UserError(f"--log-opt {text!r} is not known", hint="max-size=SIZE is")
-        size = _size("--log-opt max-size", value)
-        if size < LOG_SIZE_LEAST:
-            raise UserError(f"--log-opt {text}: a log needs {LOG_SIZE_LEAST >> 10} KiB at least")
+def _log_size_max(options: Mapping[str, Any]) -> int:
+    text = _log_option(options, "max-size")
+    size = _size("--log-opt max-size", text)
+    if text and size < LOG_SIZE_LEAST:
+        raise UserError(
+            f"--log-opt max-size={text}: a log needs {LOG_SIZE_LEAST >> 10} KiB at least"
+        )
     return size
+
+
+def _log_option(options: Mapping[str, Any], wanted: str) -> str:
+    """The last one counts."""
+    found = ""
+    for item in options["log_opt"]:
+        key, _, value = _clean("--log-opt", item).partition("=")
+        if key not in ("path", "max-size") or not value:
+            raise UserError(f"--log-opt {item!r} is not known", hint="max-size=10m or path=FILE")
+        if options["log_driver"] in ("none", "passthrough"):
+            raise UserError(f"--log-opt {item}: --log-driver {options['log_driver']} has no file")
+        if key == wanted:
+            found = value
+    if wanted == "path" and found:
+        if not found.startswith("/") or ":" in found:
+            raise UserError(f"--log-opt path={found} is not an absolute path without a colon")
+        if os.path.isdir(found) or not os.path.isdir(os.path.dirname(found)):
+            raise UserError(f"--log-opt path={found}: no file can be there")
+    return found
 
 
 def _secrets(items: list[str]) -> tuple[Secret, ...]:

@@ -373,7 +373,9 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
         "LogConfig": {
             "Type": log_driver,
             "Config": None,
-            "Path": "" if log_driver == "none" else f"{row['directory']}/ctr.log",
+            "Path": ""
+            if log_driver == "none"
+            else options.get("log_path") or f"{row['directory']}/ctr.log",
             "Tag": "",
             "Size": units.human_size(options.get("log_size_max", 0)),
         },

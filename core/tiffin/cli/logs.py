@@ -84,14 +84,14 @@ def run(call: Call) -> int:
         connection.close()
     from .. import logs
 
-    for row in rows:
+    for number, row in enumerate(rows):
         if row["options"].get("log_driver") == "none":
             raise UserError(
                 f"{row['name']} keeps no log", hint="it was made with --log-driver none"
             )
         follow = options["follow"] and row["state"] not in ("exited", "removing")
         records = logs.read(
-            f"{row['directory']}/ctr.log",
+            row["options"].get("log_path") or f"{row['directory']}/ctr.log",
             tail=last,
             since=since,
             until=until,
@@ -100,6 +100,10 @@ def run(call: Call) -> int:
             wake=call.layout.root if follow else "",
         )
         prefix = f"{row['name']} " if options["names"] else ""
+        if len(rows) > 1 and not prefix:
+            prefix = f"{row['id'][: reads.SHORT]} "
+        if options["color"] and prefix:
+            prefix = f"\x1b[{31 + number % 6}m{prefix}\x1b[0m"
         write(records, options["timestamps"], prefix)
     return 0
 
@@ -115,6 +119,7 @@ LOGS = Command(
         Flag("until", "", "str", "TIME", "Only up to this time"),
         Flag("timestamps", "t", help="Begin each line with its time"),
         Flag("names", help="Begin each line with the container's name"),
+        Flag("color", help="Names, or the ids of several containers, in colours"),
         Flag("latest", "l", help="The container that was made last"),
     ),
     (0, None),

@@ -235,7 +235,9 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         arguments=runtime.arguments(),
         bundle=row["directory"],
         run=layout.container_run(held.id),
-        log="" if options.log_driver == "none" else f"{row['directory']}/ctr.log",
+        log=""
+        if options.log_driver == "none"
+        else options.log_path or f"{row['directory']}/ctr.log",
         log_size_max=options.log_size_max,
         terminal=options.tty,
         stdin=options.interactive,

@@ -1,0 +1,44 @@
+"""Where a log is, how long it grows, and the logs of several containers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.cli import BUSYBOX, Tiffin
+
+RUN = ("run", "--network=none")
+
+
+def test_a_log_begins_anew_at_its_largest(tiffin: Tiffin, tmp_path: Path) -> None:
+    log = tmp_path / "own.log"
+    flags = ("--name=c", f"--log-opt=path={log}", "--log-opt=max-size=64k")
+    tiffin(*RUN, *flags, BUSYBOX, "sh", "-c", "for i in $(seq 2000); do echo line $i; done")
+    assert 0 < log.stat().st_size <= 8192 + 100
+    assert tiffin("logs", "-n", "1", "c").out == "line 2000\n"
+    lines = tiffin("logs", "c").lines
+    assert lines == [f"line {n}" for n in range(2001 - len(lines), 2001)]
+    config = tiffin.inspect("c")["HostConfig"]["LogConfig"]
+    assert config["Path"] == str(log) and config["Size"] != "0B"
+
+
+def test_of_several(tiffin: Tiffin) -> None:
+    for name in ("a", "b"):
+        tiffin(*RUN, f"--name={name}", BUSYBOX, "printf", "no newline\\001")
+    ids = [tiffin.inspect(name)["Id"][:12] for name in ("a", "b")]
+    both = tiffin("logs", "a", "b").out
+    assert both == "".join(f"{cid} no newline\x01" for cid in ids)
+    named = tiffin("logs", "--names", "--color", "a", "b").out
+    assert named.startswith("\x1b[31ma \x1b[0mno newline")
+    assert "\x1b[32mb \x1b[0mno newline" in named
+
+
+def test_bad_options(tiffin: Tiffin, tmp_path: Path) -> None:
+    for option in (
+        "path=relative",
+        "path=/no/such/dir/log",
+        f"path={tmp_path}",
+        "max-size=x",
+        "a=b",
+    ):
+        tiffin.fails("create", f"--log-opt={option}", BUSYBOX, says="log-opt")
+    tiffin.fails("create", "--log-driver=none", "--log-opt=max-size=1m", BUSYBOX, says="no file")
