@@ -103,6 +103,10 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         if "uts" in pod["share"]:
             options = msgspec.structs.replace(options, hostname=pods.hostname(pod))
     in_force = await labels.prepare(held, [file for _, file in placed])
+    if options.pod:  # for all its containers, each of which has a label of its own
+        common = [file for _, file in placed if not file.startswith(f"{directory}/")]
+        for path in (*common, *(joined[kind] for kind in ("shm",) if kind in joined)):
+            await labels.relabel(held, path, shared=True)
     request = SpecRequest(
         id=held.id,
         name=row["name"],
