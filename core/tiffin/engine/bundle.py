@@ -167,15 +167,19 @@ async def _compose(
         if "uts" in pod["share"]:
             options = msgspec.structs.replace(options, hostname=pods.hostname(pod))
     env: dict[str, str] = {}
-    to_label = [file for _, file in placed]
+    own = [file for _, file in placed]
+    common = [file for file in own if options.pod and not file.startswith(f"{directory}/")]
     if options.secrets:
         from . import secrets
 
         given = await secrets.place(held, options)
         env, placed = given.env, (*placed, *given.files)
-        to_label += secrets.labelled(given)
+        own += secrets.labelled(given)
         secrets.mend_link(f"{directory}/config.json")
-    in_force = await labels.prepare(held, to_label)
+    in_force = await labels.prepare(held, own)
+    # What is a pod's is for all its containers, each of which has a label of its own.
+    for path in (*common, *(joined[kind] for kind in ("shm",) if kind in joined)):
+        await labels.relabel(held, path, shared=True)
     request = SpecRequest(
         id=held.id,
         name=row["name"],
