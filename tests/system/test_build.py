@@ -213,7 +213,7 @@ def test_one_layer(context: Context) -> None:
     assert len(layers(context, context.image(text, "--layers=false"))) == len(base) + 1
 
 
-@pytest.mark.parametrize("flags", [(), ("--squash",), ("--format=docker",)])
+@pytest.mark.parametrize("flags", [("--format=docker",), ("--squash",)])
 def test_same_input_same_image(context: Context, tmp_path: Path, flags: tuple[str, ...]) -> None:
     """Another directory, another time, no cache: every byte is the same."""
     text = f"FROM embedded:busybox AS one\nRUN mkdir -p /d/e; touch /d/f\n{FROM}"
