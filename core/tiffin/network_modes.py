@@ -45,7 +45,31 @@ def without_ports(network: str) -> bool:
     return network in NO_NETWORK or joins(network)
 
 
+DRIVER = "SELECT driver FROM networks WHERE name=? OR id=?"
+
+
 def warm_up(plugins: Plugins, network: str) -> None:
     """Let the drivers of these networks start loading, if the networks need one."""
-    if on(network):
-        plugins.driver("network", DEFAULT).warm_up()
+    for name in _drivers(plugins, on(network)):
+        plugins.driver("network", name).warm_up()
+
+
+def _drivers(plugins: Plugins, names: list[str]) -> set[str]:
+    """As far as the store knows them: that a network is not there, others say."""
+    if set(names) <= {DEFAULT}:
+        return set(names)
+    import sqlite3
+    from contextlib import closing
+
+    from .errors import TiffinError
+    from .store import sync
+
+    try:
+        connection = sync.open_read_only(plugins.layout.database)
+        if connection is None:
+            return set()
+        with closing(connection):
+            rows = [connection.execute(DRIVER, (name, name)).fetchone() for name in names]
+    except (TiffinError, sqlite3.Error):
+        return set()
+    return {row[0] for row in rows if row}

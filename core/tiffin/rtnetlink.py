@@ -86,8 +86,9 @@ class Route(NamedTuple):
     metric: int
 
 
-def load() -> None:
-    """Import pyroute2's message classes, without what else its `__init__` imports."""
+def load(*, lean: bool = False) -> None:
+    """Import pyroute2's message classes, without what else its `__init__` imports; with `lean`,
+    for a process of our own, without what they hardly use either (logging, multiprocessing)."""
     import importlib.util
     import types
 
@@ -99,8 +100,14 @@ def load() -> None:
         package.__path__ = list(spec.submodule_search_locations)
         package.__spec__ = spec
         sys.modules["pyroute2"] = package
-    for name in ("ifinfmsg", "ifaddrmsg", "rtmsg"):
-        importlib.import_module(f"pyroute2.netlink.rtnl.{name}")
+    with contextlib.ExitStack() as stack:
+        if lean:
+            from .lean import stand_ins
+
+            stack.enter_context(stand_ins.logging())
+            stack.enter_context(stand_ins.pyroute2_config())
+        for name in ("ifinfmsg", "ifaddrmsg", "rtmsg"):
+            importlib.import_module(f"pyroute2.netlink.rtnl.{name}")
 
 
 # --- messages -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 import msgspec
 import trio
 
-from .. import netns, network_modes
+from .. import netns
 from ..errors import Conflict
 from ..events.container import Failed, Initialized, InitPlanned
 from . import bundle, labels, mount, networks, teardown
@@ -37,7 +37,7 @@ async def prepare(held: Held) -> None:
     held.need("start", "created", "exited")
     engine, row = held.engine, held.row
     before = held.state
-    network_modes.warm_up(engine.plugins, row["network"])
+    await networks.warm_up(engine, row["network"])
     must_mount = not row["mounted"]
     network = await _plan(held, must_mount)
     try:

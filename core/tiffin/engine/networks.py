@@ -43,6 +43,16 @@ async def find(engine: Engine, name: str) -> NetworkConfig:
     return msgspec.convert(found[0]["config"], NetworkConfig)
 
 
+async def warm_up(engine: Engine, network: str) -> None:
+    """Let the drivers of these networks start loading."""
+    for name in network_modes.on(network):
+        found = [{"driver": name}]
+        if name != DEFAULT:
+            found = await engine.store.rows(network_modes.DRIVER, (name, name))
+        for row in found:
+            engine.network(row["driver"]).warm_up()
+
+
 async def defined(engine: Engine) -> list[NetworkConfig]:
     """All networks, the default one only if it was needed already."""
     rows = await engine.store.rows(queries.NETWORKS)

@@ -7,13 +7,13 @@ from typing import Protocol
 
 import trio
 
-from .. import network_modes, processes
+from .. import processes
 from ..errors import TiffinError
 from ..events.container import Exited
 from ..options import ContainerOptions
 from ..store import queries
 from . import create as creation
-from . import images, init, remove, stop
+from . import images, init, networks, remove, stop
 from .base import Engine, command
 from .hold import Held, hold
 from .start import begin
@@ -45,7 +45,7 @@ async def run(
     to run for a reason of ours is removed; one whose command cannot be run stays, as in podman,
     unless `remove` is set.
     """
-    network_modes.warm_up(engine.plugins, options.network)
+    await networks.warm_up(engine, options.network)
     async with trio.open_nursery() as nursery:
         foreground: Foreground | None = None
         async with creation.creating(engine, options, pull=pull, replace=replace) as held:

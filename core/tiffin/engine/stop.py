@@ -75,6 +75,7 @@ async def _remove_if_asked(held: Held) -> None:
 async def end_process(held: Held, *, timeout: int) -> None:
     """The stop signal, then SIGKILL; records the end and cleans up. `timeout` 0: SIGKILL at once;
     -1: wait for ever. A paused one could not react to any other signal."""
+    teardown.warm_up(held.engine, held.row)
     with held.engine.locks.ending(held.id):
         if timeout != 0 and held.state != "paused":
             number = held.row["stop_signal"]

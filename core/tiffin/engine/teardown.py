@@ -24,6 +24,12 @@ TRIES = 5
 """How often a directory is emptied that others still write to."""
 
 
+def warm_up(engine: Engine, row: queries.Row) -> None:
+    """The end of a container comes: let what `detach` needs start loading beside it."""
+    for plain in row["attachments"]:
+        engine.network(plain["network"]["driver"]).warm_up()
+
+
 async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False) -> None:
     """What a run has left: runtime state, attachments, namespace, mount, run directory; and the
     container's own layer, if asked for."""

@@ -132,6 +132,19 @@ class Logger:
         return getattr(logging.getLogger(self.name), attribute)
 
 
+def pyroute2_config() -> Any:
+    """For pyroute2's messages: the settings that they look at while they are loaded."""
+    return instead(
+        StandIn(
+            "pyroute2.config",
+            AF_BRIDGE=7,
+            machine=os.uname().machine,
+            data_plugins_pkgs=[],
+            data_plugins_path=[],
+        )
+    )
+
+
 def ctypes_util() -> Any:
     """For trio, which looks for libpthread to name its threads, by a run of `ldconfig -p` (5 ms).
     On glibc since 2.34 what it looks for is in libc itself, which ctypes opens by this name."""

@@ -14,7 +14,6 @@ import json
 import os
 import select
 import socket
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import GeneratorType
@@ -168,6 +167,8 @@ class Step:
             name = self.subject.get("container", "")[:12] or self.subject.get("name", "")
             what = f"cannot {self.operation} {name} (network): {error}"
             if not isinstance(error, (OSError, Refused)):
+                import traceback
+
                 frame = traceback.extract_tb(error.__traceback__)[-1]
                 where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
                 what = f"{what} ({type(error).__name__} at {where})"

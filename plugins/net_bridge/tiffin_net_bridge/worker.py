@@ -41,7 +41,7 @@ class Worker:
 
     def __init__(self, run: str) -> None:
         self.run = run
-        links.load()
+        links.load(lean=True)
         self.links = Netlink()
         self.firewall = Firewall()
         self._resolver: Any = None
