@@ -187,6 +187,8 @@ SUBNET = ("--subnet", "10.221.13.0/24")
 
 def test_a_whole_life(box: Tiffin) -> None:
     before = host_links()
+    bridges = box.run / "drivers/network-bridge"
+    bridges_before = bridges.exists()
     assert box(*CREATE, "-o", f"parent={PARENT}", *SUBNET, "wire").word == "wire"
     flags = ("--name", "one", "--network", "wire", "--ip", "10.221.13.40", "-p", "80")
     box.detached(*flags, BUSYBOX, "sleep", "1000")
@@ -205,6 +207,9 @@ def test_a_whole_life(box: Tiffin) -> None:
     assert box("exec", "one", "ip", "addr", "show", "dev", "eth0").out.count("10.221.13.40") == 1
     box("rm", "-f", "-t", "0", "one")
     assert box("network", "rm", "wire").word == "wire"
+    assert bridges.exists() == bridges_before, (
+        "the driver for bridges, and its worker, were not needed"
+    )
 
 
 def test_two_networks_on_one_parent_and_on_the_hosts_subnet(box: Tiffin) -> None:
