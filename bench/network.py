@@ -1,6 +1,7 @@
 """Networks beside podman's: many attachments by several processes at once, throughput, latency.
 
-network.py [-n CONTAINERS] [-w PROCESSES] [-t SECONDS] [-r ROUNDS] [WORD...]     crowd, iperf, latency
+network.py [-n CONTAINERS] [-w PROCESSES] [-t SECONDS] [-r ROUNDS] [WORD...]
+words: crowd, iperf, latency
 
 Times are of whole commands. The time of an attachment (and of its removal) is what `run -d` and
 `rm -f` take longer with a network than with --network none, in the same crowd.
@@ -142,8 +143,8 @@ def measure_crowd(pair: list[Engine], count: int, workers: int, rounds: int) -> 
             [medians[engine.name, network][position] for engine in pair]
             for network in ("none", "bench")
         )
-        row(f"{verb} --network none", *none, "ms")
-        row(f"{verb} --network bench", *bench, "ms")
+        row(f"{verb} --network none", none[0], none[1], "ms")
+        row(f"{verb} --network bench", bench[0], bench[1], "ms")
         ours, theirs = (there - without for there, without in zip(bench, none, strict=True))
         row(f"{verb}: the network's part", ours, theirs, "ms", "" if position else "goal 0.30")
 

@@ -165,7 +165,10 @@ def test_a_killed_command_leaves_the_others_their_worker(tiffin: Tiffin) -> None
         for n in range(4)
     ]
     directory = tiffin.run / "drivers/network-bridge"
-    over = lambda: all(process.poll() is not None for process in started)  # noqa: E731
+
+    def over() -> bool:
+        return all(process.poll() is not None for process in started)
+
     eventually(lambda: list(directory.glob("worker-*")) or over())
     started[0].kill()
     codes = [process.wait(timeout=120) for process in started]
