@@ -135,6 +135,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """At most one for each of the networks."""
     ports: tuple[Port, ...] = ()
     publish_all: bool = False
+    expose: tuple[str, ...] = ()
+    """`PORT/PROTO`; what `publish_all` publishes besides the image's own."""
     add_hosts: tuple[tuple[str, str], ...] = ()
     """(name, address) pairs."""
     dns: tuple[str, ...] = ()

@@ -244,3 +244,23 @@ def test_a_vlan(box: Tiffin) -> None:
     for target in ("guest", box("inspect", "--format", gateway, "guest").word):
         ping = (BUSYBOX, "ping", "-c1", "-w5", target)
         box("run", "--rm", "--network=lunch", "--cap-add=NET_RAW", *ping)
+
+
+def test_publish_all_publishes_what_is_exposed_and_not_published_already(box: Tiffin) -> None:
+    box("create", "--name", "exposing", BUSYBOX)
+    change = ("--change", "EXPOSE 80", "--change", "EXPOSE 53/udp")
+    box("commit", *change, "exposing", "localhost/exposing:1")
+    flags = ("--expose", "81", "--expose", "90-91/udp", "-p", "127.0.0.1::80")
+    box("create", "--name", "web", *flags, "-P", "localhost/exposing:1")
+    found = sorted(line.partition(" -> ")[0] for line in box("port", "web").lines)
+    assert found == ["53/udp", "80/tcp", "81/tcp", "90/udp", "91/udp"]
+    box("create", "--name", "quiet", "--expose", "81", "localhost/exposing:1")
+    assert box("port", "quiet").out == ""
+    box("run", "-d", "--name", "runs", "-P", "localhost/exposing:1", "sleep", "1000")
+    assert len(box("port", "runs").lines) == 2
+    for wrong in ("0", "90-80", "80/icmp", "x", "70000"):
+        box.fails(
+            "create", "--expose", wrong, BUSYBOX, says=f"--expose '{wrong}' is not of the form"
+        )
+    box("rm", "-a", "-f", "-t", "0")
+    box("rmi", "localhost/exposing:1")

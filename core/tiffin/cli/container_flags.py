@@ -12,7 +12,7 @@ from .ports import parse_port
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from ..options import (
@@ -60,7 +60,8 @@ FLAGS = (
     Flag("mac-address", "", "str", "ADDRESS", "MAC address on the container's network"),
     Flag("network-alias", "", "list", "NAME", "One more name on the container's networks"),
     Flag("publish", "p", "list", "[[IP:]HOST:]PORT[/PROTO]", "Publish ports or ranges of ports"),
-    Flag("publish-all", "P", help="Publish all ports that the image exposes"),
+    Flag("publish-all", "P", help="Publish all ports that the image, or --expose, exposes"),
+    Flag("expose", "", "list", "PORT[-PORT][/PROTO]", "Ports for --publish-all to publish as well"),
     Flag("cap-add", "", "list", "CAPABILITY", "Add a capability, or ALL"),
     Flag("cap-drop", "", "list", "CAPABILITY", "Drop a capability, or ALL"),
     Flag("privileged", help="All capabilities and devices, no seccomp, nothing masked"),
@@ -188,6 +189,7 @@ def options_from(
         joins=joins,
         ports=_ports(options["publish"]),
         publish_all=options["publish_all"],
+        expose=tuple(port for item in options["expose"] for port in _exposed(item)),
         add_hosts=tuple(_add_host(item) for item in options["add_host"]),
         dns=_name_servers(options),
         dns_search=_domains(options["dns_search"]),
@@ -467,6 +469,18 @@ def _network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[Netwo
 
 def _ports(items: Iterable[str]) -> tuple[Port, ...]:
     return tuple(port for item in items for port in parse_port(item))
+
+
+def _exposed(item: str) -> Iterator[str]:
+    """`PORT/PROTO` of each."""
+    ports, _, protocol = item.partition("/")
+    first, _, last = ports.partition("-")
+    last = last or first
+    numbers = [int(text) for text in (first, last) if text.isdecimal() and 0 < int(text) < 65536]
+    protocol = protocol or "tcp"
+    if len(numbers) < 2 or numbers[0] > numbers[1] or protocol not in ("tcp", "udp", "sctp"):
+        raise UserError(f"--expose {item!r} is not of the form PORT[-PORT][/PROTO]")
+    return (f"{number}/{protocol}" for number in range(numbers[0], numbers[1] + 1))
 
 
 def _address(flag: str, text: str) -> str:

@@ -129,11 +129,13 @@ RM = Command(
 
 def _reload(call: Call) -> int:
     from ..engine import network
-    from .session import drive, each
+    from .session import chosen, drive, each
 
     names = list(call.arguments)
-    if bool(names) == bool(call.options["all"]):
-        raise UserError("network reload: name containers, or give --all and name none")
+    if [bool(names), bool(call.options["all"]), bool(call.options["latest"])].count(True) != 1:
+        raise UserError("network reload: name containers, or give --all or --latest and name none")
+    if call.options["latest"]:
+        names = drive(call, lambda engine: chosen(engine, call))
     return each(call, names or drive(call, network.reloadable), network.reload)
 
 
@@ -141,7 +143,10 @@ RELOAD = Command(
     name="network reload",
     usage="[CONTAINER...]",
     summary="Make again what is missing of running containers' interfaces, routes and rules",
-    flags=(Flag("all", "a", help="all containers that are on networks"),),
+    flags=(
+        Flag("all", "a", help="all containers that are on networks"),
+        Flag("latest", "l", help="the newest container"),
+    ),
     arguments=(0, None),
     examples=("tiffin network reload web", "tiffin network reload --all"),
     run=_reload,

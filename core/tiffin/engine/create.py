@@ -229,16 +229,21 @@ def parse_signal(text: str) -> int:
 
 
 def choose_ports(options: ContainerOptions, image_config: dict[str, Any]) -> list[Port]:
-    """Published ports, free host ports chosen; `-P` publishes what the image exposes.
+    """Published ports, free host ports chosen; `-P` publishes what the image and
+    --expose expose and -p does not publish.
 
     Error: UserError for the same host port twice, and for ports with a network that has none.
     """
     ports = list(options.ports)
     if options.publish_all:
-        for exposed in image_config.get("ExposedPorts") or {}:
+        given = {(port.container_port, port.protocol) for port in ports}
+        for exposed in (*options.expose, *(image_config.get("ExposedPorts") or {})):
             number, _, protocol = exposed.partition("/")
             if number.isdecimal() and 0 < int(number) < 65536:
-                ports.append(Port(container_port=int(number), protocol=protocol or "tcp"))
+                port = Port(container_port=int(number), protocol=protocol or "tcp")
+                if (port.container_port, port.protocol) not in given:
+                    given.add((port.container_port, port.protocol))
+                    ports.append(port)
     if network_modes.without_ports(options.network):
         return []
     seen = set()
