@@ -176,7 +176,7 @@ def container_words(data: bytes) -> None:
         lambda word: container_flags._entrypoint([word]),
         lambda word: container_flags._cpus(word),
         lambda word: container_flags._cpuset("--cpuset-cpus", word),
-        lambda word: container_flags._restart(word, False),
+        lambda word: container_flags.restart_policy(word, False),
         lambda word: joins.parse([word], "bridge", "", "", "", []),
         network_specs.route,
         network_specs._subnet,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -115,6 +116,7 @@ def store(layout: Layout, tmp_path: Path) -> Layout:
     blobs.mkdir(parents=True)
     (blobs / CONFIG).write_text(json.dumps(BLOB))
     (tmp_path / "web").mkdir()
+    os.makedirs(layout.container_run(WEB))  # else the machine was restarted
     return layout
 
 

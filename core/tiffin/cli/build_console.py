@@ -7,15 +7,16 @@ import os
 import sys
 import tempfile
 from types import TracebackType
-from typing import IO
-
-import trio
+from typing import IO, TYPE_CHECKING
 
 from ..engine.base import Engine
 from ..engine.run import Attach
 from ..store.queries import Row
 from . import printable
 from .session import attacher
+
+if TYPE_CHECKING:  # in a function, so that the engine is first, which loads it lean (`..lean`)
+    import trio
 
 
 class BuildConsole:
@@ -66,6 +67,8 @@ class BuildConsole:
         return kept[-1][1]
 
     def attach(self, stage: int) -> Attach:
+        import trio
+
         if stage == self._front:
             sys.stdout.flush()
             return attacher(self.engine, terminal=False, stdin=False, proxy=False)

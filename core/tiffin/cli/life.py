@@ -277,7 +277,7 @@ WAIT = Command(
     "codes, -1 for one that has not ended",
     flags=(
         Flag("condition", kind="list", metavar="STATE", help="running, exited, healthy, ..."),
-        Flag("interval", "i", kind="str", metavar="TIME", help="ignored: changes are told of"),
+        Flag("interval", "i", kind="str", metavar="TIME", help="Ignored: changes are told of"),
         LATEST,
     ),
     arguments=(0, None),

@@ -49,9 +49,9 @@ def _container(base: Path, row: dict[str, Any]) -> list[str]:
     if not os.path.isdir(row["directory"]):
         found.append(f"{who}: no directory")
     mounted = any(f"/{cid}/" in f"{mount.target}/" for mount in world.mounts_below(base / "root"))
-    if row["storage_driver"] == "vfs":
-        mounted = bool(row["mounted"])  # it mounts nothing
-    elif mounted != bool(row["mounted"]):
+    if row["storage_driver"] == "vfs":  # a directory is all there is of its mount
+        mounted = bool(row["mounted"]) and os.path.isdir(row["mounted"])
+    if mounted != bool(row["mounted"]):
         found.append(f"{who}: mounted {mounted}, recorded {row['mounted']!r}")
     if state not in LIVE and mounted and not row["pinned"]:
         found.append(f"{who}: has a mount that nobody asked for")
