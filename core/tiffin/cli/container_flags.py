@@ -90,6 +90,14 @@ FLAGS = (
     Flag("ipc", "", "str", "MODE", "IPC namespace: private, shareable, none or host", "private"),
     Flag("uts", "", "str", "MODE", "UTS namespace: private or host", "private"),
     Flag("cgroupns", "", "str", "MODE", "Cgroup namespace: private or host (engine: by cgroups)"),
+    Flag(
+        *("userns", "", "str", "MODE"),
+        "User namespace: host, auto[:size=N,...], keep-id, nomap, ns:PATH or container:ID",
+    ),
+    Flag("uidmap", "", "list", "CTR:HOST[:SIZE]", "Users of the container are these of the host"),
+    Flag("gidmap", "", "list", "CTR:HOST[:SIZE]", "The same for groups (default: as --uidmap)"),
+    Flag("subuidname", "", "str", "NAME", "Users of the container are NAME's in /etc/subuid"),
+    Flag("subgidname", "", "str", "NAME", "The same for groups, /etc/subgid"),
     Flag("cgroup-parent", "", "str", "PATH", "Cgroup above the container's"),
     Flag("log-driver", "", "str", "NAME", "k8s-file, none or passthrough (engine: k8s-file)"),
     Flag("sig-proxy", help="Pass signals on to the process", default=True),
@@ -182,6 +190,11 @@ def options_from(
         ipc=_namespace(options["ipc"]),
         uts=_namespace(options["uts"]),
         cgroupns=options["cgroupns"],
+        userns=options["userns"],
+        uid_maps=_by_comma(options["uidmap"]),
+        gid_maps=_by_comma(options["gidmap"]),
+        subuid_name=options["subuidname"],
+        subgid_name=options["subgidname"],
     )
 
 

@@ -303,6 +303,13 @@ def _capability(name: str) -> str:
     return name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}"
 
 
+def _id_maps(row: Row) -> dict[str, Any]:
+    return {
+        name: [":".join(map(str, each)) for each in row["id_maps"][kind]]
+        for name, kind in (("UidMap", "uids"), ("GidMap", "gids"))
+    }
+
+
 def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
     resources = options.get("resources") or {}
     memory, cpus = resources.get("memory", 0), resources.get("cpus", 0)
@@ -352,7 +359,8 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
             m["target"]: ",".join(m.get("options", ())) for m in mounts if m["type"] == "tmpfs"
         },
         "UTSMode": options.get("uts") or "private",
-        "UsernsMode": "",
+        "UsernsMode": "private" if row["id_maps"] else "",
+        **({"IDMappings": _id_maps(row)} if row["id_maps"] else {}),
         "ShmSize": options.get("shm_size") or 64 << 20,
         "Runtime": row["runtime"],
         "CpuShares": resources.get("cpu_shares", 0),

@@ -20,8 +20,8 @@ TMPFS_OPTIONS = frozenset(
     "rprivate shared rshared slave rslave tmpcopyup notmpcopyup noswap relatime norelatime "
     "noatime".split()
 )
-NOT_YET = frozenset(("O", "U", "idmap"))
-"""Overlay, chown and id-mapped mounts: podman has them, tiffin not yet."""
+NOT_YET = frozenset(("O",))
+"""Overlay mounts: podman has them, tiffin not yet."""
 
 
 def parse_volume(text: str) -> Mount:

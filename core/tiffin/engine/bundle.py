@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from .. import conmon, programs
 from ..errors import DriverError, RuntimeFailed, UserError
-from ..hooks import Amendment, Attachment, Labels
+from ..hooks import Amendment, Attachment, IdMaps, Labels
 from ..images import digest
 from ..network_modes import CONTAINER
 from ..options import ContainerOptions, Device
@@ -22,6 +22,7 @@ from ..spec import amend, build, facts, files, resources, rlimits, seccomp, user
 from ..spec.build import HostDevice, Spec, SpecRequest
 from ..store import queries
 from . import images, labels
+from . import rootfs as root
 from .hold import Held
 
 EXITED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exited.py")
@@ -67,6 +68,10 @@ def check(options: ContainerOptions) -> None:
     _profile(options)
     if options.init:
         _init_program()
+    if any("U" in mount.options for mount in options.mounts):
+        from . import mapped_mounts
+
+        mapped_mounts.check(options)
 
 
 async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Made:
@@ -77,7 +82,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     engine, row = held.engine, held.row
     options = options_of(held)
     directory = row["directory"]
-    rootfs = row["mounted"] or engine.storage(row["storage_driver"]).mount_path(held.id)
+    rootfs = row["mounted"] or root.path(engine, row)
     if any(mount.type == "volume" for mount in options.mounts):
         from . import volumes
 
@@ -90,6 +95,13 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
 
         placed = await shared.files(held, dict(placed))
     in_force = await labels.prepare(held, [file for _, file in placed])
+    for mount in options.mounts:
+        if mount.type == "bind" and not os.path.exists(mount.source):
+            raise UserError(f"-v {mount.source}:{mount.target}: {mount.source} does not exist")
+    await labels.relabel_volumes(held, options)
+    given_user = options.user or image_config.get("User") or ""
+    user = users.in_container(rootfs, given_user, options.group_add)
+    options = await _owners(held, options, user, [file for _, file in placed])
     request = SpecRequest(
         id=held.id,
         name=row["name"],
@@ -98,11 +110,11 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         options=options,
         facts=host,
         rootfs=rootfs,
-        user=users.in_container(
-            rootfs, options.user or image_config.get("User") or "", options.group_add
-        ),
+        user=user,
         cgroup=row["cgroup"],
         netns=netns,
+        userns=engine.layout.userns(held.id) if row["id_maps"] else "",
+        id_maps=msgspec.convert(row["id_maps"], IdMaps),
         files=placed,
         devices=tuple(devices(options)),
         seccomp_profile=_profile(options),
@@ -111,10 +123,6 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         mount_label=in_force.mount_label,
         apparmor_profile=in_force.profile,
     )
-    for mount in options.mounts:
-        if mount.type == "bind" and not os.path.exists(mount.source):
-            raise UserError(f"-v {mount.source}:{mount.target}: {mount.source} does not exist")
-    await labels.relabel_volumes(held, options)
     spec = build.build(request)
     _amend(held, spec)
     data = _readable(spec.document)
@@ -125,6 +133,23 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     except RuntimeFailed as error:
         raise error.naming(spec.document["process"]["args"][0]) from error
     return Made(made.pid, made.conmon_pid, digest.of(data))
+
+
+async def _owners(
+    held: Held, options: ContainerOptions, user: users.User, files: Sequence[str]
+) -> ContainerOptions:
+    """What `:U` asks for; with a user namespace, the files and the mounts of the container as it is
+    to see them."""
+    given = [option for mount in options.mounts for option in mount.options]
+    if not held.row["id_maps"] and "U" not in given:
+        return options
+    from . import mapped_mounts  # rarely
+
+    await mapped_mounts.change_owners(held, options, user)
+    if not held.row["id_maps"]:
+        return options
+    mapped_mounts.hand_over(held, files)
+    return mapped_mounts.place(held, options)
 
 
 def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
@@ -228,10 +253,13 @@ def _device(device: Device) -> HostDevice:
         raise UserError(f"{flag}: {error.strerror}") from None
     if not (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
         raise UserError(f"{flag}: not a device")
-    return _host_device(device.target or device.source, status, device.permissions, flag)
+    place = device.target or device.source
+    return _host_device(place, status, device.permissions, flag, device.source)
 
 
-def _host_device(path: str, status: os.stat_result, permissions: str, flag: str) -> HostDevice:
+def _host_device(
+    path: str, status: os.stat_result, permissions: str, flag: str, source: str = ""
+) -> HostDevice:
     return HostDevice(
         path=path,
         type="c" if stat.S_ISCHR(status.st_mode) else "b",
@@ -242,6 +270,7 @@ def _host_device(path: str, status: os.stat_result, permissions: str, flag: str)
         gid=status.st_gid,
         permissions=permissions,
         flag=flag,
+        source=source,
     )
 
 

@@ -8,14 +8,17 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
 import trio
 from msgspec import Struct
 
 from .. import syscalls
 from ..copying.places import Place
-from ..copying.tree import Rules
+from ..copying.tree import HOST, Rules, outside
 from ..events.container import FilesCopied, Unmounted, UnmountPlanned
+from ..hooks import IdMaps
 from ..spec import users
+from ..store import queries
 from . import images, mount, volumes
 from .base import Engine
 from .hold import Held, hold
@@ -28,6 +31,8 @@ class View(Struct, frozen=True):
 
     held: Held
     path: str
+    maps: IdMaps = IdMaps()
+    """Ids of the container whose files are seen from outside; empty: owners are as it sees them."""
     binds: tuple[tuple[str, str], ...] = ()
     """(path on this machine, target) of what a start would mount; empty when it is there."""
 
@@ -41,7 +46,7 @@ async def seen(engine: Engine, given: str) -> AsyncIterator[View]:
         held.need("use the files of", "created", "initialized", "running", "paused", "exited")
         row = held.row
         if row["pid"] and getattr(engine.runtime(row["runtime"]), "shows_files", True):
-            yield View(held, f"/proc/{row['pid']}/root")
+            yield View(held, f"/proc/{row['pid']}/root", _maps(row))
             return
         binds = tuple(
             (
@@ -54,10 +59,14 @@ async def seen(engine: Engine, given: str) -> AsyncIterator[View]:
             if one["type"] in ("bind", "volume")
         )
         if row["mounted"]:
-            yield View(held, row["mounted"], binds)
+            yield View(held, row["mounted"], _maps(row), binds)
             return
         async with _mounted(held) as path:
-            yield View(held, path, binds)
+            yield View(held, path, binds=binds)
+
+
+def _maps(row: queries.Row) -> IdMaps:
+    return msgspec.convert(row["id_maps"], IdMaps)
 
 
 def owner(engine: Engine, view: View) -> tuple[int, int]:
@@ -67,12 +76,16 @@ def owner(engine: Engine, view: View) -> tuple[int, int]:
     if not given:
         given = images.read_config(engine, row["image_id"]).config.get("User") or ""
     user = users.in_container(view.path, str(given))
-    return user.uid, user.gid
+    return outside(view.maps, user.uid, user.gid)
 
 
-async def with_roots(views: Sequence[View], work: Callable[[list[int]], None]) -> None:
+async def with_roots(
+    views: Sequence[View], work: Callable[[list[int]], None], maker: IdMaps = HOST
+) -> None:
     """Call `work` with descriptors of the containers' roots, in a thread of its own: one whose
-    mount namespace (unshare(2)) has the bind mounts in place that a stopped container lacks."""
+    mount namespace (unshare(2)) has the bind mounts in place that a stopped container lacks, and
+    that makes files as the root user of the ids `maker`: where owners are mapped, root itself is
+    nobody."""
     failure: list[BaseException] = []
 
     def run() -> None:
@@ -87,6 +100,8 @@ async def with_roots(views: Sequence[View], work: Callable[[list[int]], None]) -
                     stack.callback(os.close, root)
                     _bind(root, view.binds)
                     roots.append(root)
+                if maker.uids:
+                    syscalls.become_on_files(*outside(maker, 0, 0))
                 work(roots)
             except BaseException as error:  # raised again in the task that waits
                 failure.append(error)
@@ -140,18 +155,19 @@ async def export(engine: Engine, given: str, out: int) -> None:
 
     async with hold(engine, given) as held:
         row = held.row
-        path = row["mounted"]
+        path, maps = row["mounted"], _maps(row)
         async with contextlib.AsyncExitStack() as stack:
             if not path:
-                path = await stack.enter_async_context(_mounted(held))
+                path, maps = await stack.enter_async_context(_mounted(held)), IdMaps()
             root = open_tree(path)
             stack.callback(os.close, root)
-            await trio.to_thread.run_sync(write, root, out, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(write, root, out, maps, abandon_on_cancel=True)
 
 
 @asynccontextmanager
 async def _mounted(held: Held) -> AsyncIterator[str]:
-    """Mounted for as long as this lasts; the path."""
+    """Mounted for as long as this lasts, with the owners that the container sees; the path."""
+    held.row["id_maps"] = {}  # for us: no other ids
     await mount.plan(held)
     path = await mount.carry_out(held)
     await held.journal.flush()
@@ -197,6 +213,10 @@ async def copy(
         views = [await stack.enter_async_context(seen(engine, cid)) for cid in held]
         which = {given: held.index(cid) for given, cid in ids.items()}
         rules = Rules(None, overwrite=overwrite, devices=bool(target.container))
+        if source.container:
+            rules.was = views[which[source.container]].maps
+        if target.container:
+            rules.becomes = views[which[target.container]].maps
         if archive:
             into = views[which[target.container]] if target.container else None
             rules.owner = owner(engine, into) if into else (os.geteuid(), os.getegid())
@@ -212,11 +232,11 @@ async def copy(
             if source.path == "-" and not source.container:
                 streams.receive(place(target), stdin, rules)
             elif target.path == "-" and not target.container:
-                streams.send(place(source), stdout)
+                streams.send(place(source), stdout, rules.was)
             else:
                 tree.copy(place(source), place(target), rules)
 
-        await with_roots(views, work)
+        await with_roots(views, work, rules.becomes)
         if target.container:
             view = views[which[target.container]]
             event = FilesCopied(path=target.path)

@@ -20,6 +20,7 @@ from ..events.volume import (
     VolumeRemovalPlanned,
     VolumeRemoved,
 )
+from ..hooks import IdMaps
 from ..options import ContainerOptions, Mount
 from ..spec.paths import clean
 from ..store import queries
@@ -141,19 +142,37 @@ async def mounted(held: Held, options: ContainerOptions, rootfs: str) -> Contain
         if mount.type == "volume":
             row = await find(engine, mount.source)
             os.makedirs(row["path"], mode=0o755, exist_ok=True)
+            maps, mapped = _mapped(held, row)
             if not row["populated"] and "nocopy" not in mount.options:
                 async with engine.locks.named(lock(engine)):  # two containers may be its first
-                    await trio.to_thread.run_sync(_copy_up, rootfs, mount.target, row["path"])
+                    await trio.to_thread.run_sync(_copy_up, rootfs, mount.target, row["path"], maps)
                 held.journal.note(f"volume/{row['name']}", VolumePopulated(container=held.id))
             # Each time, as for `:z`: files have the label of the container that made them.
             await labels.relabel(held, row["path"], shared=True)
-            mounts[number] = Mount("bind", mount.target, row["path"], mount.options)
+            mounts[number] = Mount("bind", mount.target, row["path"], (*mount.options, *mapped))
     return msgspec.structs.replace(options, mounts=tuple(mounts))
 
 
-def _copy_up(rootfs: str, target: str, path: str) -> None:
+def _mapped(held: Held, row: queries.Row) -> tuple[IdMaps, tuple[str, ...]]:
+    """With a user namespace: (ids that a volume's files have in the container, the mount option
+    that shows them so). The volume keeps the owners that containers see, whatever their ids are
+    outside; where the file system cannot do that, the first container's become its owners."""
+    if not held.row["id_maps"]:
+        return IdMaps(), ()
+    from . import idmaps, mapped_mounts, rootfs
+
+    maps = idmaps.of(held.row)
+    if mapped_mounts.mappable(held, row["path"]):
+        return maps, ("idmap",)
+    if not row["populated"] and not os.listdir(row["path"]):
+        os.chown(row["path"], *rootfs.owner(maps))
+    return IdMaps(), ()
+
+
+def _copy_up(rootfs: str, target: str, path: str, maps: IdMaps) -> None:
     """What the image has at `target`, with its owner and mode, in the place of the still empty
-    directory `path`: in one step, so that no half of it is ever taken for the whole."""
+    directory `path`: in one step, so that no half of it is ever taken for the whole. Owners are
+    those that `maps` has for them inside the container."""
     from ..copying.places import Place
     from ..copying.tree import Rules, copy
     from ..layer.remove import remove_tree
@@ -170,9 +189,10 @@ def _copy_up(rootfs: str, target: str, path: str) -> None:
         remove_tree(new)
         os.mkdir(new, 0o700)
         place = Place(f"{target.rstrip('/')}/.", root=root)
-        copy(place, Place(new), Rules(None, devices=True))
+        rules = Rules(None, devices=True, was=maps)
+        copy(place, Place(new), rules)
         status = os.fstat(source)
-        os.chown(new, status.st_uid, status.st_gid)
+        os.chown(new, *rules.owner_of(status))
         os.chmod(new, stat.S_IMODE(status.st_mode))
         os.rename(new, path)
     finally:
