@@ -133,6 +133,9 @@ def test_given_maps_and_joined_namespaces(store: Tiffin) -> None:
             out = store.using(f"--runtime={runtime}")(*RUN, f"--userns={mode}", BUSYBOX, *show)
             assert out.lines[0] == namespace
             assert out.lines[1].split() == ["0", "400000", "2000"]
+    both = ("run", "--rm", "--network=container:first", "--userns=container:first")
+    seen = store(*both, BUSYBOX, "ls", "/sys/class/net").out.split()
+    assert seen == ["lo"]  # of that network, and not of the host's
     store("create", "--name=second", "--network=none", "--userns=container:first", BUSYBOX, "true")
     store("stop", "-t", "0", "first")
     store.fails("start", "second", says="does not run")

@@ -114,6 +114,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
         cgroup=row["cgroup"],
         netns=netns,
         userns=engine.layout.userns(held.id) if row["id_maps"] else "",
+        joins_owner=row["network"].startswith(CONTAINER) and row["network"] == options.userns,
         id_maps=msgspec.convert(row["id_maps"], IdMaps),
         files=placed,
         devices=tuple(devices(options)),

@@ -102,6 +102,8 @@ class SpecRequest(Struct, frozen=True):
     userns: str = ""
     """Path of the user namespace to join; empty: the host's ids."""
     id_maps: IdMaps = IdMaps()
+    joins_owner: bool = False
+    """Network and user namespace are both of the same other container."""
     files: tuple[tuple[str, str], ...] = ()
     """(place in the container, file on the host) of hosts, resolv.conf, hostname."""
     devices: tuple[HostDevice, ...] = ()
@@ -442,7 +444,9 @@ def _foreign_network(request: SpecRequest) -> bool:
     """True when the network namespace is not the container's own: then, with other ids than the
     host's, it may not mount a sysfs for it."""
     network = request.options.network
-    return network == "host" or (bool(request.userns) and network_modes.joins(network))
+    if not request.userns or not network_modes.joins(network):
+        return network == "host"
+    return not request.joins_owner
 
 
 def _device_mount(device: HostDevice) -> dict[str, Any]:
