@@ -178,6 +178,7 @@ class OverlayDriver:
                 lambda: sys_tools().become_on_files(root.st_uid, root.st_gid),
                 lambda: _mount_any(top, self.mount_path(container), places, label),
             )
+            _need_writable(self.mount_path(container), root)
         finally:
             self._hide(container)
 
@@ -274,6 +275,32 @@ def _root_metadata(lowers: Sequence[str]) -> tuple[int, int, int]:
 def _metadata(path: str) -> tuple[int, int, int]:
     status = os.stat(path)
     return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+
+
+def _need_writable(target: str, root: os.stat_result) -> None:
+    """Kernels differ in whether they can map an upper directory: try, as the container's root and
+    without our capabilities. Error: DriverError, and it is unmounted."""
+    status = os.stat(target)
+    if stat.S_IMODE(status.st_mode) & 0o300 != 0o300:
+        return  # not even its owner may write
+    trial = ".tiffin-trial"
+    times = status.st_atime_ns, status.st_mtime_ns
+    fd = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # it may not get there itself
+    try:
+        _in_thread(
+            lambda: sys_tools().become_on_files(root.st_uid, root.st_gid, capable=False),
+            lambda: os.mkdir(trial, dir_fd=fd),
+            lambda: os.rmdir(trial, dir_fd=fd),
+        )
+        os.utime(target, ns=times)
+    except OSError as error:
+        sys_tools().umount2(target, UMOUNT_NOFOLLOW | MNT_DETACH)
+        raise DriverError(
+            f"this kernel's overlayfs cannot show other owners of files: {error.strerror}",
+            hint="use --storage-driver vfs",
+        ) from None
+    finally:
+        os.close(fd)
 
 
 def _link(directory: str, lowers: Sequence[str]) -> list[str]:
