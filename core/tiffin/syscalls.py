@@ -189,17 +189,15 @@ def map_mount(fd: int, namespace: int, *, recursive: bool = False) -> None:
     _check(_libc().syscall(number, fd, b"", flags, attributes, size))
 
 
-def become_on_files(uid: int, gid: int, *, capable: bool = True) -> None:
-    """setfsuid(2), setfsgid(2): what the calling thread makes belongs to them from now on. With
-    `capable` it keeps the capabilities over files, which the kernel takes away with the first."""
+def become_on_files(uid: int, gid: int) -> None:
+    """setfsuid(2), setfsgid(2): what the calling thread makes belongs to them from now on; it keeps
+    all its capabilities, which the kernel takes away with the first."""
     import ctypes
     import struct
 
     libc = _libc()
     libc.setfsgid(ctypes.c_uint(gid))
     libc.setfsuid(ctypes.c_uint(uid))
-    if not capable:
-        return
     header = struct.pack("Ii", CAPABILITIES_3, 0)
     sets = ctypes.create_string_buffer(24)
     _check(libc.capget(header, sets))

@@ -166,6 +166,7 @@ class OverlayDriver:
         """Mount layers and `upper` as another mount of the whole store shows them, which maps the
         owners of all that is in it; an overlay itself cannot. It is gone again at once: overlayfs
         has mounts of its own of what it was given."""
+        _need_mapping_overlay()
         shown = self._shown(container)
         os.makedirs(shown, mode=0o700, exist_ok=True)
         map_tools().bind(self.root, shown, userns)
@@ -178,7 +179,6 @@ class OverlayDriver:
                 lambda: sys_tools().become_on_files(root.st_uid, root.st_gid),
                 lambda: _mount_any(top, self.mount_path(container), places, label),
             )
-            _need_writable(self.mount_path(container), root)
         finally:
             self._hide(container)
 
@@ -277,30 +277,16 @@ def _metadata(path: str) -> tuple[int, int, int]:
     return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
 
-def _need_writable(target: str, root: os.stat_result) -> None:
-    """Kernels differ in whether they can map an upper directory: try, as the container's root and
-    without our capabilities. Error: DriverError, and it is unmounted."""
-    status = os.stat(target)
-    if stat.S_IMODE(status.st_mode) & 0o300 != 0o300:
-        return  # not even its owner may write
-    trial = ".tiffin-trial"
-    times = status.st_atime_ns, status.st_mtime_ns
-    fd = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # it may not get there itself
-    try:
-        _in_thread(
-            lambda: sys_tools().become_on_files(root.st_uid, root.st_gid, capable=False),
-            lambda: os.mkdir(trial, dir_fd=fd),
-            lambda: os.rmdir(trial, dir_fd=fd),
-        )
-        os.utime(target, ns=times)
-    except OSError as error:
-        sys_tools().umount2(target, UMOUNT_NOFOLLOW | MNT_DETACH)
+def _need_mapping_overlay() -> None:
+    """Error: DriverError with a kernel whose overlay mounts, but lets a container's root make
+    nothing in a mapped upper directory (seen with 6.1; 6.18 is good)."""
+    release = os.uname().release
+    major, minor, *_ = (*release.split("."), "0")
+    if major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) <= (6, 1):
         raise DriverError(
-            f"this kernel's overlayfs cannot show other owners of files: {error.strerror}",
-            hint="use --storage-driver vfs",
-        ) from None
-    finally:
-        os.close(fd)
+            f"overlayfs of Linux {release} cannot show other owners of files that are written",
+            hint="use --storage-driver vfs for containers with --userns or --uidmap",
+        )
 
 
 def _link(directory: str, lowers: Sequence[str]) -> list[str]:
