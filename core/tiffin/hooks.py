@@ -233,6 +233,22 @@ class LabelRequest(Struct, frozen=True):
     """Process labels of this provider that the store's other containers have."""
 
 
+class IdRange(Struct, frozen=True, array_like=True):
+    """One line of uid_map or gid_map (user_namespaces(7)), as an array in JSON."""
+
+    inside: int
+    """First id in the container."""
+    outside: int
+    size: int
+
+
+class IdMaps(Struct, frozen=True, omit_defaults=True):
+    """The ids of a container with a user namespace of its own."""
+
+    uids: tuple[IdRange, ...] = ()
+    gids: tuple[IdRange, ...] = ()
+
+
 class Labels(Struct, frozen=True, omit_defaults=True):
     """What a provider decided for one container. It fills what its module has; empty fields change
     nothing in config.json."""
@@ -260,6 +276,9 @@ class StorageDriver(Protocol):
     """When nobody chooses, the highest whose `probe` gives None is taken."""
     labels_mounts: bool
     """True when `mount` gives all files its `label`; else the engine has them relabelled."""
+    maps_ids: bool
+    """True when `mount` takes `userns`. Without it the engine maps what the driver has mounted, by
+    a mount of its own, which the kernel allows for a plain directory but not for an overlay."""
 
     async def probe(self) -> str | None:
         """`None` when the driver works here, else one line that says why it does not."""
@@ -286,7 +305,11 @@ class StorageDriver(Protocol):
 
     async def mount(self, container: str, layers: Sequence[str], label: str = "") -> str:
         """Mount the container's file system and return the path of its root; `label` is a security
-        context, as mount(8) takes it for `context=`."""
+        context, as mount(8) takes it for `context=`.
+
+        With `maps_ids` it takes `userns` as well: the path of a user namespace (empty: none). Then
+        files have the owners that this maps those of the layers to, and what is written is stored
+        with the owners that the container sees."""
 
     def mount_path(self, container: str) -> str:
         """Where `mount` will put it; known beforehand, for the intent."""
@@ -546,6 +569,13 @@ def sys_tools() -> Any:
     from importlib import import_module
 
     return import_module("tiffin.syscalls")
+
+
+def map_tools() -> Any:
+    """The module `tiffin.idmap`: mounts that show other owners of files."""
+    from importlib import import_module
+
+    return import_module("tiffin.idmap")
 
 
 def link_tools() -> Any:

@@ -83,6 +83,14 @@ class Layout:
     def netns(self, cid: str) -> str:
         return f"{self.run}/netns/{cid}"
 
+    def userns(self, cid: str) -> str:
+        return f"{self.run}/userns/{cid}"
+
+    def mapped(self, cid: str) -> str:
+        """Mounts of a container with a user namespace, whose root has to get there: `root` and one
+        for each volume whose ids are mapped. Nobody else can enter it."""
+        return f"{self.run}/mapped/{cid}"
+
     def driver_run(self, kind: str, driver: str) -> str:
         """Run state of a driver, gone after a reboot."""
         return f"{self.run}/drivers/{kind}-{driver}"

@@ -15,13 +15,19 @@ IFF_UP = 0x1
 NS_GET_NSTYPE = 0xB703
 
 
-def create(path: str) -> None:
-    """Pin a new network namespace, with `lo` up, at `path`. One that is there already is kept.
+def create(path: str, userns: str = "") -> None:
+    """Pin a new network namespace, with `lo` up, at `path`. One that is there already is kept. With
+    `userns` it belongs to that user namespace (a path).
 
     The namespace is made by a thread of its own that ends with it, so that no other thread of ours
     ever changes its namespace. Error: DriverError.
     """
     if exists(path):
+        return
+    if userns:
+        from . import userns as user_namespaces  # rarely
+
+        user_namespaces.network(path, userns)
         return
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -57,6 +63,28 @@ def pin(path: str, namespace: str) -> None:
         raise DriverError(f"cannot pin {namespace}: {error}") from None
 
 
+def loopback_up_in(path: str) -> None:
+    """The same in the namespace at a path, from a thread that ends there. Error: DriverError."""
+    failure: list[OSError] = []
+
+    def enter() -> None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                syscalls.setns(fd, syscalls.CLONE_NEWNET)
+            finally:
+                os.close(fd)
+            loopback_up()
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=enter, name="netns")
+    thread.start()
+    thread.join()
+    if failure:
+        raise DriverError(f"cannot set lo up in {path}: {failure[0]}")
+
+
 def loopback_up() -> None:
     """`ip link set lo up` in the calling thread's namespace (netdevice(7))."""
     import fcntl
@@ -73,27 +101,32 @@ def remove(path: str) -> None:
         syscalls.umount2(path, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):
-            raise DriverError(f"cannot unmount network namespace {path}: {error}") from error
+            raise DriverError(f"cannot unmount the namespace {path}: {error}") from error
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
 def need(path: str) -> None:
-    """Error: UserError when that is no network namespace (ioctl_ns(2))."""
+    """Error: UserError when that is no network namespace."""
+    if kind(path, "network") != syscalls.CLONE_NEWNET:
+        raise UserError(f"{path} is not a network namespace")
+
+
+def kind(path: str, noun: str) -> int:
+    """CLONE_NEW... of the namespace at a path (ioctl_ns(2)), 0 for anything else.
+    Error: UserError."""
     import fcntl
 
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise UserError(f"network namespace {path}: {error.strerror}") from None
+        raise UserError(f"{noun} namespace {path}: {error.strerror}") from None
     try:
-        kind = fcntl.ioctl(fd, NS_GET_NSTYPE)
+        return fcntl.ioctl(fd, NS_GET_NSTYPE)
     except OSError:
-        kind = 0
+        return 0
     finally:
         os.close(fd)
-    if kind != syscalls.CLONE_NEWNET:
-        raise UserError(f"{path} is not a network namespace")
 
 
 def exists(path: str) -> bool:

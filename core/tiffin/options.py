@@ -187,3 +187,12 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     cgroupns: str = ""
     pod: str = ""
     """Name or id of the pod it is to be in; in what is recorded, its id."""
+    userns: str = ""
+    """`host`, `auto[:...]`, `keep-id[:...]`, `nomap`, `ns:PATH`, `container:ID`; empty: the
+    default, or what the maps below say."""
+    uid_maps: tuple[str, ...] = ()
+    """`CONTAINER:HOST[:SIZE]`, as given."""
+    gid_maps: tuple[str, ...] = ()
+    subuid_name: str = ""
+    """Whose ranges of /etc/subuid."""
+    subgid_name: str = ""

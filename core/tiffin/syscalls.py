@@ -43,7 +43,18 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOUNT_ATTR_IDMAP = 0x00100000
+
+SYS_OPEN_TREE = 428
+SYS_MOVE_MOUNT = 429
 SYS_OPENAT2 = 437
+SYS_MOUNT_SETATTR = 442
+CAPABILITIES_3 = 0x20080522
 SYS_RT_SIGACTION = {"x86_64": 13, "aarch64": 134}
 
 LIBRARY_SIGNALS = (32, 33)
@@ -184,3 +195,50 @@ def ignore_signal(number: int, ignore: bool) -> None:
     if (call := SYS_RT_SIGACTION.get(os.uname().machine)) is not None:
         action = (ctypes.c_uint64 * 4)(1 if ignore else 0)  # handler; no flags, no mask
         _check(_libc().syscall(call, number, action, None, 8))
+
+
+def open_tree(path: str, flags: int) -> int:
+    """open_tree(2): a new descriptor, close-on-exec; with OPEN_TREE_CLONE of a copy of the mount
+    that is mounted nowhere, and goes with the descriptor."""
+    import ctypes
+
+    number, at = ctypes.c_long(SYS_OPEN_TREE), ctypes.c_int(AT_FDCWD)
+    return _check(_libc().syscall(number, at, os.fsencode(path), flags | os.O_CLOEXEC), path)
+
+
+def move_mount(fd: int, target: str) -> None:
+    """move_mount(2): what `open_tree` gave is mounted at `target`."""
+    import ctypes
+
+    number, at = ctypes.c_long(SYS_MOVE_MOUNT), ctypes.c_int(AT_FDCWD)
+    place = os.fsencode(target)
+    _check(_libc().syscall(number, fd, b"", at, place, MOVE_MOUNT_F_EMPTY_PATH), target)
+
+
+def map_mount(fd: int, namespace: int, *, recursive: bool = False) -> None:
+    """mount_setattr(2): what `open_tree` gave shows the owners of its files as the user namespace
+    `namespace` (a descriptor) maps them."""
+    import ctypes
+    import struct
+
+    attributes = struct.pack("QQQQ", MOUNT_ATTR_IDMAP, 0, 0, namespace)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    number, size = ctypes.c_long(SYS_MOUNT_SETATTR), ctypes.c_size_t(len(attributes))
+    _check(_libc().syscall(number, fd, b"", flags, attributes, size))
+
+
+def become_on_files(uid: int, gid: int) -> None:
+    """setfsuid(2), setfsgid(2): what the calling thread makes belongs to them from now on; it keeps
+    all its capabilities, which the kernel takes away with the first."""
+    import ctypes
+    import struct
+
+    libc = _libc()
+    libc.setfsgid(ctypes.c_uint(gid))
+    libc.setfsuid(ctypes.c_uint(uid))
+    header = struct.pack("Ii", CAPABILITIES_3, 0)
+    sets = ctypes.create_string_buffer(24)
+    _check(libc.capget(header, sets))
+    _, low, inherited_low, _, high, inherited_high = struct.unpack("6I", sets.raw)
+    whole = struct.pack("6I", low, low, inherited_low, high, high, inherited_high)
+    _check(libc.capset(header, whole))

@@ -120,6 +120,14 @@ FLAGS = (
     Flag("ipc", "", "str", "MODE", "IPC namespace: private, shareable, none or host", "private"),
     Flag("uts", "", "str", "MODE", "UTS namespace: private or host", "private"),
     Flag("cgroupns", "", "str", "MODE", "Cgroup namespace: private or host (engine: by cgroups)"),
+    Flag(
+        *("userns", "", "str", "MODE"),
+        "User namespace: host, auto[:size=N,...], keep-id, nomap, ns:PATH or container:ID",
+    ),
+    Flag("uidmap", "", "list", "CTR:HOST[:SIZE]", "Users of the container are these of the host"),
+    Flag("gidmap", "", "list", "CTR:HOST[:SIZE]", "The same for groups (default: as --uidmap)"),
+    Flag("subuidname", "", "str", "NAME", "Users of the container are NAME's in /etc/subuid"),
+    Flag("subgidname", "", "str", "NAME", "The same for groups, /etc/subgid"),
     Flag("cgroup-parent", "", "str", "PATH", "Cgroup above the container's"),
     Flag(
         "pod", "", "str", "POD", "Be in this pod; new:NAME makes one, with the ports and networks"
@@ -224,6 +232,11 @@ def options_from(
         uts=_namespace(options["uts"]),
         cgroupns=options["cgroupns"],
         pod=options["pod"],
+        userns=options["userns"],
+        uid_maps=_by_comma(options["uidmap"]),
+        gid_maps=_by_comma(options["gidmap"]),
+        subuid_name=options["subuidname"],
+        subgid_name=options["subgidname"],
     )
 
 

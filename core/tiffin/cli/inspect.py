@@ -351,6 +351,13 @@ NOT_LIMITED = {
 """What podman and docker show of limits that cannot be given here: scripts look for the fields."""
 
 
+def _id_maps(row: Row) -> dict[str, Any]:
+    return {
+        name: [":".join(map(str, each)) for each in row["id_maps"][kind]]
+        for name, kind in (("UidMap", "uids"), ("GidMap", "gids"))
+    }
+
+
 def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
     from .. import units
 
@@ -406,7 +413,8 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
             m["target"]: ",".join(m.get("options", ())) for m in mounts if m["type"] == "tmpfs"
         },
         "UTSMode": options.get("uts") or "private",
-        "UsernsMode": "",
+        "UsernsMode": "private" if row["id_maps"] else "",
+        **({"IDMappings": _id_maps(row)} if row["id_maps"] else {}),
         "ShmSize": options.get("shm_size") or 64 << 20,
         "Runtime": row["runtime"],
         "CpuShares": resources.get("cpu_shares", 0),

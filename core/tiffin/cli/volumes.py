@@ -33,8 +33,6 @@ OPTIONS = {
 VALUED = frozenset("size mode uid gid nr_inodes nr_blocks huge max upperdir workdir".split())
 IGNORED = frozenset(("consistency", "volume-driver", "volume-label", "volume-opt"))
 """Docker's: of other platforms, or of volumes that are made by themselves here."""
-NOT_YET = frozenset(("idmap",))
-"""Id-mapped mounts: podman has them, tiffin not yet."""
 
 
 def parse_volume(text: str) -> Mount:
@@ -164,8 +162,6 @@ def _check_options(
 ) -> None:
     for option in options:
         name, equals, value = option.partition("=")
-        if name in NOT_YET:
-            raise UserError(f"{flag} {text!r}: option {name!r} is not there yet")
         takes_value = name in VALUED
         if name not in known or "\0" in option or takes_value != bool(equals and value):
             raise UserError(f"{flag} {text!r}: option {option!r} is not known")

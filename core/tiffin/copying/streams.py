@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 
 from ..errors import Conflict, ImageError, UserError
+from ..hooks import IdMaps
 from ..layer import tar
 from ..layer.apply import Applier
 from ..layer.pack import Packer
@@ -15,12 +16,12 @@ from ..layer.stream import PIECE, LayerStream
 from ..layer.walk import walk
 from ..layer.write import TarWriter
 from .places import DIRECTORY, Place, blame, is_directory, reopen
-from .tree import Rules
+from .tree import HOST, Rules, inside
 
 
-def send(source: Place, out: int) -> None:
-    """A file or directory as a tar to a descriptor. Names begin with its own, or, of `DIR/.`, with
-    what is in it. Errors: NotFound, UserError."""
+def send(source: Place, out: int, maps: IdMaps = HOST) -> None:
+    """A file or directory as a tar to a descriptor, with the owners that the container sees. Names
+    begin with its own, or, of `DIR/.`, with what is in it. Errors: NotFound, UserError."""
     found, status = source.find()
     writer = TarWriter(os.dup(out))
     complete = False
@@ -30,6 +31,7 @@ def send(source: Place, out: int) -> None:
             try:
                 name = "" if source.contents_only else source.base(found)
                 packer = Packer(writer, prefix=f"{name}/" if name else "", whiteouts=False)
+                packer.owners = lambda uid, gid: inside(maps, uid, gid)
                 packer.add_root(opened, os.fsencode(name or ".") + b"/")
                 for item in walk(opened):
                     packer.add(item)
@@ -38,7 +40,9 @@ def send(source: Place, out: int) -> None:
         elif stat.S_ISREG(status.st_mode):
             opened = reopen(found, os.O_RDONLY)
             try:
-                Packer(writer).add_open_file(opened, os.fsencode(source.base(found)))
+                packer = Packer(writer)
+                packer.owners = lambda uid, gid: inside(maps, uid, gid)
+                packer.add_open_file(opened, os.fsencode(source.base(found)))
             finally:
                 os.close(opened)
         else:
@@ -49,12 +53,14 @@ def send(source: Place, out: int) -> None:
         writer.close(complete=complete)
 
 
-def export(root: int, out: int) -> None:
-    """A whole file system as a tar to a descriptor, which is closed."""
+def export(root: int, out: int, maps: IdMaps = HOST) -> None:
+    """A whole file system as a tar to a descriptor, which is closed; with the owners that the
+    container of these ids sees."""
     writer = TarWriter(out)
     complete = False
     try:
         packer = Packer(writer, whiteouts=False)
+        packer.owners = lambda uid, gid: inside(maps, uid, gid)
         for item in walk(root):
             packer.add(item)
         complete = True
@@ -124,6 +130,8 @@ class Unpacker(Applier):
     def _one(self, entry: tar.Entry, stream: LayerStream) -> None:
         if self._rules.owner is not None:
             entry.uid, entry.gid = self._rules.owner
+        else:
+            entry.uid, entry.gid = self._rules.from_inside(entry.uid, entry.gid)
         super()._one(entry, stream)
 
     def _enter(self, entry: tar.Entry) -> bytes | None:

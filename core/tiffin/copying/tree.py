@@ -9,16 +9,22 @@ import stat
 
 from .. import syscalls
 from ..errors import Conflict, NotFound, UserError
+from ..hooks import IdMaps
 from ..layer.copies import copy_data
 from ..layer.remove import remove_tree
 from ..layer.walk import MAX_DEPTH, VANISHED
 from ..layer.whiteouts import kept
+from ..spec import idmaps
 from .places import DIRECTORY, Place, blame, is_directory, reopen
 
 DEEPEST = 250
 """Directories within directories; two descriptors are open, and two calls, for each."""
 CAPABILITY = "security.capability"
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+HOST = IdMaps()
+OVERFLOW = 65534
 
 
 class Rules:
@@ -32,6 +38,8 @@ class Rules:
         devices: bool = False,
         tame: bool = False,
         mode: int | None = None,
+        was: IdMaps = HOST,
+        becomes: IdMaps = HOST,
     ) -> None:
         self.owner = owner
         """(uid, gid) of all that is made; None: as at the source."""
@@ -44,6 +52,42 @@ class Rules:
         must not run with the rights of this machine's root."""
         self.mode = mode
         """Permissions of all that is made; None: as at the source."""
+        self.was = was
+        """The ids of the container that the source is in, when its files are seen from outside."""
+        self.becomes = becomes
+        """The same for the destination."""
+
+    def owner_of(self, status: os.stat_result) -> tuple[int, int]:
+        """(uid, gid) of what is made from that."""
+        if self.owner:
+            return self.owner
+        return self.from_inside(*inside(self.was, status.st_uid, status.st_gid))
+
+    def from_inside(self, uid: int, gid: int) -> tuple[int, int]:
+        """What ids of a container are called where the destination is seen."""
+        return outside(self.becomes, uid, gid)
+
+
+def inside(maps: IdMaps, uid: int, gid: int) -> tuple[int, int]:
+    """What owners of a container's files, seen from outside, are called in it. Those of nobody
+    there are the kernel's "nobody" (user_namespaces(7))."""
+    if not maps.uids:
+        return uid, gid
+    found = idmaps.to_container(maps.uids, uid), idmaps.to_container(maps.gids, gid)
+    return OVERFLOW if found[0] is None else found[0], OVERFLOW if found[1] is None else found[1]
+
+
+def outside(maps: IdMaps, uid: int, gid: int) -> tuple[int, int]:
+    """The other way round. Error: UserError for one that the container does not have."""
+    if not maps.uids:
+        return uid, gid
+    found = idmaps.to_host(maps.uids, uid), idmaps.to_host(maps.gids, gid)
+    if found[0] is None or found[1] is None:
+        raise UserError(
+            f"the container's user namespace has no user {uid}:{gid}",
+            hint="copy with --archive, or give it more ids",
+        )
+    return found[0], found[1]
 
 
 def copy(source: Place, target: Place, rules: Rules) -> None:
@@ -262,7 +306,7 @@ class TreeCopy:
         else:
             number = status.st_rdev if device else 0
             os.mknod(base, stat.S_IFMT(mode) | stat.S_IMODE(mode), number, dir_fd=parent)
-        uid, gid = self.rules.owner or (status.st_uid, status.st_gid)
+        uid, gid = self.rules.owner_of(status)
         os.chown(base, uid, gid, dir_fd=parent, follow_symlinks=False)
         times = (status.st_mtime_ns, status.st_mtime_ns)
         os.utime(base, ns=times, dir_fd=parent, follow_symlinks=False)
@@ -278,7 +322,7 @@ class TreeCopy:
         remove_tree(base, dir_fd=parent)
 
     def _metadata(self, source: int, fd: int, status: os.stat_result) -> None:
-        uid, gid = self.rules.owner or (status.st_uid, status.st_gid)
+        uid, gid = self.rules.owner_of(status)
         os.fchown(fd, uid, gid)
         mode = stat.S_IMODE(status.st_mode) if self.rules.mode is None else self.rules.mode
         if self.rules.tame:

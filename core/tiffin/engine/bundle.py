@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from .. import conmon, network_modes, programs
 from ..errors import DriverError, ImageError, RuntimeFailed, UserError
-from ..hooks import Amendment, Attachment, Labels
+from ..hooks import Amendment, Attachment, IdMaps, Labels
 from ..images import digest
 from ..network_modes import CONTAINER
 from ..options import ContainerOptions, Device
@@ -23,6 +23,7 @@ from ..spec import amend, build, facts, files, resources, rlimits, seccomp, user
 from ..spec.build import HostDevice, Spec, SpecRequest
 from ..store import queries
 from . import images, labels
+from . import rootfs as root
 from .hold import Held
 
 EXITED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exited.py")
@@ -77,6 +78,10 @@ def check(options: ContainerOptions) -> None:
     _profile(options)
     if options.init:
         init_program()
+    if any({"O", "U"} & set(mount.options) for mount in options.mounts):
+        from . import special_mounts
+
+        special_mounts.check(options)
 
 
 async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Made:
@@ -85,7 +90,7 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     Errors: UserError (no such user, a bad option), RuntimeFailed, DriverError.
     """
     row, options = held.row, options_of(held)
-    rootfs = row["mounted"] or held.engine.storage(row["storage_driver"]).mount_path(held.id)
+    rootfs = row["mounted"] or root.path(held.engine, row)
     spec, data, env = await _compose(held, attachments, netns, rootfs, row["cgroup"])
     try:
         with _with_secrets(held, spec, env) if env else nullcontext():
@@ -115,6 +120,11 @@ async def rewrite(held: Held, rootfs: str) -> str:
         from . import shared
 
         netns = await shared.namespace(held.engine, held.row)
+    if held.row["id_maps"]:
+        from . import idmaps
+
+        await idmaps.pin(held)
+        root.enterable(held)
     try:
         _, data, _ = await _compose(
             held, attachments, netns, rootfs, told.get("cgroup", ""), rewriting=True
@@ -124,6 +134,8 @@ async def rewrite(held: Held, rootfs: str) -> str:
             from . import secrets
 
             secrets.forget(held.engine, held.id)
+        if held.row["id_maps"] and not (held.row["pid"] or held.row["mounted"]):
+            root.leave(held.engine, held.id)
     return digest.of(data)
 
 
@@ -147,11 +159,15 @@ async def _compose(
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     users.no_pipes(rootfs)
     _need_plain(rootfs)
+    given_user = options.user or image_config.get("User") or ""
+    user = users.in_container(rootfs, given_user, options.group_add)
+    for mount in options.mounts:
+        if mount.type == "bind" and not os.path.exists(mount.source):
+            raise UserError(f"-v {mount.source}:{mount.target}: {mount.source} does not exist")
     if any(m.type == "image" or {"O", "U"} & set(m.options) for m in options.mounts):
         from . import special_mounts
 
-        user = options.user or image_config.get("User") or ""
-        options = await special_mounts.prepare(held, options, rootfs, user)
+        options = await special_mounts.prepare(held, options, user)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname, rewriting=rewriting)
     if row["network"].startswith(CONTAINER):
@@ -169,17 +185,24 @@ async def _compose(
     env: dict[str, str] = {}
     own = [file for _, file in placed]
     common = [file for file in own if options.pod and not file.startswith(f"{directory}/")]
+    secret_files: list[str] = []
     if options.secrets:
         from . import secrets
 
         given = await secrets.place(held, options)
         env, placed = given.env, (*placed, *given.files)
-        own += secrets.labelled(given)
+        secret_files = secrets.labelled(given)
         secrets.mend_link(f"{directory}/config.json")
-    in_force = await labels.prepare(held, own)
+    in_force = await labels.prepare(held, [*own, *secret_files])
     # What is a pod's is for all its containers, each of which has a label of its own.
     for path in (*common, *(joined[kind] for kind in ("shm",) if kind in joined)):
         await labels.relabel(held, path, shared=True)
+    await labels.relabel_volumes(held, options)
+    if row["id_maps"]:
+        from . import mapped_mounts
+
+        mapped_mounts.hand_over(held, own, secret_files)
+        options = mapped_mounts.place(held, options)
     request = SpecRequest(
         id=held.id,
         name=row["name"],
@@ -187,12 +210,13 @@ async def _compose(
         image_labels=image_config.get("Labels") or {},
         options=options,
         facts=host,
-        rootfs=rootfs,
-        user=users.in_container(
-            rootfs, options.user or image_config.get("User") or "", options.group_add
-        ),
+        rootfs=root.path(engine, row),
+        user=user,
         cgroup=cgroup,
         netns=netns,
+        userns=engine.layout.userns(held.id) if row["id_maps"] else "",
+        joins_owner=row["network"].startswith(CONTAINER) and row["network"] == options.userns,
+        id_maps=msgspec.convert(row["id_maps"], IdMaps),
         files=placed,
         devices=tuple(devices(options)),
         seccomp_profile=_profile(options),
@@ -202,10 +226,6 @@ async def _compose(
         apparmor_profile=in_force.profile,
         joined=joined,
     )
-    for mount in options.mounts:
-        if mount.type == "bind" and not os.path.exists(mount.source):
-            raise UserError(f"-v {mount.source}:{mount.target}: {mount.source} does not exist")
-    await labels.relabel_volumes(held, options)
     spec = build.build(request)
     _amend(held, spec)
     data = _readable(spec.document)
@@ -333,10 +353,13 @@ def _device(device: Device) -> HostDevice:
         raise UserError(f"{flag}: {error.strerror}") from None
     if not (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
         raise UserError(f"{flag}: not a device")
-    return _host_device(device.target or device.source, status, device.permissions, flag)
+    place = device.target or device.source
+    return _host_device(place, status, device.permissions, flag, device.source)
 
 
-def _host_device(path: str, status: os.stat_result, permissions: str, flag: str) -> HostDevice:
+def _host_device(
+    path: str, status: os.stat_result, permissions: str, flag: str, source: str = ""
+) -> HostDevice:
     return HostDevice(
         path=path,
         type="c" if stat.S_ISCHR(status.st_mode) else "b",
@@ -347,6 +370,7 @@ def _host_device(path: str, status: os.stat_result, permissions: str, flag: str)
         gid=status.st_gid,
         permissions=permissions,
         flag=flag,
+        source=source,
     )
 
 

@@ -24,6 +24,7 @@ from .images import Usable
 
 if TYPE_CHECKING:
     from ..events.volume import VolumeCreated
+    from ..hooks import IdMaps
 
 TRIES = 20
 """How often a random name is drawn again when it is taken."""
@@ -81,7 +82,7 @@ async def creating(
     if any(m.type == "image" or {"O", "U"} & set(m.options) for m in options.mounts):
         from . import special_mounts
 
-        special_mounts.check(options.mounts)
+        special_mounts.check(options)
         options = await _with_images(engine, options, driver, pull)
     cid = ids.new_id()
     async with engine.locks.container(cid):
@@ -98,8 +99,14 @@ async def creating(
                 network, options = await networks.canonical(engine, options)
                 if ports and not await networks.publish(engine, network):
                     ports = []  # left out, as podman and docker do
+                maps = None
+                if _has_own_ids(options):
+                    from . import idmaps
+
+                    options, maps = await stack.enter_async_context(idmaps.settled(engine, options))
                 await _plan(
-                    engine, journal, cid, options, image, driver, runtime, ports, network, created
+                    *(engine, journal, cid, options, image, driver, runtime, ports, network),
+                    *(created, maps),
                 )
         except BaseException:  # a cancellation as well; raised again
             engine.locks.forget(cid)
@@ -133,6 +140,7 @@ async def _plan(
     ports: Sequence[Port],
     network: str,
     created: Mapping[str, VolumeCreated],
+    maps: IdMaps | None,
 ) -> None:
     """Write the intent, under the name that was asked for or the first random one that is free."""
     image_config = image.config
@@ -158,6 +166,7 @@ async def _plan(
             stop_timeout=10 if options.stop_timeout < 0 else options.stop_timeout,
             remove=options.remove,
             security_labels=await labels.allocate(engine, cid, options),
+            id_maps=msgspec.to_builtins(maps) if maps else {},
         )
         for volume, made in created.items():
             journal.note(f"volume/{volume}", made)
@@ -192,6 +201,12 @@ async def _with_images(
 
 def _has_volumes(options: ContainerOptions) -> bool:
     return any(mount.type == "volume" for mount in options.mounts)
+
+
+def _has_own_ids(options: ContainerOptions) -> bool:
+    """True when the user says whose ids the container is to have."""
+    asked = options.uid_maps or options.gid_maps or options.subuid_name or options.subgid_name
+    return bool(asked or options.userns)
 
 
 async def _resolved(engine: Engine, name: str) -> bool:

@@ -8,15 +8,18 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
 import trio
 from msgspec import Struct
 
 from .. import syscalls
 from ..copying.places import Place
-from ..copying.tree import Rules
+from ..copying.tree import HOST, Rules, outside
 from ..events.container import FilesCopied, Unmounted, UnmountPlanned
+from ..hooks import IdMaps
 from ..spec import users
-from . import images, mount, volumes
+from ..store import queries
+from . import images, mount, rootfs, volumes
 from .base import Engine
 from .hold import Held, hold
 
@@ -28,6 +31,8 @@ class View(Struct, frozen=True):
 
     held: Held
     path: str
+    maps: IdMaps = IdMaps()
+    """Ids of the container whose files are seen from outside; empty: owners are as it sees them."""
     binds: tuple[tuple[str, str], ...] = ()
     """(path on this machine, target) of what a start would mount; empty when it is there."""
 
@@ -41,7 +46,7 @@ async def seen(engine: Engine, given: str) -> AsyncIterator[View]:
         held.need("use the files of", "created", "initialized", "running", "paused", "exited")
         row = held.row
         if row["pid"] and getattr(engine.runtime(row["runtime"]), "shows_files", True):
-            yield View(held, f"/proc/{row['pid']}/root")
+            yield View(held, f"/proc/{row['pid']}/root", _maps(row))
             return
         binds = tuple(
             (
@@ -53,8 +58,12 @@ async def seen(engine: Engine, given: str) -> AsyncIterator[View]:
             for one in row["options"].get("mounts", ())
             if one["type"] in ("bind", "volume")
         )
-        async with volumes.in_place(held), rooted(held) as path:
-            yield View(held, path, binds)
+        async with volumes.in_place(held), rooted(held) as (path, maps):
+            yield View(held, path, maps, binds)
+
+
+def _maps(row: queries.Row) -> IdMaps:
+    return msgspec.convert(row["id_maps"], IdMaps)
 
 
 def owner(engine: Engine, view: View) -> tuple[int, int]:
@@ -64,12 +73,16 @@ def owner(engine: Engine, view: View) -> tuple[int, int]:
     if not given:
         given = images.read_config(engine, row["image_id"]).config.get("User") or ""
     user = users.in_container(view.path, str(given))
-    return user.uid, user.gid
+    return outside(view.maps, user.uid, user.gid)
 
 
-async def with_roots(views: Sequence[View], work: Callable[[list[int]], None]) -> None:
+async def with_roots(
+    views: Sequence[View], work: Callable[[list[int]], None], maker: IdMaps = HOST
+) -> None:
     """Call `work` with descriptors of the containers' roots, in a thread of its own: one whose
-    mount namespace (unshare(2)) has the bind mounts in place that a stopped container lacks."""
+    mount namespace (unshare(2)) has the bind mounts in place that a stopped container lacks, and
+    that makes files as the root user of the ids `maker`: where owners are mapped, root itself is
+    nobody."""
     failure: list[BaseException] = []
 
     def run() -> None:
@@ -84,6 +97,8 @@ async def with_roots(views: Sequence[View], work: Callable[[list[int]], None]) -
                     stack.callback(os.close, root)
                     _bind(root, view.binds)
                     roots.append(root)
+                if maker.uids:
+                    syscalls.become_on_files(*outside(maker, 0, 0))
                 work(roots)
             except BaseException as error:  # raised again in the task that waits
                 failure.append(error)
@@ -137,27 +152,33 @@ async def export(engine: Engine, given: str, out: int) -> None:
 
     async with hold(engine, given) as held:
         async with contextlib.AsyncExitStack() as stack:
-            path = await stack.enter_async_context(rooted(held))
+            path, maps = await stack.enter_async_context(rooted(held))
             root = open_tree(path)
             stack.callback(os.close, root)
-            await trio.to_thread.run_sync(write, root, out, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(write, root, out, maps, abandon_on_cancel=True)
 
 
 @asynccontextmanager
-async def rooted(held: Held) -> AsyncIterator[str]:
-    """The layers of a container that we hold, mounted for as long as this lasts; the path."""
-    if held.row["mounted"]:
-        yield held.row["mounted"]
+async def rooted(held: Held) -> AsyncIterator[tuple[str, IdMaps]]:
+    """The layers of a container that we hold, mounted for as long as this lasts: (path, ids of the
+    container when the owners there are not those that it sees)."""
+    path = held.row["mounted"]
+    if path and path == rootfs.path(held.engine, held.row):
+        yield path, _maps(held.row)
         return
     async with mounted(held) as path:
-        yield path
+        yield path, HOST
 
 
 @asynccontextmanager
 async def mounted(held: Held) -> AsyncIterator[str]:
-    """Mounted for as long as this lasts; the path."""
-    await mount.plan(held)
-    path = await mount.carry_out(held)
+    """Mounted for as long as this lasts, with the owners that the container sees; the path."""
+    ids, held.row["id_maps"] = held.row["id_maps"], {}  # for us: no other ids
+    try:
+        await mount.plan(held)
+        path = await mount.carry_out(held)
+    finally:
+        held.row["id_maps"] = ids
     await held.journal.flush()
     try:
         yield path
@@ -202,6 +223,10 @@ async def copy(
         which = {given: held.index(cid) for given, cid in ids.items()}
         inside = bool(target.container)
         rules = Rules(None, overwrite=overwrite, devices=inside, tame=not inside)
+        if source.container:
+            rules.was = views[which[source.container]].maps
+        if target.container:
+            rules.becomes = views[which[target.container]].maps
         if archive:
             into = views[which[target.container]] if target.container else None
             rules.owner = owner(engine, into) if into else (os.geteuid(), os.getegid())
@@ -217,11 +242,11 @@ async def copy(
             if source.path == "-" and not source.container:
                 streams.receive(place(target), stdin, rules)
             elif target.path == "-" and not target.container:
-                streams.send(place(source), stdout)
+                streams.send(place(source), stdout, rules.was)
             else:
                 tree.copy(place(source), place(target), rules)
 
-        await with_roots(views, work)
+        await with_roots(views, work, rules.becomes)
         if target.container:
             view = views[which[target.container]]
             event = FilesCopied(path=target.path)

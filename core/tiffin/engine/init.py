@@ -11,7 +11,7 @@ import trio
 from .. import netns
 from ..errors import Conflict
 from ..events.container import Failed, Initialized, InitPlanned
-from . import bundle, labels, mount, networks, teardown
+from . import bundle, labels, mount, networks, rootfs, teardown
 from .base import Engine
 from .hold import Held, hold
 
@@ -38,15 +38,16 @@ async def prepare(held: Held) -> None:
     engine, row = held.engine, held.row
     before = held.state
     await networks.warm_up(engine, row["network"])
-    must_mount = not row["mounted"]
+    must_mount = row["mounted"] != rootfs.path(engine, row)
     network = await _plan(held, must_mount)
     try:
         for directory in (row["directory"], engine.layout.container_run(held.id)):
             os.makedirs(directory, mode=0o700, exist_ok=True)
+        userns = await _userns(held) if row["id_maps"] else ""
         if must_mount:
             await mount.carry_out(held)
         if network.netns:
-            netns.create(network.netns)
+            netns.create(network.netns, userns)
         made: bundle.Made | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(networks.attach, engine, network.attachments)
@@ -62,6 +63,13 @@ async def prepare(held: Held) -> None:
     held.row.update(state="initialized", pid=made.pid, conmon_pid=made.conmon_pid)
 
 
+async def _userns(held: Held) -> str:
+    """The container's user namespace, pinned."""
+    from . import idmaps  # most containers have none
+
+    return await idmaps.pin(held, start=True)
+
+
 async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
     """Write the intents to mount and to init in one go; reserves the addresses."""
     engine, row = held.engine, held.row
@@ -72,9 +80,10 @@ async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
             runtime=row["runtime"],
             program=engine.runtime(row["runtime"]).program(),
             bundle=row["directory"],
-            rootfs=engine.storage(row["storage_driver"]).mount_path(held.id),
+            rootfs=rootfs.path(engine, row),
             cgroup=bundle.cgroup(held),
             netns=network.netns,
+            userns=engine.layout.userns(held.id) if row["id_maps"] else "",
             attachments=tuple(msgspec.to_builtins(a) for a in network.attachments),
             process_label=in_force.process_label,
             mount_label=in_force.mount_label,

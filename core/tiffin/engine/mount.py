@@ -6,7 +6,7 @@ import trio
 
 from ..errors import Conflict
 from ..events.container import Failed, Mounted, MountPlanned, Unmounted, UnmountPlanned
-from . import labels
+from . import labels, rootfs
 from .base import Engine
 from .hold import Held, hold
 
@@ -30,14 +30,17 @@ async def unmount(engine: Engine, given: str, *, force: bool = False) -> None:
             raise Conflict(f"cannot unmount container {held.row['name']}: it is {held.state}")
         path = held.row["mounted"]
         await held.journal.write(held.stream, UnmountPlanned(path=path))
-        await engine.storage(held.row["storage_driver"]).unmount(held.id)
+        await rootfs.unmount(engine, held.row)
         await held.journal.write(held.stream, Unmounted())
 
 
 async def plan(held: Held, *, now: bool = True) -> None:
     """Record the intent to mount (with `now` durably, else with the next event written)."""
     driver = held.engine.storage(held.row["storage_driver"])
-    event = MountPlanned(driver=driver.name, path=driver.mount_path(held.id))
+    layout, row = held.engine.layout, held.row
+    userns = layout.userns(held.id) if row["id_maps"] else ""
+    path = rootfs.path(held.engine, row)
+    event = MountPlanned(driver=driver.name, path=path, userns=userns)
     held.journal.note(held.stream, event)
     if now:
         await held.journal.flush()
@@ -52,13 +55,13 @@ async def carry_out(held: Held, *, pinned: bool = False) -> str:
         label = labels.in_force(held).mount_label
         if label:
             await labels.share_layers(held, driver.name)
-        path: str = await driver.mount(held.id, layers, label)
+        path = await rootfs.mount(held, label)
         if label and held.state == "created" and not getattr(driver, "labels_mounts", False):
             await labels.relabel(held, path)
     except BaseException as error:
         with trio.CancelScope(shield=True):
             if not held.row["mounted"]:
-                await driver.unmount(held.id)
+                await rootfs.unmount(held.engine, held.row)
             await held.journal.write(
                 held.stream, Failed(operation="mount", error=str(error), state=held.state)
             )

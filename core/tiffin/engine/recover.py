@@ -76,8 +76,10 @@ async def resolve(engine: Engine, journal: Journal, row: queries.Row) -> bool:
         changed = True
     if row["mounted"] and row["state"] in ("created", "exited"):
         # `tiffin mount` had mounted it: a reboot, or somebody's umount, has not told the log.
-        driver = engine.storage(row["storage_driver"])
-        if not await driver.is_mounted(row["id"]):
+        from . import rootfs  # rarely needed, and it needs this module
+
+        if not await rootfs.is_mounted(engine, row):
+            await rootfs.unmount(engine, row)  # what a killed `cp` has mounted elsewhere
             await journal.write(stream, Unmounted())
             changed = True
     return changed
@@ -118,15 +120,18 @@ async def _create(engine: Engine, row: queries.Row) -> Outcome:
 
 
 async def _mount(engine: Engine, row: queries.Row) -> Outcome:
-    driver = engine.storage(row["storage_driver"])
-    if row["state"] in LIVE or await driver.is_mounted(row["id"]):
-        return Mounted(path=driver.mount_path(row["id"])), "finished", row["state"]
-    await driver.unmount(row["id"])
+    from . import rootfs  # rarely needed, and it needs this module
+
+    if row["state"] in LIVE or await rootfs.is_mounted(engine, row):
+        return Mounted(path=rootfs.path(engine, row)), "finished", row["state"]
+    await rootfs.unmount(engine, row)
     return None, "undone", row["state"]
 
 
 async def _unmount(engine: Engine, row: queries.Row) -> Outcome:
-    await engine.storage(row["storage_driver"]).unmount(row["id"])
+    from . import rootfs
+
+    await rootfs.unmount(engine, row)
     return Unmounted(), "finished", row["state"]
 
 

@@ -9,36 +9,33 @@ import stat
 from collections.abc import Sequence
 
 import msgspec
-import trio
 
 from ..errors import UserError
 from ..events.mount import ImageMounted
 from ..options import ContainerOptions, Mount
-from ..spec import users
+from ..spec import idmaps, users
 from ..spec.paths import clean
 from ..store import queries
-from . import image_mounts, images, teardown
+from . import image_mounts, images, mapped_mounts, teardown
 from .base import Engine
 from .hold import Held
-
-NOBODYS = frozenset(
-    "/ /bin /boot /dev /etc /home /lib /lib64 /media /opt /proc /root /run /sbin /srv /sys /tmp "
-    "/usr /usr/bin /usr/lib /usr/sbin /var /var/lib /var/log /var/run /var/spool".split()
-)
-"""What `:U` does not give away: the machine would not work any more (as podman has it)."""
 
 
 def wanted(mounts: Sequence[Mount]) -> bool:
     return any(m.type == "image" or {"O", "U"} & set(m.options) for m in mounts)
 
 
-def check(mounts: Sequence[Mount]) -> None:
+def check(options: ContainerOptions) -> None:
     """What can be wrong with `:U` and `:O`, before anything is made. Error: UserError."""
-    for mount in mounts:
+    mapped_mounts.check(options.mounts)
+    for mount in options.mounts:
         source = os.path.realpath(mount.source) if mount.type == "bind" else ""
-        if "U" in mount.options and source in NOBODYS:
-            raise UserError(f"-v {mount.source}:{mount.target}:U would give away {source}")
         if "O" in mount.options:
+            if idmaps.mode(options):
+                raise UserError(
+                    f"-v {mount.source}:{mount.target}:O does not go with --userns or --uidmap",
+                    hint="mount it with :idmap, or copy it",
+                )
             if source and not os.path.isdir(source):
                 raise UserError(f"-v {mount.source}:{mount.target}:O: not a directory")
             given = _directories(mount)
@@ -56,16 +53,14 @@ def _directories(mount: Mount) -> dict[str, str]:
     return {key: value for key, value in pairs if key in ("upperdir", "workdir")}
 
 
-async def prepare(
-    held: Held, options: ContainerOptions, rootfs: str, user: str
-) -> ContainerOptions:
+async def prepare(held: Held, options: ContainerOptions, owner: users.User) -> ContainerOptions:
     """The options with mounts that the runtime can make, and what they need made."""
     if not wanted(options.mounts):
         return options
     mounts = []
     remove = f"{held.row['directory']}/overlays"
     teardown.remove_directory(remove)
-    owner = users.in_container(rootfs, user, options.group_add)
+    await mapped_mounts.change_owners(held, options, owner)
     for number, mount in enumerate(options.mounts):
         if mount.type == "image":
             mount = await _image(held, mount)
@@ -73,27 +68,11 @@ async def prepare(
             kept = tuple(option for option in mount.options if option != "U")
             if mount.type == "tmpfs":
                 kept = (*kept, f"uid={owner.uid}", f"gid={owner.gid}")
-            elif mount.type == "bind":
-                await trio.to_thread.run_sync(give, mount.source, owner.uid, owner.gid)
             mount = msgspec.structs.replace(mount, options=kept)
         if "O" in mount.options:
             mount = _overlay(mount, f"{remove}/{number}")
         mounts.append(mount)
     return msgspec.structs.replace(options, mounts=tuple(mounts))
-
-
-def give(path: str, uid: int, gid: int) -> None:
-    """A file, or a tree, to a user; no link in it is followed, whoever changes it meanwhile."""
-    if not os.path.isdir(path):
-        os.chown(path, uid, gid)
-        return
-    for _, folders, files, fd in os.fwalk(path, follow_symlinks=False):
-        os.chown(fd, uid, gid)
-        for name in (*folders, *files):
-            try:
-                os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
-            except FileNotFoundError:
-                continue  # gone meanwhile
 
 
 def _overlay(mount: Mount, directory: str) -> Mount:
@@ -147,7 +126,10 @@ async def _image(held: Held, mount: Mount) -> Mount:
             writable=writable,
         )
         await journal.write(f"mount/{identifier}", ImageMounted())
-    return Mount("bind", mount.target, path, ("rw" if writable else "ro",))
+    flags = ["rw" if writable else "ro"]
+    if held.row["id_maps"]:
+        flags.append("idmap")
+    return Mount("bind", mount.target, path, tuple(flags))
 
 
 async def _take_away(engine: Engine, identifier: str) -> None:

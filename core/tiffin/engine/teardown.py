@@ -48,6 +48,10 @@ async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False
         if row["state"] != "exited":
             await runtime_done.wait()
         if layer_too or not row["pinned"]:
+            if row["id_maps"]:
+                from . import rootfs  # which needs `hold`, which needs this module
+
+                rootfs.leave(engine, cid)
             await storage.unmount(cid)
         if layer_too:
             await storage.remove(cid)

@@ -22,6 +22,7 @@ from ..events.volume import (
     VolumeRemovalPlanned,
     VolumeRemoved,
 )
+from ..hooks import IdMaps
 from ..options import ContainerOptions, Mount
 from ..spec.paths import clean
 from ..store import queries
@@ -149,24 +150,44 @@ async def mounted(held: Held, options: ContainerOptions, rootfs: str) -> Contain
                 async with engine.locks.named(lock(engine)):
                     now = (await engine.store.rows(BY_NAME, (row["name"],)))[0]
                     await volume_mounts.mount(engine, held.journal, now, held.id)
+            maps, mapped = _mapped(held, row)
             # A tmpfs is empty again whenever it was unmounted.
             empty = not row["populated"] or row["options"].get("type") == "tmpfs"
             if empty and "nocopy" not in mount.options and volume_mounts.copies(row):
                 fill = _fill if is_mount else _copy_up
                 async with engine.locks.named(lock(engine)):  # two containers may be its first
-                    await trio.to_thread.run_sync(fill, rootfs, mount.target, row["path"])
+                    await trio.to_thread.run_sync(fill, rootfs, mount.target, row["path"], maps)
                 if not row["populated"]:
                     held.journal.note(f"volume/{row['name']}", VolumePopulated(container=held.id))
             # Each time, as for `:z`: files have the label of the container that made them.
             await labels.relabel(held, row["path"], shared=True)
             options_of = volume_mounts.inherited(row, mount.options)
-            mounts[number] = Mount("bind", mount.target, row["path"], options_of)
+            mounts[number] = Mount("bind", mount.target, row["path"], (*options_of, *mapped))
     return msgspec.structs.replace(options, mounts=tuple(mounts))
 
 
-def _copy_up(rootfs: str, target: str, path: str) -> None:
+def _mapped(held: Held, row: queries.Row) -> tuple[IdMaps, tuple[str, ...]]:
+    """With a user namespace: (ids that a volume's files have in the container, the mount option
+    that shows them so). The volume keeps the owners that containers see, whatever their ids are
+    outside; where the file system cannot do that, the first container's become its owners."""
+    if not held.row["id_maps"]:
+        return IdMaps(), ()
+    from . import idmaps, mapped_mounts, rootfs
+
+    maps = idmaps.of(held.row)
+    if mapped_mounts.mappable(held, row["path"]):
+        return maps, ("idmap",)
+    tmpfs = row["options"].get("type") == "tmpfs"
+    new = tmpfs if volume_mounts.is_mount(row) else not row["populated"]
+    if new and not os.listdir(row["path"]):
+        os.chown(row["path"], *rootfs.owner(maps))
+    return IdMaps(), ()
+
+
+def _copy_up(rootfs: str, target: str, path: str, maps: IdMaps) -> None:
     """What the image has at `target`, with its owner and mode, in the place of the still empty
-    directory `path`: in one step, so that no half of it is ever taken for the whole."""
+    directory `path`: in one step, so that no half of it is ever taken for the whole. Owners are
+    those that `maps` has for them inside the container."""
     from ..copying.places import Place
     from ..copying.tree import Rules, copy
     from ..layer.remove import remove_tree
@@ -183,9 +204,10 @@ def _copy_up(rootfs: str, target: str, path: str) -> None:
         remove_tree(new)
         os.mkdir(new, 0o700)
         place = Place(f"{target.rstrip('/')}/.", root=root)
-        copy(place, Place(new), Rules(None, devices=True))
+        rules = Rules(None, devices=True, was=maps)
+        copy(place, Place(new), rules)
         status = os.fstat(source)
-        os.chown(new, status.st_uid, status.st_gid)
+        os.chown(new, *rules.owner_of(status))
         os.chmod(new, stat.S_IMODE(status.st_mode))
         _sync(new)  # it is told once, and never filled again
         os.rename(new, path)
@@ -196,7 +218,7 @@ def _copy_up(rootfs: str, target: str, path: str) -> None:
         os.close(root)
 
 
-def _fill(rootfs: str, target: str, path: str) -> None:
+def _fill(rootfs: str, target: str, path: str, maps: IdMaps) -> None:
     """As `_copy_up`, into what is mounted at `path`: that cannot be done in one step."""
     from ..copying.places import Place
     from ..copying.tree import Rules, copy
@@ -210,9 +232,10 @@ def _fill(rootfs: str, target: str, path: str) -> None:
     root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         status = os.fstat(source)
-        os.chown(path, status.st_uid, status.st_gid)
+        rules = Rules(None, devices=True, was=maps)
+        os.chown(path, *rules.owner_of(status))
         os.chmod(path, stat.S_IMODE(status.st_mode))
-        copy(Place(f"{target.rstrip('/')}/.", root=root), Place(path), Rules(None, devices=True))
+        copy(Place(f"{target.rstrip('/')}/.", root=root), Place(path), rules)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise

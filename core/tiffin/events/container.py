@@ -41,6 +41,8 @@ class CreationPlanned(Event, frozen=True, kw_only=True):
     security_labels: Mapping[str, Mapping[str, str]] = {}
     """Label provider -> `tiffin.hooks.Labels` as plain data; what they claim is the container's
     until it is removed."""
+    id_maps: Mapping[str, Any] = {}
+    """`tiffin.hooks.IdMaps` as plain data: the ids of its user namespace; empty: the host's."""
 
 
 class Created(Event, frozen=True, kw_only=True):
@@ -58,6 +60,8 @@ class MountPlanned(Event, frozen=True, kw_only=True):
 
     driver: str
     path: str
+    userns: str = ""
+    """Where its user namespace is about to be pinned."""
 
 
 class Mounted(Event, frozen=True, kw_only=True):
@@ -101,6 +105,7 @@ class InitPlanned(Event, frozen=True, kw_only=True):
     rootfs: str
     cgroup: str = ""
     netns: str = ""
+    userns: str = ""
     attachments: tuple[Mapping[str, Any], ...] = ()
     """`tiffin.hooks.Attachment` as plain data."""
     process_label: str = ""

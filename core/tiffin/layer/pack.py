@@ -26,6 +26,8 @@ class Packer:
         self._tar = target
         self._prefix = os.fsencode(prefix)
         self._whiteouts = whiteouts
+        self.owners: Callable[[int, int], tuple[int, int]] | None = None
+        """(uid, gid) to say of a file that has these; None: the same."""
         self._links: dict[tuple[int, int], bytes] = {}
         self._left = Limits().bytes
 
@@ -78,12 +80,15 @@ class Packer:
         link: bytes = b"",
         xattrs: dict[str, bytes] | None = None,
     ) -> None:
+        uid, gid = status.st_uid, status.st_gid
+        if self.owners is not None:
+            uid, gid = self.owners(uid, gid)
         self._tar.entry(
             name,
             kind,
             mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
+            uid=uid,
+            gid=gid,
             mtime=status.st_mtime_ns,
             size=size,
             link=link,

@@ -7,7 +7,7 @@ podman-run(1), containers.conf(5).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,9 +15,9 @@ from msgspec import Struct
 
 from .. import network_modes
 from ..errors import UserError
-from ..hooks import Origin
+from ..hooks import IdMaps, IdRange, Origin
 from ..options import ContainerOptions
-from . import capabilities, mounts, paths, resources, rlimits, seccomp
+from . import capabilities, idmaps, mounts, paths, resources, rlimits, seccomp
 from .draft import Draft
 from .facts import HostFacts
 from .origins import token
@@ -80,6 +80,8 @@ class HostDevice(Struct, frozen=True):
     gid: int = 0
     permissions: str = "rwm"
     flag: str = ""
+    source: str = ""
+    """On the host; empty: the same path."""
 
 
 class SpecRequest(Struct, frozen=True):
@@ -97,6 +99,11 @@ class SpecRequest(Struct, frozen=True):
     cgroup: str
     netns: str = ""
     """Path of the network namespace to join."""
+    userns: str = ""
+    """Path of the user namespace to join; empty: the host's ids."""
+    id_maps: IdMaps = IdMaps()
+    joins_owner: bool = False
+    """Network and user namespace are both of the same other container."""
     files: tuple[tuple[str, str], ...] = ()
     """(place in the container, file on the host) of hosts, resolv.conf, hostname."""
     devices: tuple[HostDevice, ...] = ()
@@ -177,6 +184,8 @@ def check(
     if options.hostname and options.uts == "host":
         raise UserError("--hostname does not go with --uts host: it would rename this machine")
     sysctls(options)
+    if options.userns or options.uid_maps or options.gid_maps:
+        idmaps.mode(options)
     for flag, value, allowed in (
         ("--pid", options.pid, ("", "host", "private")),
         ("--ipc", options.ipc, ("", "host", "private", "shareable", "none")),
@@ -401,12 +410,12 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
     engine = mounts.engine_mounts(
         files=request.files,
         shm_size=options.shm_size,
-        host_network=options.network == "host",
+        host_network=_foreign_network(request),
         host_ipc=options.ipc == "host",
         host_pid=options.pid == "host",
         shm=request.joined.get("shm", ""),
         writable_sys=options.privileged,
-        rootless=request.facts.rootless,
+        rootless=request.facts.rootless or bool(request.userns),
         proc_options=[
             option
             for value in security(options).get("proc-opts", ())
@@ -421,6 +430,10 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
             "options": ["bind", "rprivate", "ro"],
         }
         engine.append(mounts.Placed(place, "user", "--init"))
+    if request.userns:
+        engine += [
+            mounts.Placed(_device_mount(device), "user", device.flag) for device in request.devices
+        ]
     if _nested(request):
         place = {
             "destination": SELINUX,
@@ -434,6 +447,25 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
         engine = mounts.read_only_tmpfs(taken) + engine
     for placed in mounts.place(engine, user):
         draft.add("/mounts", placed.mount, placed.source, placed.detail or "default")
+
+
+def _foreign_network(request: SpecRequest) -> bool:
+    """True when the network namespace is not the container's own: then, with other ids than the
+    host's, it may not mount a sysfs for it."""
+    network = request.options.network
+    if not request.userns or not network_modes.joins(network):
+        return network == "host"
+    return not request.joins_owner
+
+
+def _device_mount(device: HostDevice) -> dict[str, Any]:
+    """A user namespace makes no device nodes (mknod(2)): it gets the host's own."""
+    return {
+        "destination": device.path,
+        "type": "bind",
+        "source": device.source or device.path,
+        "options": ["bind", "rprivate", "nosuid", "noexec"],
+    }
 
 
 def _nested(request: SpecRequest) -> bool:
@@ -510,6 +542,11 @@ def _namespaces(draft: Draft, request: SpecRequest) -> None:
             given = bool(flag and getattr(options, flag.removeprefix("--")))
             source, detail = ("user", flag) if given else ("engine", "default")
             draft.add(where, {"type": kind}, source, detail)
+    if request.userns:
+        detail = _userns_flag(options)
+        draft.add(where, {"type": "user", "path": request.userns}, "user", detail)
+        draft.put("/linux/uidMappings", _mappings(request.id_maps.uids), "user", detail)
+        draft.put("/linux/gidMappings", _mappings(request.id_maps.gids), "user", detail)
     if options.network != "host":
         namespace = {"type": "network"}
         if request.netns:
@@ -519,6 +556,18 @@ def _namespaces(draft: Draft, request: SpecRequest) -> None:
     private = options.cgroupns != "host" and not (options.privileged and not options.cgroupns)
     if options.cgroupns == "private" or (request.facts.cgroup_v2 and private):
         draft.add(where, {"type": "cgroup"}, "engine", "cgroup v2 has it by default")
+
+
+def _userns_flag(options: ContainerOptions) -> str:
+    if options.userns:
+        return f"--userns {options.userns}"
+    if options.uid_maps or options.gid_maps:
+        return "--uidmap" if options.uid_maps else "--gidmap"
+    return f"--subuidname {options.subuid_name or options.subgid_name}"
+
+
+def _mappings(ranges: Sequence[IdRange]) -> list[dict[str, int]]:
+    return [{"containerID": r.inside, "hostID": r.outside, "size": r.size} for r in ranges]
 
 
 def _devices(draft: Draft, request: SpecRequest) -> None:
@@ -540,7 +589,8 @@ def _devices(draft: Draft, request: SpecRequest) -> None:
             "uid": device.uid,
             "gid": device.gid,
         }
-        draft.add("/linux/devices", node, "user", device.flag)
+        if not request.userns:
+            draft.add("/linux/devices", node, "user", device.flag)
         if not request.options.privileged:
             rule = {
                 "allow": True,

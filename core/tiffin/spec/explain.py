@@ -21,7 +21,7 @@ WIDTH = 100
 
 QUIET = frozenset(
     "labels options layers program bundle rootfs directory cgroup netns attachments spec ports "
-    "image_id stop_signal stop_timeout security_labels".split()
+    "image_id stop_signal stop_timeout security_labels id_maps".split()
 )
 """Fields of events that the rest of the picture shows, or that are for robots."""
 

@@ -23,6 +23,8 @@ PROPAGATION = frozenset(
 )
 RELABEL = frozenset(("z", "Z"))
 IGNORED = frozenset(("copy", "nocopy", "consistent", "cached", "delegated"))
+OWNERS = frozenset(("U", "idmap"))
+"""What the engine does itself before the start: the runtimes do not."""
 """Docker's words for other platforms and for volumes: without effect on a bind mount here."""
 
 
@@ -150,7 +152,7 @@ def _bind_options(options: Sequence[str], shown: str) -> list[str]:
         if pair[0] in options and pair[1] in options:
             raise UserError(f"{shown}: both {pair[0]} and {pair[1]}")
     for option in options:
-        if option in RELABEL or option in IGNORED or not option:
+        if option in RELABEL | IGNORED | OWNERS or not option:
             continue
         if option in ("O", "U") or option.startswith(("upperdir=", "workdir=")):
             continue  # engine.special_mounts has seen to these

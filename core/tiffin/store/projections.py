@@ -99,6 +99,8 @@ def _creation_planned(fact: Fact) -> Statements:
         columns["security_labels"] = _text(given)
         for column in ("process_label", "mount_label"):
             columns[column] = next((v[column] for v in given.values() if v.get(column)), "")
+    if maps := d.get("id_maps"):
+        columns["id_maps"] = _text(maps)
     marks = ",".join("?" * len(columns))
     insert = f"INSERT INTO containers ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
     wishes: Statements = [

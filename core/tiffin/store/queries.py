@@ -17,8 +17,8 @@ else:
     Row = dict
 
 JSON_COLUMNS = frozenset(
-    "command ports labels layers options attachments security_labels config actor data share "
-    "namespaces manifests".split()
+    "command ports labels layers options attachments security_labels id_maps config actor data "
+    "share namespaces manifests".split()
 )
 
 

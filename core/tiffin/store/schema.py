@@ -4,7 +4,7 @@ Durability: WAL with synchronous=FULL. A committed event has been fsynced (sqlit
 synchronous), so an acknowledged command survives a power cut.
 """
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 CONNECTION = ("PRAGMA synchronous=FULL", "PRAGMA wal_autocheckpoint=500")
 """What every connection that writes is told first. (That the log is a WAL is kept in the file.)
@@ -79,6 +79,7 @@ CREATE TABLE IF NOT EXISTS containers (
     process_label TEXT NOT NULL DEFAULT '',
     mount_label TEXT NOT NULL DEFAULT '',
     security_labels TEXT NOT NULL DEFAULT '{}',
+    id_maps TEXT NOT NULL DEFAULT '{}',
     spec TEXT NOT NULL DEFAULT '',
     health TEXT NOT NULL DEFAULT '',
     health_failing INTEGER NOT NULL DEFAULT 0,

@@ -22,8 +22,9 @@ from typing import Any
 import pytest
 import trio
 
+from tiffin import idmap, userns
 from tiffin.errors import DriverError, ImageError
-from tiffin.hooks import LayerBlob, StorageDriver
+from tiffin.hooks import IdMaps, IdRange, LayerBlob, StorageDriver
 
 from .layers import (
     CAPABILITY,
@@ -51,6 +52,15 @@ BASE: tuple[Member, ...] = (
     member("usr/share/doc/a", b"a"),
     member("usr/share/doc/b", b"b"),
 )
+
+
+PAGE = 30
+"""Layers whose names do not fit into a page (mount(2)) in which they stand twice as long."""
+
+
+def _owner(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_uid, status.st_gid
 
 
 class Container:
@@ -324,6 +334,42 @@ class StorageConformance:
         await container.mount()
         assert (container.path / "own").read_text() == "kept"
         assert os.stat(container.path).st_mode & 0o777 == 0o700
+
+    async def test_owners_are_as_a_user_namespace_maps_them(
+        self, image: Image, tmp_path: Path
+    ) -> None:
+        """By the driver (`maps_ids`) or by a mount over what it mounted; stored are the owners that
+        the container sees."""
+        for number in range(PAGE):
+            await image.add(member(f"layer{number}", b"x"))
+        await image.add(*BASE)
+        driver, container = image.driver, self.container(image)
+        namespace, seen = str(tmp_path / "userns"), tmp_path / "seen"
+        ids = (IdRange(0, 300000, 1000),)
+        userns.create(namespace, IdMaps(ids, ids))
+        try:
+            await driver.prepare(container.id, container.layers)
+            if getattr(driver, "maps_ids", False):
+                mount: Any = driver.mount
+                path = await mount(container.id, container.layers, userns=namespace)
+                namespace_of_ours = ""
+            else:
+                path, namespace_of_ours = await container.mount(), namespace
+            seen.mkdir()
+            idmap.bind(str(path), str(seen), namespace_of_ours)
+            for name in ("", "etc", "etc/passwd", "layer0", f"layer{PAGE - 1}"):
+                assert _owner(seen / name) == (300000, 300000)
+            os.chown(seen / "etc/passwd", 300007, 300008)
+            os.unlink(seen / "layer0")
+        finally:
+            idmap.unmount(str(seen))
+            userns.remove(namespace)
+        changed = [("C", "/etc"), ("C", "/etc/passwd"), ("D", "/layer0")]
+        assert set(changed) - {("C", "/etc")} <= set(await container.changes()) <= set(changed)
+        await driver.unmount(container.id)
+        await container.mount()
+        assert _owner(container.path / "etc/passwd") == (7, 8)
+        assert _owner(container.path / "layer1") == (0, 0)
 
     async def test_unmount_while_somebody_is_in_there(self, image: Image) -> None:
         container = await self.mounted(image, BASE)

@@ -11,12 +11,20 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
 from tiffin.errors import DriverError, StorageFull
-from tiffin.hooks import Change, DriverContext, LayerBlob, LayerUsage, layer_tools, sys_tools
+from tiffin.hooks import (
+    Change,
+    DriverContext,
+    LayerBlob,
+    LayerUsage,
+    layer_tools,
+    map_tools,
+    sys_tools,
+)
 
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -39,9 +47,11 @@ class OverlayDriver:
     name = "overlay"
     preference = 100
     labels_mounts = True
+    maps_ids = True
 
     def __init__(self, context: DriverContext) -> None:
         self.root = context.root
+        self.run = context.run
         self.settings = context.settings
 
     async def probe(self) -> str | None:
@@ -53,7 +63,9 @@ class OverlayDriver:
             with tempfile.TemporaryDirectory(dir=self.root, prefix="probe-") as top:
                 for name in ("lower", "upper", "work", "merged"):
                     os.mkdir(f"{top}/{name}")
-                await trio.to_thread.run_sync(_mount_any, top, [f"{top}/lower"], "")
+                await trio.to_thread.run_sync(
+                    _mount_any, top, f"{top}/merged", [f"{top}/lower"], ""
+                )
                 try:
                     os.mknod(f"{top}/upper/whiteout", stat.S_IFCHR, os.makedev(0, 0))
                     os.setxattr(f"{top}/upper", "trusted.overlay.opaque", b"y")
@@ -144,7 +156,9 @@ class OverlayDriver:
         except OSError as error:
             raise _driver_error(error, f"cannot prepare container {container}") from error
 
-    async def mount(self, container: str, layers: Sequence[str], label: str = "") -> str:
+    async def mount(
+        self, container: str, layers: Sequence[str], label: str = "", userns: str = ""
+    ) -> str:
         """`layers` are in the order of the image, overlayfs wants the highest first."""
         target = self.mount_path(container)
         if await self.is_mounted(container):
@@ -162,10 +176,43 @@ class OverlayDriver:
             if not lowers:
                 os.makedirs(f"{self.root}/empty", mode=0o755, exist_ok=True)
                 lowers = [f"{self.root}/empty"]
-            _mount_any(top, lowers, label)
+            if userns:
+                await trio.to_thread.run_sync(self._mount_mapped, container, lowers, label, userns)
+            else:
+                _mount_any(top, target, lowers, label)
         except OSError as error:
             raise _driver_error(error, f"cannot mount the layers of {container}") from error
         return target
+
+    def _mount_mapped(self, container: str, lowers: Sequence[str], label: str, userns: str) -> None:
+        """Mount layers and `upper` as another mount of the whole store shows them, which maps the
+        owners of all that is in it; an overlay itself cannot. It is gone again at once: overlayfs
+        has mounts of its own of what it was given."""
+        _need_mapping_overlay()
+        shown = self._shown(container)
+        os.makedirs(shown, mode=0o700, exist_ok=True)
+        map_tools().bind(self.root, shown, userns)
+        try:
+            top = f"{shown}/containers/{container}"
+            # overlayfs makes things in `work` as the user who mounts: root has no id there.
+            root = os.stat(f"{top}/work")
+            places = [f"{shown}{lower.removeprefix(self.root)}" for lower in lowers]
+            _in_thread(
+                lambda: sys_tools().become_on_files(root.st_uid, root.st_gid),
+                lambda: _mount_any(top, self.mount_path(container), places, label),
+            )
+        finally:
+            self._hide(container)
+
+    def _shown(self, container: str) -> str:
+        """Not in the store, nor in what is removed with a container."""
+        return f"{self.run}/mapped/{container}"
+
+    def _hide(self, container: str) -> None:
+        shown = self._shown(container)
+        if os.path.isdir(shown):
+            map_tools().unmount(shown)
+            os.rmdir(shown)
 
     async def is_mounted(self, container: str) -> bool:
         top = self._container(container)
@@ -175,6 +222,7 @@ class OverlayDriver:
             return False
 
     async def unmount(self, container: str) -> None:
+        self._hide(container)
         target = self.mount_path(container)
         while await self.is_mounted(container):
             try:
@@ -251,6 +299,18 @@ def _metadata(path: str) -> tuple[int, int, int]:
     return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
 
+def _need_mapping_overlay() -> None:
+    """Error: DriverError with a kernel whose overlay mounts, but lets a container's root make
+    nothing in a mapped upper directory (seen with 6.1; 6.18 is good)."""
+    release = os.uname().release
+    major, minor, *_ = (*release.split("."), "0")
+    if major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) <= (6, 1):
+        raise DriverError(
+            f"overlayfs of Linux {release} cannot show other owners of files that are written",
+            hint="use --storage-driver vfs for containers with --userns or --uidmap",
+        )
+
+
 def _link(directory: str, lowers: Sequence[str]) -> list[str]:
     """Links 0, 1, 2, ... to the layers, for names of a few bytes."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -262,10 +322,9 @@ def _link(directory: str, lowers: Sequence[str]) -> list[str]:
     return names
 
 
-def _mount_any(top: str, lowers: Sequence[str], label: str) -> None:
+def _mount_any(top: str, target: str, lowers: Sequence[str], label: str) -> None:
     """Mount the directories `lowers`, highest first, with `upper` and `work` of the directory
-    `top` at its `merged`. Error: OSError."""
-    target = f"{top}/merged"
+    `top`. Error: OSError."""
     joined = ":".join(lowers)
     long = len(os.fsencode(joined)) + 2 * len(os.fsencode(top)) + len(label) > ROOM
     # Short relative names when the page would overflow, or when a name has in it what mount
@@ -290,19 +349,28 @@ def _mount(top: str, lowers: str, target: str, label: str) -> None:
 def _mount_relative(directory: str, lowers: str, target: str, label: str) -> None:
     """The same with names relative to `directory` (`top/l`): in a thread that has a working
     directory of its own (unshare(2), CLONE_FS) and ends with it."""
-    import threading  # rare: many layers
+    _in_thread(
+        lambda: sys_tools().unshare(CLONE_FS),
+        lambda: os.chdir(directory),
+        lambda: _mount("..", lowers, target, label),
+    )
+
+
+def _in_thread(*steps: Callable[[], object]) -> None:
+    """Do these in a thread of their own, which ends with what they have changed of it.
+    Error: OSError."""
+    import threading  # rare: many layers, or ids that are mapped
 
     failure: list[OSError] = []
 
-    def mount() -> None:
+    def work() -> None:
         try:
-            sys_tools().unshare(CLONE_FS)
-            os.chdir(directory)
-            _mount("..", lowers, target, label)
+            for step in steps:
+                step()
         except OSError as error:
             failure.append(error)
 
-    thread = threading.Thread(target=mount)
+    thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     if failure:

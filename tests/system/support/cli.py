@@ -56,8 +56,11 @@ class Tiffin:
 
     @classmethod
     def fresh(cls) -> Tiffin:
-        """An empty store. The path is short: AF_UNIX sockets lie below it."""
-        return cls(Path(tempfile.mkdtemp(prefix="tfn-", dir="/tmp")))
+        """An empty store. The path is short: AF_UNIX sockets lie below it; and the root user of a
+        container with other ids may pass through it."""
+        base = Path(tempfile.mkdtemp(prefix="tfn-", dir="/tmp"))
+        base.chmod(0o711)
+        return cls(base)
 
     def using(self, *flags: str) -> Tiffin:
         """The same store with more global flags."""

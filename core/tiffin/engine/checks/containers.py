@@ -10,6 +10,7 @@ from ...errors import Conflict, NotFound, TiffinError
 from ...events.container import ConfigRewritten
 from ...images import digest
 from ...store import queries
+from .. import rootfs
 from ..base import Engine
 from ..hold import Held, hold
 from ..recover import LIVE
@@ -57,7 +58,7 @@ async def _look_at(engine: Engine, row: queries.Row) -> list[Damage]:
     if not there and await engine.store.rows(MOUNTED_ONCE, (f"container/{cid}",)):
         add("own-layer", "its own layer (the upper directory) is missing")
         return found
-    if row["state"] not in LIVE and row["mounted"] and not await driver.is_mounted(cid):
+    if row["state"] not in LIVE and row["mounted"] and not await rootfs.is_mounted(engine, row):
         add("unmounted", "it is mounted in the log, but not here")
     return found
 
@@ -100,7 +101,7 @@ async def _own_layer(held: Held) -> str:
             hint=f"tiffin stop {row['name']}, then repair again",
         )
     driver = held.engine.storage(row["storage_driver"])
-    await driver.unmount(held.id)
+    await rootfs.unmount(held.engine, row)
     await driver.prepare(held.id, row["layers"])
     return "made again, as the image has it: what the container had changed is lost"
 
@@ -113,8 +114,8 @@ async def _unmounted(held: Held) -> str:
 async def _config_again(held: Held) -> str:
     from .. import bundle, files
 
-    async with files.rooted(held) as rootfs:
-        spec = await bundle.rewrite(held, rootfs)
+    async with files.rooted(held) as (path, _):
+        spec = await bundle.rewrite(held, path)
     if spec == held.row["spec"]:
         return "written again"
     await held.journal.write(held.stream, ConfigRewritten(spec=spec))
