@@ -41,7 +41,7 @@ PROTOCOLS: dict[str, type] = {
     "network": NetworkDriver,
     "label": LabelProvider,
 }
-OPTIONAL = frozenset(("labels_mounts",))
+OPTIONAL = frozenset(("labels_mounts", "maps_ids"))
 """What drivers of the first versions do without."""
 
 

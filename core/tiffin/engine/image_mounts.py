@@ -76,9 +76,11 @@ async def begin(
     *,
     identifier: str = "",
     container: str = "",
+    userns: str = "",
     writable: bool = False,
 ) -> tuple[str, str]:
-    """Plan a mount and make it: (its id, the path). The caller says when it is made."""
+    """Plan a mount and make it: (its id, the path). The caller says when it is made. With `userns`
+    a driver that can shows the owners of the files as that maps them."""
     driver = await _driver(engine, layers)
     identifier = identifier or ids.new_id()
     path = engine.storage(driver).mount_path(identifier)
@@ -87,7 +89,7 @@ async def begin(
     )
     await journal.write(f"mount/{identifier}", planned)
     try:
-        await _make(engine, identifier, driver, layers, writable=writable)
+        await _make(engine, identifier, driver, layers, userns=userns, writable=writable)
     except BaseException:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
             await take_away(engine, journal, identifier, driver)
@@ -101,11 +103,15 @@ async def _make(
     driver: str,
     layers: Sequence[str],
     *,
+    userns: str = "",
     writable: bool = False,
 ) -> None:
     storage = engine.storage(driver)
     await storage.prepare(identifier, layers)
-    path = await storage.mount(identifier, layers)
+    if userns and getattr(storage, "maps_ids", False):
+        path = await storage.mount(identifier, layers, userns=userns)
+    else:
+        path = await storage.mount(identifier, layers)
     if writable:
         return
     flags = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY

@@ -123,11 +123,12 @@ async def _image(held: Held, mount: Mount) -> Mount:
             layers,
             identifier=identifier,
             container=held.id,
+            userns=engine.layout.userns(held.id) if held.row["id_maps"] else "",
             writable=writable,
         )
         await journal.write(f"mount/{identifier}", ImageMounted())
     flags = ["rw" if writable else "ro"]
-    if held.row["id_maps"]:
+    if held.row["id_maps"] and mapped_mounts.mappable(held, path):
         flags.append("idmap")
     return Mount("bind", mount.target, path, tuple(flags))
 
