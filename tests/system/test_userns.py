@@ -228,8 +228,45 @@ def test_config_json_says_where_the_ids_come_from(store: Tiffin) -> None:
     store("rm", "-f", "told")
 
 
+@pytest.mark.parametrize(("runtime", "driver"), PAIRS)
+def test_secrets_and_trees_of_images_have_the_owners_it_is_to_see(
+    store: Tiffin, runtime: str, driver: str
+) -> None:
+    tiffin = store.using(f"--runtime={runtime}", f"--storage-driver={driver}")
+    tiffin("secret", "create", "door", "-", input="mellon")
+    flags = ["--secret=door,uid=7,mode=0400", "--secret=door,target=/etc/door,mode=0600"]
+    flags.append(f"--mount=type=image,src={BUSYBOX},dst=/i,rw=true")
+    script = "stat -c %u:%a /run/secrets/door /etc/door; touch /i/x; stat -c %u /i/bin /i/x"
+    out = tiffin(*RUN, "--userns=auto", *flags, BUSYBOX, "sh", "-c", script)
+    assert out.lines == ["7:400", "0:600", "0", "0"]
+    tiffin("secret", "rm", "door")
+
+
+def test_repair_and_comparison_know_its_ids(store: Tiffin) -> None:
+    given = ("--name=mended", "--network=none", "--userns=auto", "-v", "data:/data")
+    store.create(*given, BUSYBOX, "sh", "-c", "touch /made; sleep 1000")
+    store("start", "mended")
+    store("exec", "mended", "sh", "-c", "until [ -e /made ]; do :; done")
+    for _ in "running", "stopped":
+        assert store("diff", "mended", BUSYBOX).lines == ["A /data", "C /etc", "A /made"]
+        store("stop", "-t", "0", "mended")
+    config = Path(store.inspect("mended")["OCIConfigPath"])
+    before = config.read_bytes()
+    config.unlink()
+    store("system", "check", "--quick", "--repair")
+    assert json.loads(config.read_bytes()) == json.loads(before)
+    assert not world.mounts_below(store.run)
+    store("rm", "mended")
+    store("volume", "rm", "data")
+
+
 def test_errors_say_what_to_do(store: Tiffin) -> None:
     create = ("create", "--network=none")
+    overlay = ("--userns=auto", "-v", f"{store.base}:/v:O")
+    store.fails(*create, *overlay, BUSYBOX, says="does not go with --userns")
+    store("pod", "create", "lunch")
+    store.fails("create", "--pod=lunch", "--userns=auto", BUSYBOX, says="pod lunch")
+    store("pod", "rm", "lunch")
     store.fails(*create, "--userns=keep-id", BUSYBOX, says="ordinary users")
     store.fails(*create, "--userns=container:nope", BUSYBOX, says="no such container: nope")
     store.fails(*create, "--userns=ns:/etc/passwd", BUSYBOX, says="not a user namespace")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
 
 from ..errors import NotFound
-from ..hooks import Change, layer_tools
-from . import image_mounts, images
+from ..hooks import Change, IdMaps, layer_tools
+from . import image_mounts, images, rootfs
 from .base import Engine
 from .hold import hold
 
@@ -64,8 +64,10 @@ async def _container(engine: Engine, given: str) -> list[Change]:
 
 async def between(engine: Engine, below: str, given: str) -> list[Change]:
     """What is different in `given` from `below`. Error: NotFound."""
-    async with _any(engine, below) as old, _any(engine, given) as new:
-        return theirs(await _compare(old, new))
+    async with _any(engine, below) as (old, first), _any(engine, given) as (new, second):
+        owners = _seen_inside(first), _seen_inside(second)
+        compare = layer_tools().tree_changes
+        return theirs(await trio.to_thread.run_sync(compare, old, new, None, owners))
 
 
 async def _compare(old: str, new: str) -> list[Change]:
@@ -73,9 +75,16 @@ async def _compare(old: str, new: str) -> list[Change]:
     return found
 
 
+def _seen_inside(maps: IdMaps) -> Callable[[int, int], tuple[int, int]]:
+    from ..copying.tree import inside
+
+    return lambda uid, gid: inside(maps, uid, gid)
+
+
 @asynccontextmanager
-async def _any(engine: Engine, given: str) -> AsyncIterator[str]:
-    """The tree of a container or an image."""
+async def _any(engine: Engine, given: str) -> AsyncIterator[tuple[str, IdMaps]]:
+    """The tree of a container or an image, and the ids of the container when its files are seen
+    from outside."""
     from .files import seen
 
     try:
@@ -86,8 +95,8 @@ async def _any(engine: Engine, given: str) -> AsyncIterator[str]:
             raise NotFound(f"no such container or image: {given}") from None
         layers = tuple(layer["chain_id"] for layer in row["layers"])
         async with image_mounts.tree(engine, row["id"], layers) as path:
-            yield path
+            yield path, IdMaps()
         return
     async with seen(engine, cid) as view:
-        driver = engine.storage(view.held.row["storage_driver"])
-        yield driver.mount_path(cid) if view.held.row["pid"] else view.path
+        row = view.held.row
+        yield rootfs.path(engine, row) if row["pid"] else view.path, view.maps

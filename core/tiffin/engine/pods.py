@@ -26,6 +26,7 @@ from ..events.pod import (
 )
 from ..hooks import Attachment
 from ..options import ContainerOptions
+from ..spec import idmaps
 from ..spec.mounts import SHM_SIZE
 from ..store import queries
 from . import networks, teardown
@@ -386,6 +387,11 @@ async def join(engine: Engine, options: ContainerOptions) -> ContainerOptions:
         told["network"] = "host" if row["network"] == "host" else network_modes.POD + row["id"]
     if "uts" in share and options.hostname:
         raise UserError(f"--hostname belongs to pod {row['name']}, not to a container in it")
+    if share and idmaps.mode(options):
+        raise UserError(
+            f"--userns and --uidmap do not go with pod {row['name']}: what its containers share "
+            "belongs to the host's ids"
+        )
     for kind in ("ipc", "uts", "pid"):
         if kind in share and getattr(options, kind):
             raise UserError(f"--{kind} {getattr(options, kind)}: pod {row['name']} has its own")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .. import syscalls
 from ..hooks import Change
 from .pack import is_opaque, writing
 from .walk import Item, open_tree, walk
 from .whiteouts import is_whiteout, kept
+
+Owners = Callable[[int, int], tuple[int, int]]
 
 
 def _order(path: str) -> list[bytes]:
@@ -126,18 +128,22 @@ def _names(dirfd: int, base: str) -> list[str]:
 # --- two trees ------------------------------------------------------------------------------------
 
 
-def _compare(lower: int, upper: int, since: int | None) -> dict[str, str]:
+def _compare(
+    lower: int, upper: int, since: int | None, owners: tuple[Owners, Owners] | None = None
+) -> dict[str, str]:
     """Path to kind (as in hooks.Change) of each difference. The directories that a change is in
     count as changed, as they do with overlayfs: a layer must name them, or whoever unpacks it has
     to guess their mode."""
-    found = _different(lower, upper, since)
+    found = _different(lower, upper, since, owners)
     for path in list(found):
         while path := path.rpartition("/")[0]:
             found.setdefault(path, "C")
     return found
 
 
-def _different(lower: int, upper: int, since: int | None) -> dict[str, str]:
+def _different(
+    lower: int, upper: int, since: int | None, owners: tuple[Owners, Owners] | None = None
+) -> dict[str, str]:
     """The same without those directories."""
     old = {item.path: item.stat for item in walk(lower)}
     found: dict[str, str] = {}
@@ -153,7 +159,7 @@ def _different(lower: int, upper: int, since: int | None) -> dict[str, str]:
             continue
         if item.is_directory and stat.S_ISDIR(before.st_mode):
             kept_directories.add(item.path)
-        if not _same(lower, before, item, since):
+        if not _same(lower, before, item, since, owners):
             found[item.path] = "C"
     for path in old:
         if path not in seen and path.rpartition("/")[0] in kept_directories:
@@ -161,11 +167,20 @@ def _different(lower: int, upper: int, since: int | None) -> dict[str, str]:
     return found
 
 
-def _same(lower: int, old: os.stat_result, item: Item, since: int | None) -> bool:
+def _same(
+    lower: int,
+    old: os.stat_result,
+    item: Item,
+    since: int | None,
+    owners: tuple[Owners, Owners] | None,
+) -> bool:
     """Nothing that a layer records differs. What has not been touched `since` (ns; None: always)
     is judged by its metadata alone; else contents and attributes are read."""
     new = item.stat
-    if (old.st_mode, old.st_uid, old.st_gid) != (new.st_mode, new.st_uid, new.st_gid):
+    was, now = (old.st_uid, old.st_gid), (new.st_uid, new.st_gid)
+    if owners is not None:
+        was, now = owners[0](*was), owners[1](*now)
+    if (old.st_mode, *was) != (new.st_mode, *now):
         return False
     directory = stat.S_ISDIR(new.st_mode)
     if not directory:
@@ -217,12 +232,15 @@ def _attributes(fd: int) -> dict[str, bytes]:
         return {}
 
 
-def tree_changes(lower: str, upper: str, since: int | None = None) -> list[Change]:
+def tree_changes(
+    lower: str, upper: str, since: int | None = None, owners: tuple[Owners, Owners] | None = None
+) -> list[Change]:
     """What differs between two whole trees, sorted by path. `since`: the time (ns) at which
-    `upper` was a faithful copy of `lower`; files not touched later need not be read."""
+    `upper` was a faithful copy of `lower`; files not touched later need not be read. `owners`: what
+    the owners of files in the two are called, where it is not what they are here."""
     old, new = open_tree(lower), open_tree(upper)
     try:
-        return _result(_compare(old, new, since))
+        return _result(_compare(old, new, since, owners))
     finally:
         os.close(old)
         os.close(new)
