@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,10 @@ class Podman:
 
 
 @pytest.fixture(scope="module")
-def podman(shared: Tiffin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    base = tmp_path_factory.mktemp("podman")
+def podman(shared: Tiffin) -> Iterator[Podman]:
+    base = Path(
+        tempfile.mkdtemp(prefix="tfn-podman-")
+    )  # it takes no longer a path for its run state
     command = Podman(base)
     shared("save", "--format=docker-archive", "-o", base / "busybox.tar", BUSYBOX)
     command("load", "-q", "-i", base / "busybox.tar")
@@ -62,6 +65,7 @@ def podman(shared: Tiffin, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     yield command
     command("rmi", "-a", "-f")
     subprocess.run(["umount", "-l", f"{base}/root/overlay"], check=False, capture_output=True)
+    shutil.rmtree(base)
 
 
 @pytest.fixture

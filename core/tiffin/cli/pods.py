@@ -394,7 +394,7 @@ def _logs(call: Call) -> int:
             raise NotFound(f"container {chosen['name']} is not in pod {pod['name']}")
     if not members:
         return 0
-    more = {"latest": False, "names": bool(call.options["names"])}
+    more = {"latest": False, "names": bool(call.options["names"]), "color": False}
     options = {**call.options, **more}
     code = 0
     groups = [[row["id"]] for row in members] if len(members) > 1 else [[members[0]["id"]]]

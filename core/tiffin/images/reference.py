@@ -101,8 +101,8 @@ def local_name(text: str) -> str:
 
 
 def is_short(text: str) -> bool:
-    """True when no registry is named."""
-    return not _split(text)[0]
+    """True for a name without a registry (and not for an id)."""
+    return not _ID.match(text.removeprefix("sha256:")) and not _split(text)[0]
 
 
 def candidates(text: str) -> tuple[str, ...]:
