@@ -38,6 +38,11 @@ class Terminal:
     def type(self, text: str | bytes) -> None:
         os.write(self.fd, text.encode() if isinstance(text, str) else text)
 
+    def _readable(self, seconds: float) -> bool:
+        poll = select.poll()  # select(2) takes no descriptor above 1023
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
     def expect(self, text: str, seconds: float = 15) -> str:
         """Read until `text` has been seen since the last call; returns what came before it."""
         wanted = text.encode()
@@ -45,7 +50,7 @@ class Terminal:
         while wanted not in self.seen:
             left = end - time.monotonic()
             assert left > 0, f"{text!r} did not come, but {self.seen!r}"
-            if select.select([self.fd], [], [], left)[0]:
+            if self._readable(left):
                 self.seen += os.read(self.fd, 65536)
         before, _, self.seen = self.seen.partition(wanted)
         return before.decode(errors="replace")
@@ -54,7 +59,7 @@ class Terminal:
         """All that comes until the command has ended."""
         while True:
             ended = self.process.poll() is not None
-            if select.select([self.fd], [], [], 0.1)[0]:
+            if self._readable(0.1):
                 self.seen += os.read(self.fd, 65536)
             elif ended:
                 break
