@@ -96,6 +96,7 @@ def _overlay(mount: Mount, directory: str) -> Mount:
     own = ("upperdir", "workdir")
     flags = ("ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev")
     kept = [o for o in mount.options if o in flags and o.partition("=")[0] not in own]
+    # The kernel's file system, which the runtime mounts; no storage driver has a part in it.
     return Mount("overlay", mount.target, "overlay", (*options, *kept))
 
 

@@ -136,7 +136,7 @@ def user_mounts(asked: Sequence[Mount]) -> list[Placed]:
         if mount.type == "tmpfs":
             options = _tmpfs_options(mount.options, shown)
             made.append(Placed(_mount(target, "tmpfs", "tmpfs", *options), "user", shown))
-        elif mount.type in ("overlay", "devpts"):
+        elif mount.type in ("overlay", "devpts"):  # file systems of the kernel, no drivers of ours
             options = list(mount.options)
             placed = _mount(target, mount.type, mount.type, *options)
             made.append(Placed(placed, "user", shown))

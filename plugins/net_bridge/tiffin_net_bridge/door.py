@@ -13,7 +13,7 @@ import os
 import socket
 import zlib
 
-from tiffin import __version__
+from tiffin import __version__  # of the code that a worker runs, which need not load `tiffin.hooks`
 
 NAMESPACES = ("net", "mnt", "pid", "user")
 

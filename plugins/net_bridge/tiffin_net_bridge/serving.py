@@ -20,7 +20,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from tiffin.errors import DriverError, TiffinError
-from tiffin.rtnetlink import Refused
+from tiffin.rtnetlink import Refused  # `link_tools` of tiffin.hooks; why by name: see worker.py
 
 from . import cgroups
 from .door import Door

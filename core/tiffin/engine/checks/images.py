@@ -130,7 +130,7 @@ def _aside(content: ContentStore, digest: str) -> Iterator[list[bool]]:
         os.replace(path, kept)
     try:
         yield put_back
-    except BaseException:
+    except BaseException:  # a cancellation as well: what was moved aside comes back; raised again
         put_back.append(True)
         raise
     finally:
