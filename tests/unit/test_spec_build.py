@@ -22,11 +22,12 @@ from spec_requests import (
 
 from tiffin.errors import UserError
 from tiffin.options import ContainerOptions, Mount, Resources, Ulimit
-from tiffin.spec import build, mounts
+from tiffin.spec import build, mounts, request
+from tiffin.spec.asked import check
 from tiffin.spec.origins import origin_of
 
 
-def source(made: build.Spec, pointer: str) -> str:
+def source(made: request.Spec, pointer: str) -> str:
     origin = origin_of(made.origins, pointer)
     assert origin is not None
     return origin.source
@@ -407,7 +408,7 @@ def test_an_images_labels_do_not_become_annotations() -> None:
 )
 def test_bad_requests_are_told_before_anything_is_made(asked: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        build.check(ContainerOptions(image="i", **asked), CONFIG)
+        check(ContainerOptions(image="i", **asked), CONFIG)
 
 
 def test_the_module_is_quick_to_import() -> None:
