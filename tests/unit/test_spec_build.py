@@ -25,6 +25,7 @@ from tiffin.options import ContainerOptions, Mount, Resources, Ulimit
 from tiffin.spec import build, mounts, request
 from tiffin.spec.asked import check
 from tiffin.spec.origins import origin_of
+from tiffin.spec.users import User
 
 
 def source(made: request.Spec, pointer: str) -> str:
@@ -123,7 +124,7 @@ def capabilities(*args: Any, **changed: Any) -> dict[str, list[str]]:
 def test_inheritable_and_ambient_are_always_empty() -> None:
     """CVE-2022-24769."""
     for asked in ({}, {"privileged": True}, {"cap_add": ("ALL",)}):
-        for user in (SOMEBODY, build.User(0, 0)):
+        for user in (SOMEBODY, User(0, 0)):
             found = capabilities(asked, user=user)
             assert found["inheritable"] == found["ambient"] == []
 
