@@ -22,7 +22,7 @@ from spec_requests import (
 
 from tiffin.errors import UserError
 from tiffin.options import ContainerOptions, Mount, Resources, Ulimit
-from tiffin.spec import build, mounts, request
+from tiffin.spec import mounts, request
 from tiffin.spec.asked import check
 from tiffin.spec.origins import origin_of
 from tiffin.spec.users import User
