@@ -65,6 +65,8 @@ class Monitor(Struct, frozen=True, kw_only=True):
     """The log file (format k8s-file). Empty: no log."""
     log_size_max: int = 0
     """Bytes; 0: no limit."""
+    timeout: int = 0
+    """Seconds after which it is killed; 0: never."""
     terminal: bool = False
     stdin: bool = False
     """Without a terminal: keep a pipe to the container's stdin. With one, its stdin is the
@@ -122,6 +124,8 @@ def arguments(monitor: Monitor, program: str) -> list[str]:
         argv.append(f"--runtime-arg={word}")
     if monitor.log_size_max:
         argv += ("--log-size-max", str(monitor.log_size_max))
+    if monitor.timeout:
+        argv += ("--timeout", str(monitor.timeout))
     if not monitor.sync_log:
         argv.append("--no-sync-log")
     if monitor.terminal:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import flag_words
+from .container_flags import PLATFORM
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def _pull(call: Call) -> int:
         driver = await drivers.storage_name(engine)
         wanted = images.Pull(
             policy="always",
-            platform=call.options["platform"] or "",
+            platform=flag_words.platform(call.options),
             tls_verify=bool(call.options["tls_verify"]),
             progress=for_stderr(bool(call.options["quiet"])),
         )
@@ -40,8 +42,9 @@ PULL = Command(
     usage="IMAGE [IMAGE...]",
     summary="Fetch images from a registry and unpack them",
     flags=(
-        Flag("platform", kind="str", metavar="OS/ARCH[/VARIANT]", help="for another machine"),
+        *PLATFORM,
         QUIET,
+        Flag("disable-content-trust", help="Taken for docker's sake: no effect", default=True),
         Flag("authfile", kind="str", metavar="FILE", help="where the logins are"),
         Flag("tls-verify", default=True, help="demand HTTPS with a certificate that is trusted"),
     ),

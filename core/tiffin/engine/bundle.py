@@ -73,11 +73,12 @@ def check(options: ContainerOptions) -> None:
     devices, the seccomp profile. Error: UserError."""
     host = facts.gather()
     rlimits.limits(options.ulimits, host.hard_limits, may_raise=host.may_raise_limits)
-    list(resources.entries(options.resources, host.cpus))
+    list(resources.entries(options.resources, host.cpus, cgroup_v2=host.cgroup_v2))
     devices(options)
     _profile(options)
     if options.init:
-        init_program()
+        init_program(options.init_path)
+    zone_file(options.timezone)
     if any({"O", "U"} & set(mount.options) for mount in options.mounts):
         from . import special_mounts
 
@@ -160,7 +161,7 @@ async def _compose(
     users.no_pipes(rootfs)
     _need_plain(rootfs)
     given_user = options.user or image_config.get("User") or ""
-    user = users.in_container(rootfs, given_user, options.group_add)
+    user, accounts_files = _accounts(held, options, image_config, rootfs, given_user)
     for mount in options.mounts:
         if mount.type == "bind" and not os.path.exists(mount.source):
             raise UserError(f"-v {mount.source}:{mount.target}: {mount.source} does not exist")
@@ -170,6 +171,7 @@ async def _compose(
         options = await special_mounts.prepare(held, options, user)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname, rewriting=rewriting)
+    placed = (*placed, *accounts_files)
     if row["network"].startswith(CONTAINER):
         from . import shared
 
@@ -234,6 +236,40 @@ async def _compose(
     return spec, data, env
 
 
+def _accounts(
+    held: Held,
+    options: ContainerOptions,
+    image_config: Mapping[str, Any],
+    rootfs: str,
+    given_user: str,
+) -> tuple[users.User, tuple[tuple[str, str], ...]]:
+    """The user, and [(place in the container, file here)] of passwd and group where they get lines
+    of ours. Error: UserError."""
+    passwd, group = users.read(rootfs, "/etc/passwd"), users.read(rootfs, "/etc/group")
+    if not options.host_users:
+        user = users.resolve(given_user, passwd, group, options.group_add)
+        if user.name or not user.uid or not options.passwd:
+            return user, ()
+    from ..spec import accounts  # rarely
+
+    brought = {os.path.normpath(mount.target) for mount in options.mounts}
+    user, files = accounts.settle(
+        *(given_user, passwd, group),
+        group_add=options.group_add,
+        host_users=options.host_users,
+        entry=options.passwd_entry,
+        home=options.workdir or image_config.get("WorkingDir") or "/",
+        add=options.passwd and not brought & {"/etc", accounts.PASSWD, accounts.GROUP},
+    )
+    placed = []
+    for place, text in files.items():
+        path = f"{held.row['directory']}/{os.path.basename(place)}"
+        _write(path, text.encode("utf-8", "surrogateescape"), 0o644)
+        os.chmod(path, 0o644)
+        placed.append((place, path))
+    return user, tuple(placed)
+
+
 def _need_plain(rootfs: str) -> None:
     """The runtimes fill these directories by name, from outside of the container: runc follows a
     link at /dev to wherever it leads on this machine (CVE-2026-41579). Error: ImageError."""
@@ -263,6 +299,7 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         if options.log_driver == "none"
         else options.log_path or f"{row['directory']}/ctr.log",
         log_size_max=options.log_size_max,
+        timeout=options.timeout,
         terminal=options.tty,
         stdin=options.interactive,
         exit_command=(
@@ -305,7 +342,28 @@ def _write_files(
             continue
         _write(path, text.encode("utf-8", "surrogateescape"), 0o644)
         os.chmod(path, 0o644)
-    return tuple((f"/etc/{file_name}", f"{directory}/{file_name}") for file_name in contents)
+    placed = [(f"/etc/{file_name}", f"{directory}/{file_name}") for file_name in contents]
+    if zone := zone_file(options.timezone):
+        path = f"{directory}/localtime"
+        if not (rewriting and os.path.exists(path)):
+            with open(zone, "rb") as source:
+                _write(path, source.read(), 0o644)
+            os.chmod(path, 0o644)
+        placed.append(("/etc/localtime", path))
+    return tuple(placed)
+
+
+ZONES = "/usr/share/zoneinfo"
+
+
+def zone_file(name: str) -> str:
+    """The file of `--tz NAME` on this machine; empty for none. Error: UserError."""
+    if name in ("", "local"):
+        return "/etc/localtime" if name and os.path.exists("/etc/localtime") else ""
+    path = os.path.normpath(f"{ZONES}/{name}")
+    if not path.startswith(f"{ZONES}/") or not os.path.isfile(path):
+        raise UserError(f"--tz {name!r}: there is no such timezone in {ZONES}", hint="Asia/Tokyo")
+    return path
 
 
 def network_files(
@@ -399,7 +457,12 @@ def _profile(options: ContainerOptions) -> Mapping[str, Any] | None:
     return seccomp.load(given) if given not in ("", "unconfined") else None
 
 
-def init_program() -> str:
+def init_program(given: str = "") -> str:
+    """Error: UserError for `given` (`--init-path`), DriverError for a missing catatonit."""
+    if given:
+        if not (os.path.isabs(given) and os.access(given, os.X_OK) and os.path.isfile(given)):
+            raise UserError(f"--init-path {given!r} is not the absolute path of a program")
+        return given
     for path in INIT_PLACES:
         if os.path.exists(path):
             return path
@@ -409,7 +472,7 @@ def init_program() -> str:
 async def _own_init(held: Held, in_force: Labels) -> str:
     """The program of --init. Under a label the host's may not be run: a copy is made, and labelled
     as the container's own."""
-    program = init_program()
+    program = init_program(options_of(held).init_path)
     if not in_force.mount_label:
         return program
     with open(program, "rb") as file:

@@ -54,7 +54,9 @@ def put(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]) -> 
     _namespaces(draft, request)
     _devices(draft, request)
     for pointer, value, flag in resources.entries(
-        options.resources, request.facts.cpus, swap_counted=request.facts.memory_swap
+        *(options.resources, request.facts.cpus),
+        swap_counted=request.facts.memory_swap,
+        cgroup_v2=request.facts.cgroup_v2,
     ):
         source = "user" if flag else "engine"
         draft.put(f"/linux/resources{pointer}", value, source, flag or "default")
@@ -140,6 +142,8 @@ def _devices(draft: Draft, request: SpecRequest) -> None:
         for kind, major, minor, name in DEFAULT_DEVICES:
             rule = {"allow": True, "type": kind, "major": major, "minor": minor, "access": "rwm"}
             draft.add(rules, rule, "engine", f"/dev/{name}")
+        for rule in map(asked.device_rule, request.options.device_rules):
+            draft.add(rules, rule, "user", "--device-cgroup-rule")
     for device in request.devices:
         node = {
             "path": device.path,
