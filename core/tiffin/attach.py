@@ -92,15 +92,26 @@ def connect(directory: str) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def raw_mode(fd: int) -> Iterator[None]:
-    """The terminal passes every key on, at once and unchanged. Always put back."""
+def raw_mode(fd: int, *, forget: bool = False) -> Iterator[None]:
+    """The terminal passes every key on, at once and unchanged. Always put back. With `forget`,
+    what was typed and nobody has read does not wait for the next program."""
     before = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSANOW)
+    if not forget or _in_foreground(fd):
+        tty.setraw(fd, termios.TCSANOW)
     try:
         yield
     finally:
         with contextlib.suppress(termios.error):  # the terminal has hung up
-            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+            if not forget or _in_foreground(fd):
+                termios.tcsetattr(fd, termios.TCSAFLUSH if forget else termios.TCSADRAIN, before)
+
+
+def _in_foreground(fd: int) -> bool:
+    """Whether a terminal is ours to change: a job in the background would be stopped for it."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return False  # not our terminal, or it has hung up
 
 
 def window_size(fd: int) -> tuple[int, int] | None:
@@ -141,11 +152,12 @@ async def attach(
     a terminal: there the keys say it). A SIGTERM, SIGHUP or SIGQUIT that is not passed on ends this
     process as usual, but first the terminal is put back.
     """
-    keyboard = session.stdin and os.isatty(session.stdin_fd)
+    keyboard = os.isatty(session.stdin_fd)
     stop = _Stop()
     with contextlib.ExitStack() as stack:
         if keyboard and session.terminal:
-            stack.enter_context(raw_mode(session.stdin_fd))
+            # Without stdin as well: keys, Ctrl-C too, are the container's, and it has none.
+            stack.enter_context(raw_mode(session.stdin_fd, forget=not session.stdin))
         try:
             async with trio.open_nursery() as nursery:
                 stop.scope = nursery.cancel_scope
@@ -264,6 +276,11 @@ async def _pump_output(connection: socket.socket, session: AttachSession, stop: 
                 await trio.lowlevel.checkpoint()
 
 
+def _is_ours(session: AttachSession) -> bool:
+    fd = session.stdin_fd
+    return os.isatty(fd) and (session.stdin or _in_foreground(fd))
+
+
 async def _watch_signals(
     session: AttachSession,
     on_signal: OnSignal | None,
@@ -290,7 +307,7 @@ async def _watch_signals(
             elif number in proxied and on_signal is not None:
                 with contextlib.suppress(TiffinError):  # it has just ended: so will its output
                     await on_signal(number)
-            elif number == signal.SIGCONT and session.stdin and os.isatty(session.stdin_fd):
+            elif number == signal.SIGCONT and _is_ours(session):
                 tty.setraw(session.stdin_fd, termios.TCSANOW)  # the shell has put it back
                 fit_window(session)
             else:
