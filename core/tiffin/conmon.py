@@ -62,7 +62,9 @@ class Monitor(Struct, frozen=True, kw_only=True):
     session: str = ""
     """Id of the exec."""
     log: str = ""
-    """The log file (format k8s-file). Empty: no log."""
+    """The log file (format k8s-file), or `journald`. Empty: no log."""
+    log_tag: str = ""
+    """What entries of the journal are tagged with."""
     log_size_max: int = 0
     """Bytes; 0: no limit."""
     terminal: bool = False
@@ -115,11 +117,13 @@ def arguments(monitor: Monitor, program: str) -> list[str]:
         *("-r", monitor.runtime, "-b", monitor.bundle, "-p", monitor.pid_file),
         *("--conmon-pidfile", monitor.conmon_pid_file, "--persist-dir", monitor.persist),
         *("--exit-dir", os.path.dirname(monitor.exit_file), "--full-attach"),
-        *("-l", f"k8s-file:{monitor.log}" if monitor.log else "none"),
+        *("-l", f"k8s-file:{monitor.log}" if "/" in monitor.log else monitor.log or "none"),
         *("--log-level", "debug" if monitor.debug else "error"),
     ]
     for word in (*monitor.arguments, "--log", monitor.oci_log, "--log-format", "json"):
         argv.append(f"--runtime-arg={word}")
+    if monitor.log_tag:
+        argv += ("--log-tag", monitor.log_tag)
     if monitor.log_size_max:
         argv += ("--log-size-max", str(monitor.log_size_max))
     if not monitor.sync_log:

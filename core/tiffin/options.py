@@ -177,6 +177,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     log_driver: str = ""
     log_path: str = ""
     """Empty: in the container's directory."""
+    log_tag: str = ""
+    """Of `log_driver` journald: a template, see `tiffin.log_tags`."""
     log_size_max: int = 0
     """Bytes after which the log begins anew; 0: never."""
     cgroup_parent: str = ""

@@ -132,6 +132,18 @@ def show(call: Call, rows: list[Row]) -> int:
 
     def records(row: Row) -> Iterator[Record]:
         follow = options["follow"] and row["state"] not in ("exited", "removing")
+        if row["options"].get("log_driver") == "journald":
+            from .. import journal
+
+            return journal.read(
+                row["id"],
+                tail=last,
+                since=since,
+                until=until,
+                follow=follow,
+                stop=_ended(call, row["id"]),
+                wake=call.layout.root,
+            )
         return logs.read(
             row["options"].get("log_path") or f"{row['directory']}/ctr.log",
             tail=last,
@@ -144,9 +156,10 @@ def show(call: Call, rows: list[Row]) -> int:
 
     writers = []
     for number, row in enumerate(rows):
-        if row["options"].get("log_driver") == "none":
+        driver = row["options"].get("log_driver")
+        if driver in ("none", "passthrough"):
             raise UserError(
-                f"{row['name']} keeps no log", hint="it was made with --log-driver none"
+                f"{row['name']} keeps no log", hint=f"it was made with --log-driver {driver}"
             )
         prefix = f"{row['name']} " if options["names"] else ""
         if len(rows) > 1 and not prefix:
