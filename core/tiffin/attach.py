@@ -179,6 +179,16 @@ async def attach(
     return stop.outcome
 
 
+async def pass_signals(on_signal: OnSignal) -> None:
+    """Only signals, for ever: where the streams need nobody to carry them."""
+    stop = _Stop()
+    session = AttachSession(directory="", stdin=False)
+    async with trio.open_nursery() as nursery:
+        stop.scope = nursery.cancel_scope
+        await nursery.start(_watch_signals, session, on_signal, stop)
+        await trio.sleep_forever()
+
+
 class _Stop:
     """What ends an attached client, besides the end of the output."""
 
@@ -316,5 +326,5 @@ async def _watch_signals(
 
 __all__ = [
     *("AttachSession", "Outcome", "attach", "connect", "fit_window"),
-    *("raw_mode", "resize", "window_size"),
+    *("pass_signals", "raw_mode", "resize", "window_size"),
 ]

@@ -33,6 +33,8 @@ from .errors import DriverError, RuntimeFailed, UserError
 KEPT_ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 """All that conmon, the runtime and the exit command get of our environment. TMPDIR is not among
 them: conmon makes a socket there, whose path must be short."""
+PASSTHROUGH = "passthrough"
+"""A `Monitor.log`."""
 PROMPT = 5.0
 """Seconds in which nobody asks why conmon is silent."""
 GLANCE = 1.0
@@ -62,7 +64,8 @@ class Monitor(Struct, frozen=True, kw_only=True):
     session: str = ""
     """Id of the exec."""
     log: str = ""
-    """The log file (format k8s-file), or `journald`. Empty: no log."""
+    """The log file (format k8s-file), `journald`, or `passthrough`: its stdio is the caller's, and
+    there is nothing to attach to. Empty: no log."""
     log_tag: str = ""
     """What entries of the journal are tagged with."""
     log_size_max: int = 0
@@ -233,13 +236,14 @@ class _Spawned:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(stale)
         self._stderr = os.memfd_create("conmon-stderr")
+        own = monitor.log == PASSTHROUGH
         blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
         try:
             self._process = subprocess.Popen(
                 [*_undo_ignored(), *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
+                stdin=None if own else subprocess.DEVNULL,
+                stdout=None if own else subprocess.DEVNULL,
+                stderr=None if own else self._stderr,
                 pass_fds=tuple(pipes.values()),
                 env=_environment(pipes),
                 # conmon makes the file `oom` where it stands, besides the one in --persist-dir

@@ -74,7 +74,8 @@ def _record(entry: Entry) -> Record | None:
     stream = "stderr" if entry.get("PRIORITY") == STDERR else "stdout"
     partial = "CONTAINER_PARTIAL_MESSAGE" in entry
     time = int(entry.get("__REALTIME_TIMESTAMP", b"0")) * 1000
-    return Record(time, stream, partial, entry["MESSAGE"])
+    text = entry["MESSAGE"]  # with the newline that ended the line, if there was one
+    return Record(time, stream, partial, text if partial else text.removesuffix(b"\n"))
 
 
 def _argv(cid: str, *words: str) -> list[str]:

@@ -61,6 +61,25 @@ def test_several_are_followed_side_by_side(tiffin: Tiffin) -> None:
         assert process.stdout.read().endswith(b"last\n")
 
 
+def test_streams_that_pass_through(tiffin: Tiffin) -> None:
+    flags = ("--network=none", "--log-driver=passthrough", "--name=c")
+    script = "cat; echo oops >&2; exit 4"
+    done = tiffin("run", *flags, BUSYBOX, "sh", "-c", script, input="one\ntwo\n", code=4)
+    assert (done.out, done.err) == ("one\ntwo\n", "oops\n")
+    tiffin.fails("logs", "c", says="keeps no log")
+    assert tiffin("start", "-a", "c", input="again", code=4).out == "again"
+    tiffin("rm", "c")
+    tiffin.fails("run", "-t", *flags, BUSYBOX, "true", says="terminal")
+    argv = ("run", *flags, BUSYBOX, "sh", "-c", "trap 'exit 7' TERM; echo up; sleep 60 & wait")
+    with tiffin.start(*argv) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        tiffin("exec", "c", "true")
+        tiffin.fails("attach", "c", says="pass through")
+        process.terminate()
+        assert process.wait(30) == 7
+    assert tiffin.inspect("c")["HostConfig"]["LogConfig"]["Type"] == "passthrough"
+
+
 def test_bad_options(tiffin: Tiffin, tmp_path: Path) -> None:
     for option in (
         "path=relative",

@@ -107,8 +107,8 @@ FLAGS = (
     Flag(
         "pod", "", "str", "POD", "Be in this pod; new:NAME makes one, with the ports and networks"
     ),
-    Flag("log-driver", "", "str", "NAME", "k8s-file, none or passthrough (engine: k8s-file)"),
-    Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE: then it begins anew; path=FILE"),
+    Flag("log-driver", "", "str", "NAME", "k8s-file, journald, none, passthrough"),
+    Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE, path=FILE, or tag=TEXT (journald)"),
     Flag("sig-proxy", help="Pass signals on to the process", default=True),
     Flag("detach-keys", "", "str", "KEYS", "Keys that detach from the container", "ctrl-p,ctrl-q"),
     Flag("attach", "a", "list", "STREAM", "Attach only to stdin, stdout or stderr"),

@@ -352,9 +352,9 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
             "Type": log_driver,
             "Config": None,
             "Path": ""
-            if log_driver == "none"
+            if log_driver in ("journald", "none", "passthrough")
             else options.get("log_path") or f"{row['directory']}/ctr.log",
-            "Tag": "",
+            "Tag": options.get("log_tag", ""),
             "Size": units.human_size(options.get("log_size_max", 0)),
         },
         "NetworkMode": row["network"] or "bridge",

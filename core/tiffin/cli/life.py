@@ -393,6 +393,10 @@ def _attach(call: Call) -> int:
             raise Conflict(f"cannot attach to container {row['name']}: it is {row['state']}")
         options = row["options"]
         tty = options.get("tty", False)
+        if options.get("log_driver") == "passthrough":
+            from ..errors import Conflict
+
+            raise Conflict(f"cannot attach to container {row['name']}: its streams pass through")
         attach = attacher(
             engine,
             terminal=tty,

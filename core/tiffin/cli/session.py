@@ -18,6 +18,8 @@ from .flags import Call
 if TYPE_CHECKING:  # in functions, so that the engine is first, which loads it lean (`..lean`)
     import trio
 
+    from ..attach import OnSignal
+
 T = TypeVar("T")
 AT_ONCE = 8
 """Containers that a command with --all works at, at the same time."""
@@ -194,12 +196,30 @@ def attacher(
             except TiffinError:
                 return
 
+        handler = on_signal if proxy and "id" in row else None
+        if row.get("options", {}).get("log_driver") == "passthrough":
+            task_status.started()
+            await _until_its_end(engine, row, handler)
+            return False
         with connect(session.directory) as connection:
             fit_window(session)
             task_status.started()
-            handler = on_signal if proxy and "id" in row else None
             outcome = await attach(connection, session, on_signal=handler)
         # When nobody reads our output any more we go, as after a detach: the container stays.
         return outcome is not Outcome.ENDED
 
     return carry
+
+
+async def _until_its_end(engine: Engine, row: queries.Row, on_signal: OnSignal | None) -> None:
+    """For a container that has our own streams: `--log-driver passthrough`."""
+    import trio
+
+    from ..attach import pass_signals
+    from ..engine import stop
+
+    async with trio.open_nursery() as nursery:
+        if on_signal is not None:
+            nursery.start_soon(pass_signals, on_signal)
+        await stop.wait_exit(engine, row)
+        nursery.cancel_scope.cancel()

@@ -282,6 +282,8 @@ def _log(held: Held, options: ContainerOptions) -> str:
         return options.log_driver
     if options.log_driver == "none":
         return ""
+    if options.log_driver == conmon.PASSTHROUGH:
+        return options.log_driver
     return options.log_path or f"{held.row['directory']}/ctr.log"
 
 
