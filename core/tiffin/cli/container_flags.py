@@ -107,6 +107,7 @@ FLAGS = (
     Flag(
         "pod", "", "str", "POD", "Be in this pod; new:NAME makes one, with the ports and networks"
     ),
+    Flag("requires", "", "list", "CONTAINER", "Start these containers before it"),
     Flag("log-driver", "", "str", "NAME", "k8s-file, journald, none, passthrough"),
     Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE, path=FILE, or tag=TEXT (journald)"),
     Flag("sig-proxy", help="Pass signals on to the process", default=True),

@@ -117,6 +117,7 @@ def options_from(
         uts=_namespace(options["uts"]),
         cgroupns=options["cgroupns"],
         pod=options["pod"],
+        requires=flag_words.by_comma(options["requires"]),
         userns=options["userns"],
         uid_maps=flag_words.by_comma(options["uidmap"]),
         gid_maps=flag_words.by_comma(options["gidmap"]),

@@ -104,13 +104,20 @@ def document(layout: Layout, row: Row, *, past: bool = False, restarts: int = 0)
             for mount in options.get("mounts", ())
             if mount["type"] in ("bind", "volume")
         ],
-        "Dependencies": [],
+        "Dependencies": dependencies(row),
         "NetworkSettings": _network(row),
         "Namespace": "",
         "IsInfra": False,
         "Config": _config(row, options, settings, process, spec),
         "HostConfig": _host_config(row, options),
     }
+
+
+def dependencies(row: Row) -> list[str]:
+    """Ids of the containers that it needs."""
+    network = row["network"]
+    others = [network.removeprefix("container:")] if network.startswith("container:") else []
+    return [*others, *row["options"].get("requires", ())]
 
 
 def _profile(row: Row) -> str:

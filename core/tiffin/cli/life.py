@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..errors import NotFound, UserError
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -19,11 +19,16 @@ TIME = Flag("time", "t", kind="int", metavar="SECONDS", help="before SIGKILL (co
 
 
 FILTER = Flag("filter", "f", "list", "KEY=VALUE", "only those that match, as of ps")
+FILTER_ALONE = Flag("filter", "", "list", "KEY=VALUE", "only those that match, as of ps")
+CIDFILE = Flag("cidfile", "", "list", "FILE", "the container whose id is in this file")
+IGNORE = Flag("ignore", "i", help="one that is not there is no error")
 
 
 def _names(call: Call) -> None:
     if call.options.get("filter") and not call.options.get("latest"):
         return
+    if call.options.get("cidfile") and (call.options.get("all") or call.options.get("latest")):
+        raise UserError("--cidfile does not go with --all or --latest")
     if call.arguments and (call.options.get("all") or call.options.get("latest")):
         raise UserError("containers are named, and --all or --latest is given as well")
     if not call.arguments and not call.options.get("all") and not call.options.get("latest"):
@@ -41,10 +46,15 @@ def many(
     """The same for each of the containers that are meant."""
     from .session import chosen, drive, each, unconnected
 
+    if call.options.get("cidfile"):
+        call.arguments += _from_files(call.options["cidfile"], bool(call.options.get("ignore")))
+        if not call.arguments:
+            return 0
     _names(call)
     names, together = list(call.arguments), set[str]()
     if call.options.get("filter"):
         names = _matching(call, states)
+        names = names[::-1] if last_first else names
     elif not names:
 
         async def find(engine: Engine) -> tuple[list[str], list[str]]:
@@ -62,6 +72,25 @@ def many(
     return each(call, one_by_one, work, codes, together=at_once)  # type: ignore[arg-type]
 
 
+def _from_files(paths: list[str], ignore: bool) -> list[str]:
+    """Ids from --cidfile. Error: UserError that names the file."""
+    found = []
+    for path in paths:
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:
+                text = file.readline(256).strip()
+        except FileNotFoundError:
+            if ignore:
+                continue
+            raise UserError(f"--cidfile {path}: no such file") from None
+        except OSError as error:
+            raise UserError(f"--cidfile {path}: {error.strerror}") from None
+        if not text:
+            raise UserError(f"--cidfile {path}: there is no id in it")
+        found.append(text)
+    return found
+
+
 def _matching(call: Call, states: tuple[str, ...]) -> list[str]:
     """--filter: of the containers that are named, or of all."""
     from time import time_ns
@@ -74,7 +103,9 @@ def _matching(call: Call, states: tuple[str, ...]) -> list[str]:
     rows = [reads.container(connection, name) for name in call.arguments]
     if not call.arguments:
         everything = reads.rows(connection, queries.CONTAINERS)
-        rows = [row for row in everything if row["state"] in states or _over(call, row)]
+        rows = [
+            row for row in everything if not states or row["state"] in states or _over(call, row)
+        ]
     return [row["id"] for row in ps.choose(connection, rows, given, time_ns())]
 
 
@@ -144,10 +175,15 @@ START = Command(
 
 
 def _stop(call: Call) -> int:
-    async def work(engine: Engine, name: str) -> str:
+    async def work(engine: Engine, name: str) -> str | None:
         from ..engine.stop import stop
 
-        await stop(engine, name, timeout=call.options["time"])
+        try:
+            await stop(engine, name, timeout=call.options["time"])
+        except NotFound:
+            if not call.options["ignore"]:
+                raise
+            return None
         return name
 
     return many(call, work, states=("running", "paused", "initialized"))
@@ -157,7 +193,7 @@ STOP = Command(
     name="stop",
     usage="CONTAINER [CONTAINER...]",
     summary="Stop containers: their stop signal, and SIGKILL when that does not help in time",
-    flags=(ALL, FILTER, LATEST, TIME),
+    flags=(ALL, CIDFILE, FILTER, IGNORE, LATEST, TIME),
     arguments=(0, None),
     examples=("tiffin stop web", "tiffin stop --all --time 2 --filter label=tier=web"),
     run=_stop,
@@ -181,7 +217,7 @@ RESTART = Command(
     name="restart",
     usage="CONTAINER [CONTAINER...]",
     summary="Stop containers and start them again",
-    flags=(ALL, LATEST, TIME, Flag("running", help="all that run")),
+    flags=(ALL, CIDFILE, FILTER, LATEST, TIME, Flag("running", help="all that run")),
     arguments=(0, None),
     examples=("tiffin restart web",),
     run=_restart,
@@ -208,6 +244,7 @@ KILL = Command(
     summary="Send a signal to containers: SIGKILL, or another",
     flags=(
         ALL,
+        CIDFILE,
         LATEST,
         Flag("signal", "s", kind="str", metavar="SIGNAL", default="KILL", help="name or number"),
     ),
@@ -221,8 +258,17 @@ def _rm(call: Call) -> int:
     from .session import removal_codes
 
     async def work(engine: Engine, name: str) -> str | None:
-        from ..engine.remove import remove
+        from ..engine.remove import remove, remove_with_dependents
 
+        if call.options["depend"]:
+            gone = await remove_with_dependents(
+                engine,
+                name,
+                force=bool(call.options["force"]),
+                timeout=call.options["time"],
+                volumes=bool(call.options["volumes"]),
+            )
+            return "\n".join(gone)
         removed = await remove(
             engine,
             name,
@@ -233,7 +279,8 @@ def _rm(call: Call) -> int:
         )
         return name if removed else None
 
-    return many(call, work, codes=removal_codes, last_first=True)
+    states = ("creating", "created", "exited", "initialized", "running", "paused", "removing")
+    return many(call, work, states=states, codes=removal_codes, last_first=True)
 
 
 RM = Command(
@@ -242,9 +289,12 @@ RM = Command(
     summary="Remove containers: metadata, config.json and their own layer",
     flags=(
         ALL,
+        CIDFILE,
+        Flag("depend", help="those that need it as well"),
+        FILTER_ALONE,
         LATEST,
         Flag("force", "f", help="kill those that run; one that is not there is no error"),
-        Flag("ignore", "i", help="one that is not there is no error"),
+        IGNORE,
         Flag("volumes", "v", help="with the anonymous volumes that only they have"),
         TIME,
     ),

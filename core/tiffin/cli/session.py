@@ -133,11 +133,13 @@ def removal_codes(error: TiffinError) -> int:
 
 
 async def unconnected(engine: Engine, names: Sequence[str]) -> list[str]:
-    """Those of these containers (ids) that use no other's network, and whose nobody uses: all the
-    others have an order."""
-    rows = await engine.store.rows("SELECT id, network FROM containers")
-    using = {row["id"]: row["network"] for row in rows if row["network"].startswith("container:")}
-    tied = using.keys() | {network.partition(":")[2] for network in using.values()}
+    """Those of these containers (ids) that need no other, and that nobody needs: all the others
+    have an order."""
+    from ..engine import dependencies
+
+    rows = await engine.store.rows("SELECT id, network, options FROM containers")
+    needs = {row["id"]: needed for row in rows if (needed := dependencies.of(row))}
+    tied = needs.keys() | {other for needed in needs.values() for other in needed}
     return [name for name in names if name not in tied]
 
 
