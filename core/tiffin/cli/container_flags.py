@@ -53,7 +53,9 @@ FLAGS = (
     Flag("cpuset-cpus", "", "str", "LIST", "Processors to run on: 0-2,4"),
     Flag("cpuset-mems", "", "str", "LIST", "Memory nodes to use: 0-1"),
     Flag("pids-limit", "", "int", "NUMBER", "Limit of processes; -1: unlimited (engine: 2048)"),
-    Flag("ulimit", "", "list", "NAME=SOFT[:HARD]", "Resource limit: nofile=1024:2048"),
+    Flag(
+        "ulimit", "", "list", "NAME=SOFT[:HARD]", "Limit: nofile=1024:2048, or host: the caller's"
+    ),
     Flag("stop-signal", "", "str", "SIGNAL", "Signal that stop sends (engine: the image's, TERM)"),
     Flag("stop-timeout", "", "int", "SECONDS", "Wait so long before stop kills (engine: 10)"),
     Flag("restart", "", "str", "POLICY", "no, always, on-failure[:TRIES] or unless-stopped", "no"),

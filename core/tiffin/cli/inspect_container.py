@@ -417,5 +417,6 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
         "Ulimits": [
             {"Name": f"RLIMIT_{u['name'].upper()}", "Soft": u["soft"], "Hard": u["hard"]}
             for u in options.get("ulimits", ())
+            if u["name"] != "host"
         ],
     }

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     )
 
 
+HOST = "host"
+"""`--ulimit host`: what is not named is as it is for whoever starts it."""
+
+
 def resources(options: Mapping[str, Any]) -> Resources:
     """What the flags of limits ask for; also those of `update`. Error: UserError."""
     from ..options import Resources
@@ -99,6 +103,9 @@ def ulimits(items: Iterable[str]) -> tuple[Ulimit, ...]:
 
     found: dict[str, Ulimit] = {}
     for item in items:
+        if item == HOST:
+            found[item] = Ulimit(HOST, -1, -1)
+            continue
         name, _, values = item.lower().removeprefix("rlimit_").partition("=")
         soft_text, colon, hard_text = values.partition(":")
         soft = _limit(item, soft_text)
