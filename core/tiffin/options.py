@@ -230,9 +230,13 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     log_driver: str = ""
     log_path: str = ""
     """Empty: in the container's directory."""
+    log_tag: str = ""
+    """Of `log_driver` journald: a template, see `tiffin.log_tags`."""
     log_size_max: int = 0
     """Bytes after which the log begins anew; 0: never."""
     cgroup_parent: str = ""
+    requires: tuple[str, ...] = ()
+    """Containers that are started before it; in what is recorded, their ids."""
     pid: str = ""
     """`host` or empty (own)."""
     ipc: str = ""

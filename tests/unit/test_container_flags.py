@@ -155,6 +155,8 @@ def test_ulimits_devices_hosts_networks() -> None:
     assert options.network == "one,two"
     assert asked(network_default="none").network == "none"
     assert asked("--network=host", network_default="none").network == "host"
+    assert asked("--network=private", network_default="none").network == "none"
+    assert asked("--ulimit=host").ulimits == (Ulimit("host", -1, -1),)
 
 
 @pytest.mark.parametrize(

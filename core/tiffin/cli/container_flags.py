@@ -87,7 +87,9 @@ FLAGS = (
     Flag("cpuset-cpus", "", "str", "LIST", "Processors to run on: 0-2,4"),
     Flag("cpuset-mems", "", "str", "LIST", "Memory nodes to use: 0-1"),
     Flag("pids-limit", "", "int", "NUMBER", "Limit of processes; -1: unlimited (engine: 2048)"),
-    Flag("ulimit", "", "list", "NAME=SOFT[:HARD]", "Resource limit: nofile=1024:2048"),
+    Flag(
+        "ulimit", "", "list", "NAME=SOFT[:HARD]", "Limit: nofile=1024:2048, or host: the caller's"
+    ),
     Flag("stop-signal", "", "str", "SIGNAL", "Signal that stop sends (engine: the image's, TERM)"),
     Flag("stop-timeout", "", "int", "SECONDS", "Wait so long before stop kills (engine: 10)"),
     Flag("restart", "", "str", "POLICY", "no, always, on-failure[:TRIES] or unless-stopped", "no"),
@@ -146,8 +148,9 @@ FLAGS = (
     Flag(
         "pod", "", "str", "POD", "Be in this pod; new:NAME makes one, with the ports and networks"
     ),
-    Flag("log-driver", "", "str", "NAME", "k8s-file, none or passthrough (engine: k8s-file)"),
-    Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE: then it begins anew; path=FILE"),
+    Flag("requires", "", "list", "CONTAINER", "Start these containers before it"),
+    Flag("log-driver", "", "str", "NAME", "k8s-file, journald, none, passthrough"),
+    Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE, path=FILE, or tag=TEXT (journald)"),
     Flag("sig-proxy", help="Pass signals on to the process", default=True),
     Flag("detach-keys", "", "str", "KEYS", "Keys that detach from the container", "ctrl-p,ctrl-q"),
     Flag("attach", "a", "list", "STREAM", "Attach only to stdin, stdout or stderr"),

@@ -28,7 +28,7 @@ CHOICES = {
     "uts": ("private", "host"),
     "cgroupns": ("", "private", "host"),
     "image_volume": ("bind", "anonymous", "tmpfs", "ignore"),
-    "log_driver": ("", "k8s-file", "json-file", "none", "passthrough"),
+    "log_driver": ("", "k8s-file", "json-file", "journald", "none", "passthrough"),
 }
 
 
@@ -128,6 +128,7 @@ def options_from(
         secrets=_secrets(options["secret"]),
         log_driver=options["log_driver"],
         log_path=_log_option(options, "path"),
+        log_tag=_log_option(options, "tag"),
         log_size_max=_log_size_max(options),
         cgroup_parent=options["cgroup_parent"],
         pid=_namespace(options["pid"]),
@@ -135,6 +136,7 @@ def options_from(
         uts=_namespace(options["uts"]),
         cgroupns=options["cgroupns"],
         pod=options["pod"],
+        requires=flag_words.by_comma(options["requires"]),
         userns=options["userns"],
         uid_maps=flag_words.by_comma(options["uidmap"]),
         gid_maps=flag_words.by_comma(options["gidmap"]),
@@ -176,9 +178,11 @@ def _log_option(options: Mapping[str, Any], wanted: str) -> str:
     found = ""
     for item in options["log_opt"]:
         key, _, value = flag_words.clean("--log-opt", item).partition("=")
-        if key not in ("path", "max-size") or not value:
-            raise UserError(f"--log-opt {item!r} is not known", hint="max-size=10m or path=FILE")
-        if options["log_driver"] in ("none", "passthrough"):
+        if key not in ("path", "max-size", "tag") or not value:
+            raise UserError(
+                f"--log-opt {item!r} is not known", hint="max-size=10m, path=FILE or tag=TEXT"
+            )
+        if key != "tag" and options["log_driver"] in ("journald", "none", "passthrough"):
             raise UserError(f"--log-opt {item}: --log-driver {options['log_driver']} has no file")
         if key == wanted:
             found = value

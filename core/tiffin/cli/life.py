@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import NotFound, UserError
 from .flags import Call, Command, Flag
-from .selection import ALL, CIDFILE, FILTER, IGNORE, LATEST, many, need_names
+from .selection import ALL, CIDFILE, FILTER, FILTER_ALONE, IGNORE, LATEST, many, need_names
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
@@ -155,34 +155,29 @@ def _rm(call: Call) -> int:
     from .session import removal_codes
 
     async def work(engine: Engine, name: str) -> str | None:
-        from ..engine.remove import remove
+        from ..engine.remove import remove, remove_with_dependents
 
-        gone = []
-        for one in await _with_dependents(engine, name) if call.options["depend"] else [name]:
-            removed = await remove(
+        if call.options["depend"]:
+            gone = await remove_with_dependents(
                 engine,
-                one,
+                name,
                 force=bool(call.options["force"]),
                 timeout=call.options["time"],
-                ignore_missing=bool(call.options["ignore"]),
                 volumes=bool(call.options["volumes"]),
             )
-            if removed:
-                gone.append(one)
-        return "\n".join(gone) or None
+            return "\n".join(gone)
+        removed = await remove(
+            engine,
+            name,
+            force=bool(call.options["force"]),
+            timeout=call.options["time"],
+            ignore_missing=bool(call.options["ignore"]),
+            volumes=bool(call.options["volumes"]),
+        )
+        return name if removed else None
 
-    return many(call, work, codes=removal_codes, last_first=True)
-
-
-async def _with_dependents(engine: Engine, name: str) -> list[str]:
-    """A container's dependents, last first, and itself."""
-    from ..engine.shared import with_dependents
-
-    try:
-        row = await engine.container(name)
-    except NotFound:
-        return [name]
-    return [*(one["id"] for one in (await with_dependents(engine, [row]))[:-1]), name]
+    states = ("creating", "created", "exited", "initialized", "running", "paused", "removing")
+    return many(call, work, states=states, codes=removal_codes, last_first=True)
 
 
 RM = Command(
@@ -192,11 +187,11 @@ RM = Command(
     flags=(
         ALL,
         CIDFILE,
-        Flag("filter", "", "list", "KEY=VALUE", "only those that match, as of ps"),
+        Flag("depend", help="those that need it as well"),
+        FILTER_ALONE,
         LATEST,
         Flag("force", "f", help="kill those that run; one that is not there is no error"),
         IGNORE,
-        Flag("depend", help="with the containers that are in their network"),
         Flag("volumes", "v", help="with the anonymous volumes that only they have"),
         TIME,
     ),
@@ -345,6 +340,10 @@ def _attach(call: Call) -> int:
             raise Conflict(f"cannot attach to container {row['name']}: it is {row['state']}")
         options = row["options"]
         tty = options.get("tty", False)
+        if options.get("log_driver") == "passthrough":
+            from ..errors import Conflict
+
+            raise Conflict(f"cannot attach to container {row['name']}: its streams pass through")
         attach = attacher(
             engine,
             terminal=tty,

@@ -28,6 +28,8 @@ NOT_GIVEN: dict[str, Any] = {
     **dict.fromkeys(("device_read_iops", "device_write_iops", "cgroup_conf"), ()),
 }
 """What `resources` reads, for a command that has only some of the flags."""
+HOST = "host"
+"""`--ulimit host`: what is not named is as it is for whoever starts it."""
 
 
 def resources(options: Mapping[str, Any]) -> Resources:
@@ -183,6 +185,9 @@ def ulimits(items: Iterable[str]) -> tuple[Ulimit, ...]:
 
     found: dict[str, Ulimit] = {}
     for item in items:
+        if item == HOST:
+            found[item] = Ulimit(HOST, -1, -1)
+            continue
         name, _, values = item.lower().removeprefix("rlimit_").partition("=")
         soft_text, colon, hard_text = values.partition(":")
         soft = _limit(item, soft_text)

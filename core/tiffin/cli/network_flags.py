@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 def network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[NetworkOptions, ...]]:
     """Words of --network, and how the container joins the networks among them."""
     values = [*options["net"], *options["network"]]
+    if values == ["private"]:  # a namespace of its own, on whichever network is the usual one
+        values = []
     for name in flag_words.by_comma(values):
-        if name.partition(":")[0] in ("pasta", "slirp4netns", "private"):
+        if name.partition(":")[0] in ("pasta", "slirp4netns"):
             raise UserError(
                 f"--network {name!r} is not there yet", hint="none, host, bridge or a network"
             )

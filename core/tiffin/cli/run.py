@@ -110,6 +110,11 @@ def _run(call: Call) -> int:
     options = _options(call)
     cidfile = _cidfile(call)
     streams = _streams(call)
+    if options.log_driver == "passthrough" and (options.tty or any(map(os.isatty, range(3)))):
+        raise UserError(
+            "--log-driver passthrough does not go with a terminal",
+            hint="what runs in the container could type into it",
+        )
     if options.tty and not options.detach and options.interactive and not sys.stdin.isatty():
         print("Warning: stdin is no terminal, though -t was given", file=sys.stderr)
     plugins = _warm(call, options)

@@ -22,6 +22,7 @@ ALL = Flag("all", "a", help="all containers")
 FILTER = Flag("filter", "f", "list", "KEY=VALUE", "only those that match, as of ps")
 
 
+FILTER_ALONE = Flag("filter", "", "list", "KEY=VALUE", "only those that match, as of ps")
 CIDFILE = Flag("cidfile", "", "list", "FILE", "the container whose id is in this file")
 IGNORE = Flag("ignore", "i", help="one that is not there is no error")
 

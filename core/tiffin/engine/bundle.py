@@ -79,6 +79,9 @@ def check(options: ContainerOptions) -> None:
     if options.init:
         init_program(options.init_path)
     zone_file(options.timezone)
+    if options.log_driver == "journald":
+        _need_journal()
+        _log_tag(options)
     if any({"O", "U"} & set(mount.options) for mount in options.mounts):
         from . import special_mounts
 
@@ -295,9 +298,8 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         arguments=runtime.arguments(),
         bundle=row["directory"],
         run=layout.container_run(held.id),
-        log=""
-        if options.log_driver == "none"
-        else options.log_path or f"{row['directory']}/ctr.log",
+        log=_log(held, options),
+        log_tag=_log_tag(options, row),
         log_size_max=options.log_size_max,
         timeout=options.timeout,
         terminal=options.tty,
@@ -308,6 +310,38 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
             *(python, "-I", "-S", EXITED, layout.root, layout.run, held.id, python),
         ),
     )
+
+
+def _log(held: Held, options: ContainerOptions) -> str:
+    """What conmon is told. Error: UserError when there is no journal for it."""
+    if options.log_driver == "journald":
+        _need_journal()
+        return options.log_driver
+    if options.log_driver == "none":
+        return ""
+    if options.log_driver == conmon.PASSTHROUGH:
+        return options.log_driver
+    return options.log_path or f"{held.row['directory']}/ctr.log"
+
+
+def _log_tag(options: ContainerOptions, row: queries.Row | None = None) -> str:
+    if not options.log_tag:
+        return ""
+    from .. import log_tags  # rarely
+
+    log_tags.check(options.log_tag)
+    return log_tags.render(options.log_tag, row) if row else ""
+
+
+def _need_journal() -> None:
+    from .. import journal  # rarely
+
+    if not journal.there():
+        raise UserError(
+            f"--log-driver journald: nothing listens at {journal.SOCKET}: systemd-journald does "
+            "not run here",
+            hint="--log-driver k8s-file needs nothing",
+        )
 
 
 def _readable(document: Any) -> bytes:
