@@ -80,6 +80,10 @@ class Layout:
     def lock(self, cid: str) -> str:
         return f"{self.run}/locks/{cid}"
 
+    def exec_lock(self, exec_id: str) -> str:
+        """Locked by the command that runs an exec, as long as it sees to its end."""
+        return f"{self.run}/locks/exec-{exec_id}"
+
     def netns(self, cid: str) -> str:
         return f"{self.run}/netns/{cid}"
 

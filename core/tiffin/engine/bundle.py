@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -22,26 +21,10 @@ from ..options import ContainerOptions, Device
 from ..spec import amend, asked, build, facts, files, resources, rlimits, seccomp, users
 from ..spec.request import HostDevice, Spec, SpecRequest
 from ..store import queries
-from . import images, labels
+from . import exit_command, images, labels
 from . import rootfs as root
 from .hold import Held
 
-EXITED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exited.py")
-UNLESS_ATTENDED = """
-if [ -e "$1" ]; then
-    flock --nonblock --conflict-exit-code 111 "$1" true
-    [ $? = 111 ] && exit 0
-fi
-if [ -e "$2" ]; then
-    { flock --shared 9 && ! [ "$2" -ef /proc/self/fd/9 ]; } 9<"$2" && exit 0
-fi
-shift 2
-exec "$@"
-"""
-"""`exited.attended`, in a tenth of the time that Python needs to start. When a command ends the
-container (`Locks.ending`), wait for it: once it has recorded the end its file is gone. This only
-ever spares the work: when flock is missing or fails, or that command was killed, `exited` looks
-itself."""
 LAST_INIT = (
     "SELECT data FROM events WHERE stream=? AND type='container.init_planned' ORDER BY seq DESC "
     "LIMIT 1"
@@ -288,7 +271,6 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
     """What conmon is to look after."""
     engine, row = held.engine, held.row
     runtime = engine.runtime(row["runtime"])
-    python = sys.executable
     layout = engine.layout
     return conmon.Monitor(
         container=held.id,
@@ -304,11 +286,7 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         timeout=options.timeout,
         terminal=options.tty,
         stdin=options.interactive,
-        exit_command=(
-            *("/bin/sh", "-c", UNLESS_ATTENDED, "tiffin-exited"),
-            *(layout.attended(held.id), layout.ending(held.id)),
-            *(python, "-I", "-S", EXITED, layout.root, layout.run, held.id, python),
-        ),
+        exit_command=exit_command.of(layout, held.id),
     )
 
 
