@@ -65,9 +65,14 @@ class Layout:
         """Persistent directory of a container (its bundle: config.json, hosts, log)."""
         return f"{self.root}/containers/{cid}"
 
+    @property
+    def containers_run(self) -> str:
+        """Has a directory for each container that runs (`container_run`)."""
+        return f"{self.run}/containers"
+
     def container_run(self, cid: str) -> str:
         """Run state of a container, gone after a reboot: pid files, attach socket, exit file."""
-        return f"{self.run}/containers/{cid}"
+        return f"{self.containers_run}/{cid}"
 
     def attended(self, cid: str) -> str:
         """Locked by a foreground `run` as long as it looks after the container's end."""

@@ -109,6 +109,8 @@ def each(
 
         for name in names:
             await one(name)
+        if len(together) > 1:
+            engine.store.expect_many()
         async with trio.open_nursery() as nursery:
             for name in together:
                 nursery.start_soon(limited, name)
