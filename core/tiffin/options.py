@@ -186,6 +186,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """`PORT/PROTO`; what `publish_all` publishes besides the image's own."""
     add_hosts: tuple[tuple[str, str], ...] = ()
     """(name, address) pairs."""
+    no_hosts: bool = False
+    """/etc/hosts is the image's."""
     dns: tuple[str, ...] = ()
     """Addresses; `none` alone: /etc/resolv.conf is the image's."""
     dns_search: tuple[str, ...] = ()

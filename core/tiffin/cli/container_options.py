@@ -98,10 +98,11 @@ def options_from(
         ports=network_flags.ports(options["publish"]),
         publish_all=options["publish_all"],
         expose=tuple(port for item in options["expose"] for port in network_flags.exposed(item)),
-        add_hosts=tuple(network_flags.add_host(item) for item in options["add_host"]),
+        add_hosts=network_flags.add_hosts(options),
+        no_hosts=options["no_hosts"],
         dns=network_flags.name_servers(options),
         dns_search=network_flags.domains(options["dns_search"]),
-        dns_options=tuple(flag_words.word("--dns-option", item) for item in options["dns_option"]),
+        dns_options=network_flags.resolver_options(options),
         cap_add=flag_words.by_comma(options["cap_add"]),
         cap_drop=flag_words.by_comma(options["cap_drop"]),
         privileged=options["privileged"],
@@ -148,9 +149,10 @@ def options_from(
 def step_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """What those flags of `run` ask for that `build` has as well, for the containers of its steps.
     Error: UserError."""
-    options = {**limit_flags.NOT_GIVEN, "dns_search": (), "dns_option": (), **given}
+    nothing = dict.fromkeys(("dns_search", "dns_option", "dns_opt"), ())
+    options = {**limit_flags.NOT_GIVEN, **nothing, "no_hosts": False, **given}
     return {
-        "add_hosts": tuple(network_flags.add_host(item) for item in options["add_host"]),
+        "add_hosts": network_flags.add_hosts(options),
         "dns": network_flags.name_servers(options),
         "cap_add": flag_words.by_comma(options["cap_add"]),
         "cap_drop": flag_words.by_comma(options["cap_drop"]),

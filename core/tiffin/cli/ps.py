@@ -125,7 +125,7 @@ def fields(row: Row, now: int, trunc: bool) -> dict[str, Any]:
         Ports=ports(row["ports"]),
         Names=row["name"],
         Labels=row["labels"],
-        Networks=network_names(row),
+        Networks=",".join(network_names(row)),
         Mounts=[mount["target"] for mount in row["options"].get("mounts", ())],
         Pid=row["pid"],
         Pod=row["options"].get("pod", "")[: reads.SHORT if trunc else None],

@@ -386,23 +386,34 @@ def network_files(
     name = options.hostname or (host_name if shared else row["id"][:12])
     addresses = [a.partition("/")[0] for at in attachments for a in at.addresses]
     gateway = next((s.gateway for at in attachments for s in at.network.subnets if s.gateway), "")
-    resolver = ""
-    try:
-        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
-            resolver = file.read()
-    except OSError:
-        resolver = ""
-    contents = {
-        "hosts": files.hosts(addresses, (name, row["name"]), options.add_hosts, gateway),
-        "hostname": f"{name}\n",
-    }
+    contents = {"hostname": f"{name}\n"}
+    if not options.no_hosts:
+        host = _host_file("/etc/hosts") if shared else None
+        names = name, row["name"]
+        contents["hosts"] = files.hosts(addresses, names, options.add_hosts, gateway, host)
     if options.dns != ("none",):
+        resolver = _host_file("/etc/resolv.conf")
+        if not shared and files.only_here(resolver):
+            resolver = _host_file(UPLINK) or resolver
         wanted = files.resolving(
             *(attachments, options.dns, options.dns_search, options.dns_options),
             own_network=not shared,
         )
         contents["resolv.conf"] = files.resolv_conf(resolver, wanted)
     return contents
+
+
+UPLINK = "/run/systemd/resolve/resolv.conf"
+"""The servers that systemd-resolved(8) asks, where the host's own file has only its stub."""
+
+
+def _host_file(path: str) -> str:
+    """What the host's file says; nothing when there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def devices(options: ContainerOptions) -> list[HostDevice]:
