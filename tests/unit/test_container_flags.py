@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiffin.cli.container_flags import FLAGS, environment, options_from
+from tiffin.cli.container_flags import FLAGS
+from tiffin.cli.container_options import options_from
+from tiffin.cli.environment_flags import environment
 from tiffin.cli.flags import Call, Command, parse
 from tiffin.cli.ports import parse_port
 from tiffin.errors import UserError

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from . import container_flags
+from . import container_flags, container_options
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _options(call: Call, context: str, text: str | None) -> BuildOptions:
         storage_driver=call.storage_driver,
         runtime=call.runtime,
         network=options["network"],
-        **container_flags.step_options(options),
+        **container_options.step_options(options),
     )
 
 

@@ -425,7 +425,7 @@ ATTACH = Command(
 
 def _exec(call: Call) -> int:
     from ..engine import execs
-    from .container_flags import environment
+    from .environment_flags import environment
     from .session import attacher, chosen, drive
 
     options = call.options

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFound, UserError
 from . import reads, table
-from .container_flags import FLAGS, options_from
+from .container_flags import FLAGS
+from .container_options import options_from
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:

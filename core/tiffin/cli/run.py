@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .container_flags import FLAGS, options_from
+from .container_flags import FLAGS
+from .container_options import options_from
 from .flags import Call, Command
 
 if TYPE_CHECKING:

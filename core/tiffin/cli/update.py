@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .container_flags import FLAGS, resources, restart_policy
+from .container_flags import FLAGS
 from .flags import Call, Command, Flag
+from .limit_flags import resources, restart_policy
 
 if TYPE_CHECKING:
     from ..engine.base import Engine

@@ -19,8 +19,8 @@ from ..hooks import Amendment, Attachment, IdMaps, Labels
 from ..images import digest
 from ..network_modes import CONTAINER
 from ..options import ContainerOptions, Device
-from ..spec import amend, build, facts, files, resources, rlimits, seccomp, users
-from ..spec.build import HostDevice, Spec, SpecRequest
+from ..spec import amend, asked, build, facts, files, resources, rlimits, seccomp, users
+from ..spec.request import HostDevice, Spec, SpecRequest
 from ..store import queries
 from . import images, labels
 from . import rootfs as root
@@ -395,7 +395,7 @@ def _all_devices(directory: str) -> list[HostDevice]:
 
 
 def _profile(options: ContainerOptions) -> Mapping[str, Any] | None:
-    given = build.security(options).get("seccomp", [""])[-1]
+    given = asked.security(options).get("seccomp", [""])[-1]
     return seccomp.load(given) if given not in ("", "unconfined") else None
 
 
