@@ -94,6 +94,7 @@ class CommandLineRuntime:
         preference: int = 0,
         wrap: Callable[[str], str] | None = None,
         words: Words = COMMON,
+        without_cgroup: Sequence[str] = (),
     ) -> None:
         """`executable` is a name looked up on PATH, or an absolute path. `wrap` is given its path
         and returns that of the program which conmon is to run in its place. `words`: how it says
@@ -105,6 +106,8 @@ class CommandLineRuntime:
         self._package = package
         self._wrap = wrap
         self._words = words
+        self.without_cgroup = tuple(without_cgroup)
+        """Arguments with which it makes no cgroup for a container; empty: it always does."""
         self._found = ""
 
     def _path(self) -> str:

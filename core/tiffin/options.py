@@ -180,6 +180,12 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     log_size_max: int = 0
     """Bytes after which the log begins anew; 0: never."""
     cgroup_parent: str = ""
+    cgroups: str = ""
+    """`disabled`, `no-conmon`, `split`; empty: `enabled`."""
+    sdnotify: str = ""
+    """`conmon`, `ignore`; empty: `container`."""
+    pid_file: str = ""
+    conmon_pid_file: str = ""
     pid: str = ""
     """`host` or empty (own)."""
     ipc: str = ""

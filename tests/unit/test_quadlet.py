@@ -322,9 +322,7 @@ def test_templates_and_their_links(tmp_path: Path) -> None:
     found = [
         Source("s@.container", "/q/s@.container", unitfile.parse(text)),
         Source("s@10.container", "/q/s@10.container", unitfile.parse(text)),
-        Source(
-            "d@.container", "/q/d@.container", unitfile.parse(f"{text}DefaultInstance=5\n")
-        ),
+        Source("d@.container", "/q/d@.container", unitfile.parse(f"{text}DefaultInstance=5\n")),
     ]
     services, problems = translate.services(found, program=[TIFFIN], user=True)
     assert not problems

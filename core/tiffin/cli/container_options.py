@@ -27,6 +27,8 @@ CHOICES = {
     "ipc": ("private", "shareable", "host", "none"),
     "uts": ("private", "host"),
     "cgroupns": ("", "private", "host"),
+    "cgroups": ("enabled", "disabled", "no-conmon", "split"),
+    "sdnotify": ("container", "conmon", "ignore"),
     "log_driver": ("", "k8s-file", "json-file", "none", "passthrough"),
 }
 
@@ -111,6 +113,12 @@ def options_from(
         log_path=_log_option(options, "path"),
         log_size_max=_log_size_max(options),
         cgroup_parent=options["cgroup_parent"],
+        cgroups="" if options["cgroups"] == "enabled" else options["cgroups"],
+        sdnotify="" if options["sdnotify"] == "container" else options["sdnotify"],
+        pid_file=os.path.abspath(options["pidfile"]) if options["pidfile"] else "",
+        conmon_pid_file=os.path.abspath(options["conmon_pidfile"])
+        if options["conmon_pidfile"]
+        else "",
         pid=_namespace(options["pid"]),
         ipc=_namespace(options["ipc"]),
         uts=_namespace(options["uts"]),

@@ -114,7 +114,7 @@ CONTAINER: dict[str, tuple[str, str]] = {
 POD: dict[str, tuple[str, str]] = {
     **COMMON,
     **PLACED,
-    **{key: ("absent", "give it to each container of the pod") for key in IDS},
+    **dict.fromkeys(IDS, ("absent", "give it to each container of the pod")),
     "Volume": ("absent", "give it to each container of the pod"),
     "ExitPolicy": ("own", ""),
     "PodName": ("own", ""),

@@ -146,6 +146,8 @@ def _environment(draft: Draft, request: SpecRequest) -> None:
             chosen[name] = (value, "image", "Env")
     for name, value in options.env:
         chosen[name] = (value, "user", "--env")
+    if request.notify:
+        chosen["NOTIFY_SOCKET"] = (request.notify, "engine", "--sdnotify container")
     for name, (value, source, detail) in chosen.items():
         draft.add("/process/env", f"{name}={value}", source, detail)
 

@@ -21,5 +21,6 @@ def oci_runtime(name: str, context: DriverContext) -> OCIRuntime | None:
         package="crun",
         preference=20,  # half of runc's time for a whole life
         wrap=Wrapper(context),
+        without_cgroup=("--cgroup-manager", "disabled"),
     )
     return runtime
