@@ -95,6 +95,7 @@ class CommandLineRuntime:
         wrap: Callable[[str], str] | None = None,
         words: Words = COMMON,
         host_process: bool = False,
+        without_cgroup: Sequence[str] = (),
     ) -> None:
         """`executable` is a name looked up on PATH, or an absolute path. `wrap` is given its path
         and returns that of the program which conmon is to run in its place. `words`: how it says
@@ -107,6 +108,8 @@ class CommandLineRuntime:
         self._package = package
         self._wrap = wrap
         self._words = words
+        self.without_cgroup = tuple(without_cgroup)
+        """Arguments with which it makes no cgroup for a container; empty: it always does."""
         self._found = ""
 
     def _path(self) -> str:

@@ -239,6 +239,12 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     cgroup_parent: str = ""
     requires: tuple[str, ...] = ()
     """Containers that are started before it; in what is recorded, their ids."""
+    cgroups: str = ""
+    """`disabled`, `no-conmon`, `split`; empty: `enabled`."""
+    sdnotify: str = ""
+    """`conmon`, `ignore`; empty: `container`."""
+    pid_file: str = ""
+    conmon_pid_file: str = ""
     pid: str = ""
     """`host` or empty (own)."""
     ipc: str = ""

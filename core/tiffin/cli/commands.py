@@ -188,6 +188,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "system df": ("df:DF", ENGINE, "Show how much room images and containers take"),
     "system info": ("info:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "system prune": ("prune:SYSTEM", ENGINE, "Remove what nobody uses"),
+    "system quadlet": ("quadlet:QUADLET", ENGINE, "Make systemd units of .container files"),
     "system rebuild": ("system:REBUILD", ENGINE, "Fold the log of events into the tables again"),
     "system recover": ("system:RECOVER", ENGINE, "Finish or undo what dead processes left open"),
 }

@@ -146,7 +146,13 @@ FLAGS = (
     Flag("gidmap", "", "list", "CTR:HOST[:SIZE]", "The same for groups (default: as --uidmap)"),
     Flag("subuidname", "", "str", "NAME", "Users of the container are NAME's in /etc/subuid"),
     Flag("subgidname", "", "str", "NAME", "The same for groups, /etc/subgid"),
-    Flag("cgroup-parent", "", "str", "PATH", "Cgroup above the container's"),
+    Flag("cgroup-parent", "", "str", "PATH", "Cgroup above the container's, or slice of systemd's"),
+    Flag("cgroups", "", "str", "MODE", "enabled, disabled, no-conmon or split", "enabled"),
+    Flag(
+        "sdnotify", "", "str", "WHO", "Who says READY=1: container, conmon or ignore", "container"
+    ),
+    Flag("pidfile", "", "str", "FILE", "Write the pid of the container's process to this file"),
+    Flag("conmon-pidfile", "", "str", "FILE", "Write the pid of its conmon to this file"),
     Flag(
         "pod", "", "str", "POD", "Be in this pod; new:NAME makes one, with the ports and networks"
     ),

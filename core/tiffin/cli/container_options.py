@@ -29,6 +29,8 @@ CHOICES = {
     "cgroupns": ("", "private", "host"),
     "image_volume": ("bind", "anonymous", "tmpfs", "ignore"),
     "log_driver": ("", "k8s-file", "json-file", "journald", "none", "passthrough"),
+    "cgroups": ("enabled", "disabled", "no-conmon", "split"),
+    "sdnotify": ("container", "conmon", "ignore"),
 }
 
 
@@ -132,6 +134,12 @@ def options_from(
         log_tag=_log_option(options, "tag"),
         log_size_max=_log_size_max(options),
         cgroup_parent=options["cgroup_parent"],
+        cgroups="" if options["cgroups"] == "enabled" else options["cgroups"],
+        sdnotify="" if options["sdnotify"] == "container" else options["sdnotify"],
+        pid_file=os.path.abspath(options["pidfile"]) if options["pidfile"] else "",
+        conmon_pid_file=os.path.abspath(options["conmon_pidfile"])
+        if options["conmon_pidfile"]
+        else "",
         pid=_namespace(options["pid"]),
         ipc=_namespace(options["ipc"]),
         uts=_namespace(options["uts"]),

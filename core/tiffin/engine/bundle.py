@@ -21,7 +21,7 @@ from ..options import ContainerOptions, Device
 from ..spec import amend, asked, build, facts, files, resources, rlimits, seccomp, users
 from ..spec.request import HostDevice, Spec, SpecRequest
 from ..store import queries
-from . import exit_command, images, labels
+from . import cgroup_places, exit_command, images, labels
 from . import rootfs as root
 from .hold import Held
 
@@ -40,13 +40,6 @@ class Made(Struct, frozen=True):
     spec_digest: str
 
 
-def cgroup(held: Held) -> str:
-    """The container's cgroup, of its own right below the root or `--cgroup-parent`: a common parent
-    would stay behind after the last container."""
-    parent = options_of(held).cgroup_parent.rstrip("/")
-    return f"{parent}/tiffin-{held.id}"
-
-
 def options_of(held: Held) -> ContainerOptions:
     return msgspec.convert(held.row["options"], ContainerOptions)
 
@@ -56,7 +49,12 @@ def check(options: ContainerOptions) -> None:
     devices, the seccomp profile. Error: UserError."""
     host = facts.gather()
     rlimits.limits(options.ulimits, host.hard_limits, may_raise=host.may_raise_limits)
-    list(resources.entries(options.resources, host.cpus, cgroup_v2=host.cgroup_v2))
+    controllers = frozenset[str]() if options.cgroups == "disabled" else host.controllers
+    list(
+        resources.entries(
+            options.resources, host.cpus, cgroup_v2=host.cgroup_v2, controllers=controllers
+        )
+    )
     devices(options)
     _profile(options)
     if options.init:
@@ -162,6 +160,11 @@ async def _compose(
         from . import shared
 
         placed = await shared.files(held, dict(placed))
+    notified = _notify_socket(held)
+    if notified:
+        # conmon makes its end of it there, and passes on what comes.
+        os.makedirs(f"{directory}/notify", mode=0o755, exist_ok=True)
+        placed = (*placed, ("/run/notify", f"{directory}/notify"))
     joined: dict[str, str] = {}
     if options.pod:
         from . import pods
@@ -200,7 +203,7 @@ async def _compose(
         facts=host,
         rootfs=root.path(engine, row),
         user=user,
-        cgroup=cgroup,
+        cgroup=cgroup_places.in_spec(cgroup),
         netns=netns,
         userns=engine.layout.userns(held.id) if row["id_maps"] else "",
         joins_owner=row["network"].startswith(CONTAINER) and row["network"] == options.userns,
@@ -213,6 +216,7 @@ async def _compose(
         mount_label=in_force.mount_label,
         apparmor_profile=in_force.profile,
         joined=joined,
+        notify="/run/notify/notify.sock" if notified else "",
     )
     spec = build.build(request)
     _amend(held, spec)
@@ -272,12 +276,19 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
     engine, row = held.engine, held.row
     runtime = engine.runtime(row["runtime"])
     layout = engine.layout
+    unit, slice = cgroup_places.conmon_unit(row["cgroup"], options)
+    without = runtime.without_cgroup if row["cgroup"] == cgroup_places.NONE else ()
     return conmon.Monitor(
         container=held.id,
         name=row["name"],
         runtime=runtime.program(),
         failure=runtime.failure,
-        arguments=runtime.arguments(),
+        arguments=(*runtime.arguments(), *without),
+        by_systemd=cgroup_places.is_scope(row["cgroup"]),
+        unit=unit,
+        slice=slice,
+        uid=layout.uid,
+        notify=_notify_socket(held),
         bundle=row["directory"],
         run=layout.container_run(held.id),
         log=_log(held, options),
@@ -320,6 +331,15 @@ def _need_journal() -> None:
             "not run here",
             hint="--log-driver k8s-file needs nothing",
         )
+
+
+def _notify_socket(held: Held) -> str:
+    """The service manager's, if the container is to write to it."""
+    if not held.engine.notify_socket:
+        return ""
+    from . import notify
+
+    return notify.proxied(held.engine, held.row)
 
 
 def _readable(document: Any) -> bytes:

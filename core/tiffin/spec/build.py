@@ -164,6 +164,8 @@ def _environment(draft: Draft, request: SpecRequest) -> None:
     for name, text in options.env_merge:
         known = {key: value for key, (value, _, _) in chosen.items()}
         chosen[name] = (asked.expanded(text, known), "user", "--env-merge")
+    if request.notify:
+        chosen["NOTIFY_SOCKET"] = (request.notify, "engine", "--sdnotify container")
     for name, (value, source, detail) in chosen.items():
         draft.add("/process/env", f"{name}={value}", source, detail)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ..errors import UserError
@@ -14,18 +14,50 @@ PIDS_LIMIT = 2048
 PERIOD = 100_000
 """Microseconds: the period over which --cpus is counted."""
 
+CPUSET = {"/cpu/cpus": "cpuset", "/cpu/mems": "cpuset"}
+"""Limits whose controller has another name."""
+
 LEAST_MEMORY = 512 * 1024
 """Bytes; what runc needs to start a process at all is a good deal more."""
 
 
 def entries(
-    asked: Resources, cpus: int, *, swap_counted: bool = True, cgroup_v2: bool = False
+    asked: Resources,
+    cpus: int,
+    *,
+    swap_counted: bool = True,
+    cgroup_v2: bool = False,
+    controllers: Collection[str] | None = None,
 ) -> Iterator[tuple[str, Any, str]]:
-    """(pointer below /linux/resources, value, flag or "") for each limit. Error: UserError.
+    """(pointer below /linux/resources, value, flag or "") for each limit. Error: UserError, also
+    for one that was asked for and that no controller is there to keep.
 
-    `swap_counted`: whether the kernel can limit memory plus swap at all.
+    `swap_counted`: whether the kernel can limit memory plus swap at all. `controllers`: those of
+    cgroups that are there; None: all.
     """
     _fits(asked, cgroup_v2)
+    for pointer, value, flag in _entries(asked, cpus, swap_counted):
+        name = _controller(pointer, cgroup_v2)
+        if controllers is None or name in controllers:
+            yield pointer, value, flag
+        elif flag and not controllers:
+            raise UserError(f"{flag}: a container without a cgroup of its own cannot be limited")
+        elif flag:
+            raise UserError(
+                f"{flag}: the cgroup controller {name} is not there for containers",
+                hint="systemctl edit user@.service, with Delegate=cpu cpuset io memory pids",
+            )
+
+
+def _controller(pointer: str, cgroup_v2: bool) -> str:
+    """Which keeps a limit (cgroups(7))."""
+    _, kind, key = pointer.split("/")
+    if kind == "blockIO":
+        return "io" if cgroup_v2 else "blkio"
+    return key.partition(".")[0] if kind == "unified" else CPUSET.get(pointer, kind)
+
+
+def _entries(asked: Resources, cpus: int, swap_counted: bool) -> Iterator[tuple[str, Any, str]]:
     if asked.memory:
         if asked.memory < LEAST_MEMORY:
             raise UserError(f"--memory {asked.memory}: at least 512k are needed")
