@@ -94,10 +94,11 @@ class CommandLineRuntime:
         preference: int = 0,
         wrap: Callable[[str], str] | None = None,
         words: Words = COMMON,
+        more: Sequence[str] = (),
     ) -> None:
         """`executable` is a name looked up on PATH, or an absolute path. `wrap` is given its path
         and returns that of the program which conmon is to run in its place. `words`: how it says
-        what went wrong."""
+        what went wrong. `more`: arguments of every command."""
         self.name = name
         self.preference = preference
         self._context = context
@@ -105,6 +106,7 @@ class CommandLineRuntime:
         self._package = package
         self._wrap = wrap
         self._words = words
+        self._more = more
         self._found = ""
 
     def _path(self) -> str:
@@ -125,7 +127,7 @@ class CommandLineRuntime:
         return self._wrap(path) if self._wrap else path
 
     def arguments(self) -> Sequence[str]:
-        return ("--root", self._context.run)
+        return ("--root", self._context.run, *self._more)
 
     def knows(self, container: str) -> bool:
         """Whether the runtime keeps anything of a container: most in a directory DIR/ID."""

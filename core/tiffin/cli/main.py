@@ -163,6 +163,10 @@ def dispatch(argv: list[str]) -> int:
         log_level=level,
         debug=chosen["debug"],
     )
+    if os.geteuid() and commands.enters(name, options):
+        from ..rootless import enter
+
+        enter.enter(call.layout.uid)
     return command.run(call)
 
 

@@ -60,6 +60,8 @@ class Made(Struct, frozen=True):
 def cgroup(held: Held) -> str:
     """The container's cgroup, of its own right below the root or `--cgroup-parent`: a common parent
     would stay behind after the last container."""
+    if held.engine.layout.uid != 0:
+        return ""  # none is delegated
     parent = options_of(held).cgroup_parent.rstrip("/")
     return f"{parent}/tiffin-{held.id}"
 
@@ -73,7 +75,7 @@ def check(options: ContainerOptions) -> None:
     devices, the seccomp profile. Error: UserError."""
     host = facts.gather()
     rlimits.limits(options.ulimits, host.hard_limits, may_raise=host.may_raise_limits)
-    list(resources.entries(options.resources, host.cpus))
+    list(resources.entries(options.resources, host.cpus, impossible=host.no_cgroups))
     devices(options)
     _profile(options)
     if options.init:

@@ -37,9 +37,11 @@ def of(wanted: Resources) -> dict[str, Any]:
     if wanted.memory_swap > 0 and not wanted.memory:
         raise UserError("--memory-swap needs --memory")
     found: dict[str, Any] = {}
-    for pointer, value, _ in resources.entries(wanted, host.cpus, swap_counted=host.memory_swap):
+    for pointer, value, _ in resources.entries(
+        wanted, host.cpus, swap_counted=host.memory_swap, impossible=host.no_cgroups
+    ):
         _, kind, name = pointer.split("/")
         found.setdefault(kind, {})[name] = value
-    if wanted.pids_limit < 0:
+    if wanted.pids_limit < 0 and not host.no_cgroups:
         found["pids"] = {"limit": -1}
     return found

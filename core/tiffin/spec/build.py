@@ -314,11 +314,14 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
         source, detail = "user", f"--user {options.user}"
     elif config.get("User"):
         source, detail = "image", f"User {config['User']}"
+    _need_ids(request, detail)
     draft.put("/process/user", {"uid": user.uid, "gid": user.gid, "umask": 0o22}, source, detail)
     draft.put("/process/user/umask", 0o22, "engine", "default")
-    if user.additional_gids:
+    # One who has no id but their own may set no groups (user_namespaces(7)).
+    groups = [gid for gid in user.additional_gids if _has(request.facts.gids, gid)]
+    if groups and request.facts.gids != 1:
         why = "--group-add" if options.group_add else "/etc/group of the image"
-        draft.put("/process/user/additionalGids", list(user.additional_gids), source, why)
+        draft.put("/process/user/additionalGids", groups, source, why)
     entrypoint, arguments, entry_source, args_source = _command(options, config)
     if options.init:
         draft.add("/process/args", _init_place(options), "user", "--init")
@@ -352,6 +355,29 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
     if request.apparmor_profile:
         source, detail = _label_origin(chosen, "apparmor")
         draft.put("/process/apparmorProfile", request.apparmor_profile, source, detail)
+
+
+def _has(ids: int, number: int) -> bool:
+    return ids < 0 or number < ids
+
+
+def _need_ids(request: SpecRequest, detail: str) -> None:
+    """Error: UserError for a user whom an ordinary user has no id for."""
+    facts, user = request.facts, request.user
+    for kind, ids, number in (("uid", facts.uids, user.uid), ("gid", facts.gids, user.gid)):
+        if not (request.id_maps.uids or _has(ids, number)):
+            raise UserError(
+                f"{detail}: {kind} {number} is not there: /etc/sub{kind} gives you "
+                f"{ids - 1 or 'no'} ids besides your own",
+                hint="an administrator gives more: usermod --add-subuids FIRST-LAST "
+                "--add-subgids FIRST-LAST NAME",
+            )
+
+
+def _has_tty_group(request: SpecRequest) -> bool:
+    if request.id_maps.gids:
+        return idmaps.to_host(request.id_maps.gids, 5) is not None
+    return _has(request.facts.gids, 5)
 
 
 def _label_origin(chosen: Mapping[str, list[str]], option: str) -> tuple[str, str]:
@@ -415,6 +441,7 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
         host_pid=options.pid == "host",
         shm=request.joined.get("shm", ""),
         writable_sys=options.privileged,
+        tty_group=_has_tty_group(request),
         rootless=request.facts.rootless or bool(request.userns),
         proc_options=[
             option
@@ -430,7 +457,7 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
             "options": ["bind", "rprivate", "ro"],
         }
         engine.append(mounts.Placed(place, "user", "--init"))
-    if request.userns:
+    if request.userns or request.facts.rootless:
         engine += [
             mounts.Placed(_device_mount(device), "user", device.flag) for device in request.devices
         ]
@@ -489,11 +516,15 @@ def _annotations(draft: Draft, request: SpecRequest) -> None:
 
 def _linux(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]) -> None:
     options = request.options
-    draft.put("/linux/cgroupsPath", request.cgroup, "engine", "cgroup of the container")
+    if request.cgroup:
+        draft.put("/linux/cgroupsPath", request.cgroup, "engine", "cgroup of the container")
     _namespaces(draft, request)
     _devices(draft, request)
     for pointer, value, flag in resources.entries(
-        options.resources, request.facts.cpus, swap_counted=request.facts.memory_swap
+        options.resources,
+        request.facts.cpus,
+        swap_counted=request.facts.memory_swap,
+        impossible=request.facts.no_cgroups,
     ):
         source = "user" if flag else "engine"
         draft.put(f"/linux/resources{pointer}", value, source, flag or "default")
@@ -572,7 +603,10 @@ def _mappings(ranges: Sequence[IdRange]) -> list[dict[str, int]]:
 
 def _devices(draft: Draft, request: SpecRequest) -> None:
     rules = "/linux/resources/devices"
-    if request.options.privileged:
+    limited = not request.facts.no_cgroups
+    if not limited:
+        pass  # what a user may open is a matter of the nodes' owners and modes alone
+    elif request.options.privileged:
         draft.add(rules, {"allow": True, "access": "rwm"}, "user", "--privileged")
     else:
         draft.add(rules, {"allow": False, "access": "rwm"}, "engine", "nothing but what follows")
@@ -589,9 +623,9 @@ def _devices(draft: Draft, request: SpecRequest) -> None:
             "uid": device.uid,
             "gid": device.gid,
         }
-        if not request.userns:
+        if not (request.userns or request.facts.rootless):
             draft.add("/linux/devices", node, "user", device.flag)
-        if not request.options.privileged:
+        if limited and not request.options.privileged:
             rule = {
                 "allow": True,
                 "type": device.type,

@@ -10,10 +10,12 @@ from typing import Any
 
 from msgspec import Struct
 
+from .. import USER_MARK
 from . import rlimits, seccomp
 from .capabilities import from_mask
 
 SYS_RESOURCE = "CAP_SYS_RESOURCE"
+NOT_DELEGATED = "no cgroups are delegated to you, so that nothing can be limited"
 V1_SWAP = "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"
 
 
@@ -36,6 +38,11 @@ class HostFacts(Struct, frozen=True):
     rootless: bool
     memory_swap: bool = True
     """Whether the kernel counts swap: without it a limit of memory plus swap cannot be set."""
+    no_cgroups: str = ""
+    """Why no limits can be set here; empty: they can."""
+    uids: int = -1
+    """How many user ids the caller's namespace has, from 0 on; -1: all."""
+    gids: int = -1
 
 
 @functools.cache
@@ -46,6 +53,20 @@ def available_capabilities() -> tuple[str, ...]:
             if line.startswith("CapBnd:"):
                 return tuple(from_mask(int(line.split()[1], 16)))
     return ()
+
+
+def _rootless() -> bool:
+    """True for an ordinary user, within their namespace or not."""
+    if USER_MARK in os.environ:
+        from ..rootless import within
+
+        return within()
+    return os.geteuid() != 0
+
+
+def _ids(name: str) -> int:
+    with open(f"/proc/self/{name}", encoding="ascii") as file:
+        return sum(int(line.split()[2]) for line in file)
 
 
 def cgroup_v2() -> bool:
@@ -64,18 +85,22 @@ def gather() -> HostFacts:
             limits[name] = resource.getrlimit(number)[1]
     capabilities = available_capabilities()
     unified = cgroup_v2()
+    rootless = _rootless()
     return HostFacts(
         cgroup_v2=unified,
         hard_limits=limits,
         capabilities=capabilities,
-        may_raise_limits=_effective(SYS_RESOURCE),
+        may_raise_limits=not rootless and _effective(SYS_RESOURCE),
         cpus=len(os.sched_getaffinity(0)),
         machine=names.machine,
         kernel=names.release,
         hostname=names.nodename,
         seccomp_profile=profile,
         seccomp_source=source,
-        rootless=os.geteuid() != 0,
+        rootless=rootless,
+        no_cgroups=NOT_DELEGATED if rootless else "",
+        uids=_ids("uid_map") if rootless else -1,
+        gids=_ids("gid_map") if rootless else -1,
         memory_swap=unified or os.path.exists(V1_SWAP),
     )
 

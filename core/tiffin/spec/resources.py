@@ -19,12 +19,21 @@ LEAST_MEMORY = 512 * 1024
 
 
 def entries(
-    asked: Resources, cpus: int, *, swap_counted: bool = True
+    asked: Resources, cpus: int, *, swap_counted: bool = True, impossible: str = ""
 ) -> Iterator[tuple[str, Any, str]]:
     """(pointer below /linux/resources, value, flag or "") for each limit. Error: UserError.
 
-    `swap_counted`: whether the kernel can limit memory plus swap at all.
+    `swap_counted`: whether the kernel can limit memory plus swap at all; `impossible`: why nothing
+    can be limited. Then what was asked for is an error, and what was not is left out.
     """
+    for pointer, value, flag in _entries(asked, cpus, swap_counted):
+        if not impossible:
+            yield pointer, value, flag
+        elif flag:
+            raise UserError(f"{flag}: {impossible}", hint="docs/rootless.md says what is needed")
+
+
+def _entries(asked: Resources, cpus: int, swap_counted: bool) -> Iterator[tuple[str, Any, str]]:
     if asked.memory:
         if asked.memory < LEAST_MEMORY:
             raise UserError(f"--memory {asked.memory}: at least 512k are needed")

@@ -20,6 +20,8 @@ def oci_runtime(name: str, context: DriverContext) -> OCIRuntime | None:
         executable=name,
         package="crun",
         preference=20,  # half of runc's time for a whole life
-        wrap=Wrapper(context),
+        # An ordinary user has no cgroup to make others in, and may unmount nothing of the host's.
+        wrap=None if context.rootless else Wrapper(context),
+        more=("--cgroup-manager", "disabled") if context.rootless else (),
     )
     return runtime
