@@ -58,6 +58,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "events": ("events:EVENTS", STORY, "Print the log of events"),
     "sql": ("sql:SQL", STORY, "Ask the store with a query in SQL"),
     "info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
+    "unshare": ("unshare:UNSHARE", ENGINE, "Run a command in your own user namespace"),
     "version": ("system:VERSION", ENGINE, "Show the versions of tiffin and what it uses"),
     "completion": ("completion:COMPLETION", ENGINE, "Print a shell's script for the tab key"),
     # Subcommands: found before a command of their first word.
@@ -246,6 +247,10 @@ READS = frozenset(
 )
 """What an ordinary user does without entering their namespace: nothing is changed, and nothing
 looked at that belongs to other ids than their own."""
+
+
+UNSEEN = frozenset(("mount", "container mount", "image mount", "volume mount"))
+"""What shows its result only within the namespace: an ordinary user does it in `unshare`."""
 
 
 def enters(name: str, options: dict[str, object]) -> bool:

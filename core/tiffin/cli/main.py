@@ -164,6 +164,11 @@ def dispatch(argv: list[str]) -> int:
         debug=chosen["debug"],
     )
     if os.geteuid() and commands.enters(name, options):
+        if name in commands.UNSEEN:
+            raise UserError(
+                f"{name}: from here nobody sees what is mounted in your namespace",
+                hint=f"tiffin unshare, and in that shell: tiffin {name}",
+            )
         from ..rootless import enter
 
         enter.enter(call.layout.uid)

@@ -168,10 +168,17 @@ def _info(call: Call) -> int:
                 "images": images,
                 "containers": {"total": sum(counts.values()), **counts},
             },
+            **({"rootless": _rootless(layout.uid)} if layout.uid else {}),
             "version": versions(),
         },
     )
     return 0
+
+
+def _rootless(uid: int) -> dict[str, Any]:
+    from ..rootless.report import report
+
+    return report(uid)
 
 
 INFO = Command(

@@ -23,6 +23,18 @@ def _kind() -> str:
 
 
 _KIND = _kind()
+MORE_IDS = "an administrator gives more: usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST"
+
+
+def own_ids() -> tuple[int, int] | None:
+    """How many user and group ids an ordinary user's namespace has, from 0 on; None: all."""
+    if _KIND == "trusted":
+        return None
+    from ..rootless import ids
+
+    return ids("uid"), ids("gid")
+
+
 OVERLAY_OPAQUE = f"{_KIND}.overlay.opaque"
 ROOT_NAMED = f"{_KIND}.tiffin.root"
 """Set on the root directory by a layer that names it, so that a storage driver can tell which

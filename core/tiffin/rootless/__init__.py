@@ -36,6 +36,12 @@ def _outside(inside: int) -> int:
     return -1
 
 
+def ids(kind: str) -> int:
+    """How many ids (`uid`, `gid`) this namespace has; a user's begin with 0, without a gap."""
+    with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
+        return sum(int(line.split()[2]) for line in file)
+
+
 def real_uid() -> int:
     """The effective uid; within a user's namespace that of the user."""
     found = os.geteuid()

@@ -89,7 +89,7 @@ def _create(directory: str, uid: int) -> None:
     told, tell = os.pipe2(os.O_CLOEXEC)
     awaited, release = os.pipe2(os.O_CLOEXEC)
     with open(told, "rb") as answer, open(release, "wb", buffering=0) as go:
-        _fork(lambda: _born(tell, awaited))
+        _fork(lambda: _born(tell, awaited, (told, release)))
         os.close(tell)
         os.close(awaited)
         said = answer.readline().decode()
@@ -107,9 +107,12 @@ def _create(directory: str, uid: int) -> None:
         _write(directory, pid)
 
 
-def _born(tell: int, awaited: int) -> NoReturn:
-    """The keeper's first steps. Its parent ends, or fails, and then this does too."""
+def _born(tell: int, awaited: int, parents: Sequence[int]) -> NoReturn:
+    """The keeper's first steps. When the command fails or is killed, its ends of the pipes are
+    closed, and this ends as well."""
     try:
+        for fd in parents:
+            os.close(fd)
         syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
         os.write(tell, b"%d\n" % os.getpid())
         if os.read(awaited, 1) != b"1":
@@ -185,28 +188,34 @@ def _write(directory: str, pid: int) -> None:
 
 def _map(kind: str, pid: int, lines: Sequence[tuple[int, int, int]], name: str) -> None:
     """By the set-uid program that may. Errors: DriverError, UserError."""
-    tool = TOOLS[kind]
-    path = next((f"{d}/{tool}" for d in SEARCH if os.access(f"{d}/{tool}", os.X_OK)), "")
+    name_of_tool = TOOLS[kind]
+    path = tool(name_of_tool)
     if not path:
-        raise DriverError(f"{tool} is not installed", hint="install it: apt install uidmap")
+        raise DriverError(f"{name_of_tool} is not installed", hint="apt install uidmap")
     words = [str(number) for line in lines for number in line]
     done = subprocess.run([path, str(pid), *words], capture_output=True, check=False)
     if done.returncode == 0:
         return
     said = done.stderr.decode(errors="replace").strip().splitlines()
     why = said[-1].strip() if said else f"it ended with {done.returncode}"
-    if not _privileged(path):
+    if not privileged(path):
         raise DriverError(
             f"{path} has no privilege: it is neither set-uid nor has it file capabilities",
             hint=f"an administrator mends it: chmod u+s {path}",
         )
     raise DriverError(
-        f"{tool} gives {name} no ids of {ranges.FILES[kind]}: {why}",
+        f"{name_of_tool} gives {name} no ids of {ranges.FILES[kind]}: {why}",
         hint=f"look at the lines of {name} in {ranges.FILES[kind]}",
     )
 
 
-def _privileged(path: str) -> bool:
+def tool(name: str) -> str:
+    """Its path; empty when it is not there. Not from PATH: it is to be the system's own."""
+    return next((f"{d}/{name}" for d in SEARCH if os.access(f"{d}/{name}", os.X_OK)), "")
+
+
+def privileged(path: str) -> bool:
+    """Whether a program gets a privilege from its file."""
     try:
         if os.stat(path).st_mode & 0o4000 and os.stat(path).st_uid == 0:
             return True
@@ -228,6 +237,12 @@ def _map_alone(pid: int, uid: int, gid: int) -> None:
 
 def _forbidden(said: str) -> UserError | DriverError:
     """Why the kernel makes no user namespace."""
+    why = switched_off()
+    return why or DriverError(f"the kernel makes no user namespace: {said or 'no answer'}")
+
+
+def switched_off() -> UserError | None:
+    """The kernel's parameter that forbids user namespaces."""
     for path, forbids, name, allows in SWITCHES:
         with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
             if file.read().strip() == forbids:
@@ -235,4 +250,4 @@ def _forbidden(said: str) -> UserError | DriverError:
                     f"user namespaces are switched off for ordinary users ({name} = {forbids})",
                     hint=f"an administrator mends it: sysctl -w {name}={allows}",
                 )
-    return DriverError(f"the kernel makes no user namespace: {said or 'no answer'}")
+    return None

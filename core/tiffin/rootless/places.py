@@ -15,10 +15,10 @@ def runtime_dir(uid: int) -> str:
     somebody who became them by `su`) is passed over. Nothing is made. Error: UserError for one in
     /tmp that is not theirs alone."""
     for path in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
-        if path.startswith("/") and _why_not(path, uid) == "":
+        if path.startswith("/") and _why_not(path) == "":
             return path
     path = fallback(uid)
-    if (why := _why_not(path, uid, strict=True)) and os.path.lexists(path):
+    if (why := _why_not(path, strict=True)) and os.path.lexists(path):
         raise UserError(
             f"{path} {why}: no directory for run state",
             hint="remove it, or set XDG_RUNTIME_DIR to a directory of yours with mode 700",
@@ -31,7 +31,7 @@ def fallback(uid: int) -> str:
         return f"/tmp/tiffin-{uid}-{file.read(8)}"  # its owner and mode are checked
 
 
-def _why_not(path: str, uid: int, *, strict: bool = False) -> str:
+def _why_not(path: str, *, strict: bool = False) -> str:
     """What is wrong with it; empty when it is a directory of the user's and, with `strict`, no link
     and for nobody else."""
     try:
@@ -42,7 +42,7 @@ def _why_not(path: str, uid: int, *, strict: bool = False) -> str:
         return "is a link"
     if not stat.S_ISDIR(status.st_mode):
         return "is no directory"
-    if status.st_uid != uid:
+    if status.st_uid != os.geteuid():  # within the namespace as well
         return f"belongs to user {status.st_uid}"
     others = 0o077 if strict else 0o022
     return "is open to others" if status.st_mode & others else ""
@@ -63,6 +63,6 @@ def prepare(uid: int) -> str:
             f"{error.filename}: {error.strerror}: no directory for run state",
             hint="set XDG_RUNTIME_DIR to a directory of yours with mode 700",
         ) from None
-    if why := _why_not(path, uid, strict=True):
+    if why := _why_not(path, strict=True):
         raise UserError(f"{path} {why}", hint=f"chmod 700 {path}, or remove it")
     return path

@@ -8,6 +8,8 @@ from ..errors import UserError
 
 FILES = {"uid": "/etc/subuid", "gid": "/etc/subgid"}
 LARGEST = 2**32 - 2
+USUAL = 65536
+"""Ids that distributions hand out, and that images count on."""
 
 Range = tuple[int, int]
 """(first id, how many)."""

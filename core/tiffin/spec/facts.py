@@ -64,9 +64,10 @@ def _rootless() -> bool:
     return os.geteuid() != 0
 
 
-def _ids(name: str) -> int:
-    with open(f"/proc/self/{name}", encoding="ascii") as file:
-        return sum(int(line.split()[2]) for line in file)
+def _ids(kind: str) -> int:
+    from ..rootless import ids
+
+    return ids(kind)
 
 
 def cgroup_v2() -> bool:
@@ -99,8 +100,8 @@ def gather() -> HostFacts:
         seccomp_source=source,
         rootless=rootless,
         no_cgroups=NOT_DELEGATED if rootless else "",
-        uids=_ids("uid_map") if rootless else -1,
-        gids=_ids("gid_map") if rootless else -1,
+        uids=_ids("uid") if rootless else -1,
+        gids=_ids("gid") if rootless else -1,
         memory_swap=unified or os.path.exists(V1_SWAP),
     )
 
