@@ -94,19 +94,22 @@ class CommandLineRuntime:
         preference: int = 0,
         wrap: Callable[[str], str] | None = None,
         words: Words = COMMON,
-        more: Sequence[str] = (),
+        host_process: bool = False,
+        without_cgroup: Sequence[str] = (),
     ) -> None:
         """`executable` is a name looked up on PATH, or an absolute path. `wrap` is given its path
         and returns that of the program which conmon is to run in its place. `words`: how it says
-        what went wrong. `more`: arguments of every command."""
+        what went wrong. `host_process`: see `hooks.OCIRuntime`."""
         self.name = name
         self.preference = preference
+        self.host_process = host_process
         self._context = context
         self._executable = executable
         self._package = package
         self._wrap = wrap
         self._words = words
-        self._more = more
+        self.without_cgroup = tuple(without_cgroup)
+        """Arguments with which it makes no cgroup for a container; empty: it always does."""
         self._found = ""
 
     def _path(self) -> str:
@@ -127,7 +130,7 @@ class CommandLineRuntime:
         return self._wrap(path) if self._wrap else path
 
     def arguments(self) -> Sequence[str]:
-        return ("--root", self._context.run, *self._more)
+        return ("--root", self._context.run)
 
     def knows(self, container: str) -> bool:
         """Whether the runtime keeps anything of a container: most in a directory DIR/ID."""

@@ -15,7 +15,8 @@ import pytest
 
 from tiffin import ids
 from tiffin.options import ContainerOptions, Mount, Resources
-from tiffin.spec import build, facts, seccomp_builtin, users
+from tiffin.spec import asked, build, facts, seccomp_builtin, users
+from tiffin.spec.request import SpecRequest
 from tiffin.testing.bundles import busybox_rootfs
 
 UNIFIED = "/sys/fs/cgroup/unified"
@@ -53,7 +54,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, rootfs: str) -> Iterator
     def start(script: str, *, changed: dict[str, Any] | None = None, **options: Any) -> str:
         container = ids.new_id()
         chosen = ContainerOptions(image="busybox", command=("sh", "-c", script), **options)
-        asked: dict[str, Any] = {
+        told: dict[str, Any] = {
             "id": container,
             "name": "box",
             "image_config": {"Env": ["PATH=/bin"]},
@@ -64,10 +65,10 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, rootfs: str) -> Iterator
             "user": users.in_container(rootfs, chosen.user, chosen.group_add),
             "cgroup": f"/tiffin-spec-{container[:12]}",
         }
-        build.check(chosen, {})
+        asked.check(chosen, {})
         bundle = tmp_path / container
         bundle.mkdir()
-        document = build.build(build.SpecRequest(**{**asked, **(changed or {})})).document
+        document = build.build(SpecRequest(**{**told, **(changed or {})})).document
         (bundle / "config.json").write_text(json.dumps(document))
         made.append(container)
         done = subprocess.run(

@@ -31,7 +31,16 @@ with instrumented:
         process_table,
         units,
     )
-    from tiffin.cli import container_flags, gotemplate, joins, ports, volumes
+    from tiffin.cli import (
+        container_options,
+        environment_flags,
+        gotemplate,
+        joins,
+        limit_flags,
+        network_flags,
+        ports,
+        volumes,
+    )
     from tiffin.content import ContentStore
     from tiffin.engine import create
     from tiffin.errors import ImageError, StorageFull, TiffinError
@@ -153,7 +162,7 @@ def compressed(data: bytes) -> None:
 
 def env_files(data: bytes) -> None:
     with _file(data) as path:
-        for name, value in container_flags.environment([], [path]):
+        for name, value in environment_flags.environment([], [path]):
             assert name and "=" not in name and "\0" not in name + value
             assert "\n" not in name + value
 
@@ -169,14 +178,14 @@ def container_words(data: bytes) -> None:
         create.parse_signal,
         detach_keys.parse,
         platform.parse,
-        lambda word: container_flags._ulimits([word]),
-        lambda word: container_flags._device(word),
-        lambda word: container_flags._add_host(word),
-        lambda word: container_flags._hostname(word),
-        lambda word: container_flags._entrypoint([word]),
-        lambda word: container_flags._cpus(word),
-        lambda word: container_flags._cpuset("--cpuset-cpus", word),
-        lambda word: container_flags.restart_policy(word, False),
+        lambda word: limit_flags.ulimits([word]),
+        lambda word: container_options._device(word),
+        lambda word: network_flags.add_host(word),
+        lambda word: container_options._hostname(word),
+        lambda word: container_options._entrypoint([word]),
+        lambda word: limit_flags.cpus(word),
+        lambda word: limit_flags.cpuset("--cpuset-cpus", word),
+        lambda word: limit_flags.restart_policy(word, False),
         lambda word: joins.parse([word], "bridge", "", "", "", []),
         network_specs.route,
         network_specs._subnet,

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tiffin.options import ContainerOptions, Device, Mount, Resources, Ulimit
-from tiffin.spec import build, seccomp_builtin
+from tiffin.spec import build, request, seccomp_builtin
 from tiffin.spec.capabilities import KNOWN
 from tiffin.spec.facts import HostFacts
 from tiffin.spec.users import User
@@ -40,7 +40,7 @@ def spec(
     options: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
     **changed: Any,
-) -> build.Spec:
+) -> request.Spec:
     """build() with everything that a test does not care about filled in."""
     told: dict[str, Any] = {
         "id": "ab" * 32,
@@ -53,7 +53,7 @@ def spec(
         "user": ROOT,
         "cgroup": "/tiffin-abab",
     }
-    return build.build(build.SpecRequest(**{**told, **changed}))
+    return build.build(request.SpecRequest(**{**told, **changed}))
 
 
 def document(*args: Any, **changed: Any) -> dict[str, Any]:
@@ -131,7 +131,7 @@ options = st.fixed_dictionaries(
 """Options of `create` that make sense, as keyword arguments of ContainerOptions."""
 
 devices = st.sampled_from(
-    [(), (build.HostDevice("/dev/fuse", "c", 10, 229, 0o20666, flag="--device /dev/fuse"),)]
+    [(), (request.HostDevice("/dev/fuse", "c", 10, 229, 0o20666, flag="--device /dev/fuse"),)]
 )
 
 configs = st.fixed_dictionaries(

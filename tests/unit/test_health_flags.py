@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tiffin.cli.container_flags import FLAGS, options_from
+from tiffin.cli.container_flags import FLAGS
+from tiffin.cli.container_options import options_from
 from tiffin.cli.flags import Command, parse
 from tiffin.cli.health_flags import command
 from tiffin.engine.health import settle

@@ -22,11 +22,13 @@ from spec_requests import (
 
 from tiffin.errors import UserError
 from tiffin.options import ContainerOptions, Mount, Resources, Ulimit
-from tiffin.spec import build, mounts
+from tiffin.spec import mounts, request
+from tiffin.spec.asked import check
 from tiffin.spec.origins import origin_of
+from tiffin.spec.users import User
 
 
-def source(made: build.Spec, pointer: str) -> str:
+def source(made: request.Spec, pointer: str) -> str:
     origin = origin_of(made.origins, pointer)
     assert origin is not None
     return origin.source
@@ -122,7 +124,7 @@ def capabilities(*args: Any, **changed: Any) -> dict[str, list[str]]:
 def test_inheritable_and_ambient_are_always_empty() -> None:
     """CVE-2022-24769."""
     for asked in ({}, {"privileged": True}, {"cap_add": ("ALL",)}):
-        for user in (SOMEBODY, build.User(0, 0)):
+        for user in (SOMEBODY, User(0, 0)):
             found = capabilities(asked, user=user)
             assert found["inheritable"] == found["ambient"] == []
 
@@ -190,6 +192,13 @@ def limits(*args: Any, **changed: Any) -> dict[str, tuple[int, int]]:
 def test_default_limits_are_clamped_to_the_callers_own() -> None:
     assert limits()["RLIMIT_NOFILE"] == (4096, 4096)
     assert limits(facts=facts(may_raise_limits=True))["RLIMIT_NOFILE"] == (1048576, 1048576)
+
+
+def test_limits_of_the_host_are_inherited() -> None:
+    found = document({"ulimits": (Ulimit("host", -1, -1),)})["process"]
+    assert not found.get("rlimits")
+    both = {"ulimits": (Ulimit("host", -1, -1), Ulimit("core", 0, 0))}
+    assert limits(both) == {"RLIMIT_CORE": (0, 0)}
 
 
 def test_a_limit_above_the_callers_own_is_refused() -> None:
@@ -407,7 +416,7 @@ def test_an_images_labels_do_not_become_annotations() -> None:
 )
 def test_bad_requests_are_told_before_anything_is_made(asked: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        build.check(ContainerOptions(image="i", **asked), CONFIG)
+        check(ContainerOptions(image="i", **asked), CONFIG)
 
 
 def test_the_module_is_quick_to_import() -> None:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFound, UserError
 from . import reads, table
-from .container_flags import FLAGS, options_from
+from .container_flags import FLAGS
+from .container_options import options_from
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
 
 OF_THE_POD = frozenset(
-    "add-host dns dns-option dns-search hostname ip ip6 label label-file mac-address name network "
-    "net network-alias publish shm-size replace".split()
+    "add-host no-hosts dns dns-option dns-opt dns-search hostname ip ip6 label label-file "
+    "mac-address name network net network-alias publish shm-size replace".split()
 )
 """Flags of `create` that are the pod's: they mean the same here."""
 

@@ -16,7 +16,7 @@ from .. import ids, names, network_modes
 from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.container import Created, CreationPlanned, Failed
 from ..options import ContainerOptions, Health, Port
-from ..spec import build
+from ..spec import asked
 from . import bundle, drivers, images, labels, networks, remove
 from .base import Engine, Journal, LabelTaken, command
 from .hold import Held, hold
@@ -58,6 +58,10 @@ async def creating(
         from . import pods
 
         options = await pods.join(engine, options)
+    if options.requires:
+        from . import dependencies
+
+        options = await dependencies.settle(engine, options)
     image = await images.obtain(engine, options.image, driver=driver, pull=pull)
     if options.health != Health() or image.config.get("Healthcheck"):
         from . import health
@@ -68,7 +72,7 @@ async def creating(
 
         options = await secrets.settle(engine, options)
     others = labels.names(engine, options)
-    build.check(options, image.config, others)
+    asked.check(options, image.config, others)
     bundle.check(options)
     if replace and options.name:
         await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
@@ -78,7 +82,7 @@ async def creating(
         from . import volumes
 
         options, created = await volumes.settle(engine, options, image.config)
-        build.check(options, image.config, others)
+        asked.check(options, image.config, others)
     if any(m.type == "image" or {"O", "U"} & set(m.options) for m in options.mounts):
         from . import special_mounts
 
@@ -95,6 +99,9 @@ async def creating(
                     await volumes.need(engine, options, created)
                 if options.pod:
                     await stack.enter_async_context(pods.in_use(engine, options.pod))
+                if options.requires:
+                    needed = dependencies.in_use(engine, options.requires)
+                    await stack.enter_async_context(needed)
                 await images.need(engine, image.id)
                 network, options = await networks.canonical(engine, options)
                 if ports and not await networks.publish(engine, network):
@@ -153,7 +160,7 @@ async def _plan(
             image=options.image,
             image_id=image.id,
             image_name=image.name,
-            command=build.command(options, image_config),
+            command=asked.command(options, image_config),
             options=plain,
             storage_driver=driver,
             runtime=runtime,

@@ -15,7 +15,7 @@ import msgspec
 from ..errors import UserError
 from ..hooks import LabelRequest, Labels
 from ..options import ContainerOptions
-from ..spec import build
+from ..spec import asked
 from ..spec.mounts import RELABEL
 from .base import Engine
 from .hold import Held
@@ -58,7 +58,7 @@ def names(engine: Engine, options: ContainerOptions) -> frozenset[str]:
     whether those that are chosen for the container can be. Error: UserError."""
     if options.label_providers:
         _chosen(engine, options)
-    if all(name in build.SECURITY for name in build.security(options)):
+    if all(name in asked.SECURITY for name in asked.security(options)):
         return frozenset()
     return frozenset(provider.option for provider in providers(engine))
 
@@ -105,7 +105,7 @@ async def allocate(
     engine: Engine, cid: str, options: ContainerOptions
 ) -> Mapping[str, Mapping[str, str]]:
     """{provider: `Labels` as plain data} of a new container. Errors: UserError, DriverError."""
-    chosen = build.security(options)
+    chosen = asked.security(options)
     found = _chosen(engine, options)
     for option, harmless in NOT_IGNORED.items():
         given = chosen.get(option, [""])[-1]

@@ -38,10 +38,13 @@ def of(wanted: Resources) -> dict[str, Any]:
         raise UserError("--memory-swap needs --memory")
     found: dict[str, Any] = {}
     for pointer, value, _ in resources.entries(
-        wanted, host.cpus, swap_counted=host.memory_swap, impossible=host.no_cgroups
+        *(wanted, host.cpus),
+        swap_counted=host.memory_swap,
+        cgroup_v2=host.cgroup_v2,
+        controllers=host.controllers,
     ):
         _, kind, name = pointer.split("/")
         found.setdefault(kind, {})[name] = value
-    if wanted.pids_limit < 0 and not host.no_cgroups:
+    if wanted.pids_limit < 0:
         found["pids"] = {"limit": -1}
     return found

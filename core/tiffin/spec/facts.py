@@ -10,12 +10,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from .. import USER_MARK
+from .. import USER_MARK, cgroups, systemd
 from . import rlimits, seccomp
 from .capabilities import from_mask
 
 SYS_RESOURCE = "CAP_SYS_RESOURCE"
-NOT_DELEGATED = "no cgroups are delegated to you, so that nothing can be limited"
 V1_SWAP = "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"
 
 
@@ -36,13 +35,13 @@ class HostFacts(Struct, frozen=True):
     seccomp_profile: Mapping[str, Any] | None
     seccomp_source: str
     rootless: bool
-    memory_swap: bool = True
-    """Whether the kernel counts swap: without it a limit of memory plus swap cannot be set."""
-    no_cgroups: str = ""
-    """Why no limits can be set here; empty: they can."""
+    controllers: frozenset[str] | None = None
+    """Of cgroups, those that may limit a container here; None: all."""
     uids: int = -1
     """How many user ids the caller's namespace has, from 0 on; -1: all."""
     gids: int = -1
+    memory_swap: bool = True
+    """Whether the kernel counts swap: without it a limit of memory plus swap cannot be set."""
 
 
 @functools.cache
@@ -62,6 +61,18 @@ def _rootless() -> bool:
 
         return within()
     return os.geteuid() != 0
+
+
+def _controllers(rootless: bool, unified: bool) -> frozenset[str]:
+    """Of the cgroups in which containers are made: a user has those that systemd hands on."""
+    if not rootless:
+        return cgroups.controllers(systemd.manager_cgroup(0))
+    from ..rootless import real_uid
+
+    uid = real_uid()
+    if not (unified and systemd.reachable(uid)):
+        return frozenset()
+    return cgroups.controllers(systemd.manager_cgroup(uid))
 
 
 def _ids(kind: str) -> int:
@@ -99,7 +110,7 @@ def gather() -> HostFacts:
         seccomp_profile=profile,
         seccomp_source=source,
         rootless=rootless,
-        no_cgroups=NOT_DELEGATED if rootless else "",
+        controllers=_controllers(rootless, unified),
         uids=_ids("uid") if rootless else -1,
         gids=_ids("gid") if rootless else -1,
         memory_swap=unified or os.path.exists(V1_SWAP),

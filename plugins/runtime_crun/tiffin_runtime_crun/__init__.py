@@ -20,8 +20,9 @@ def oci_runtime(name: str, context: DriverContext) -> OCIRuntime | None:
         executable=name,
         package="crun",
         preference=20,  # half of runc's time for a whole life
-        # An ordinary user has no cgroup to make others in, and may unmount nothing of the host's.
+        # In an ordinary user's namespace nothing of the host's can be unmounted, nor need be.
         wrap=None if context.rootless else Wrapper(context),
-        more=("--cgroup-manager", "disabled") if context.rootless else (),
+        host_process=True,
+        without_cgroup=("--cgroup-manager", "disabled"),
     )
     return runtime
