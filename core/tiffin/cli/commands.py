@@ -58,8 +58,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "events": ("events:EVENTS", STORY, "Print the log of events"),
     "sql": ("sql:SQL", STORY, "Ask the store with a query in SQL"),
     "info": ("info:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
-    "unshare": ("unshare:UNSHARE", ENGINE, "Run a command in your own user namespace"),
     "version": ("info:VERSION", ENGINE, "Show the versions of tiffin and what it uses"),
+    "unshare": ("unshare:UNSHARE", ENGINE, "Run a command in your own user namespace"),
     "completion": ("completion:COMPLETION", ENGINE, "Print a shell's script for the tab key"),
     # Subcommands: found before a command of their first word.
     "events verify": ("verify:VERIFY", STORY, "Check the chain of hashes over all events"),

@@ -37,11 +37,11 @@ class HostFacts(Struct, frozen=True):
     rootless: bool
     controllers: frozenset[str] | None = None
     """Of cgroups, those that may limit a container here; None: all."""
+    memory_swap: bool = True
+    """Whether the kernel counts swap: without it a limit of memory plus swap cannot be set."""
     uids: int = -1
     """How many user ids the caller's namespace has, from 0 on; -1: all."""
     gids: int = -1
-    memory_swap: bool = True
-    """Whether the kernel counts swap: without it a limit of memory plus swap cannot be set."""
 
 
 @functools.cache
@@ -63,14 +63,14 @@ def _rootless() -> bool:
     return os.geteuid() != 0
 
 
-def _controllers(rootless: bool, unified: bool) -> frozenset[str]:
-    """Of the cgroups in which containers are made: a user has those that systemd hands on."""
-    if not rootless:
-        return cgroups.controllers(systemd.manager_cgroup(0))
-    from ..rootless import real_uid
+def _controllers() -> frozenset[str]:
+    """An ordinary user has cgroups where systemd gives them some."""
+    uid = os.geteuid()
+    if USER_MARK in os.environ:
+        from ..rootless import real_uid
 
-    uid = real_uid()
-    if not (unified and systemd.reachable(uid)):
+        uid = real_uid()
+    if uid and not systemd.reachable(uid):
         return frozenset()
     return cgroups.controllers(systemd.manager_cgroup(uid))
 
@@ -110,7 +110,7 @@ def gather() -> HostFacts:
         seccomp_profile=profile,
         seccomp_source=source,
         rootless=rootless,
-        controllers=_controllers(rootless, unified),
+        controllers=_controllers(),
         uids=_ids("uid") if rootless else -1,
         gids=_ids("gid") if rootless else -1,
         memory_swap=unified or os.path.exists(V1_SWAP),
