@@ -19,7 +19,7 @@ from ..network_story import ContainerStory, NetworkStory, Plug
 from ..plugins import Plugins
 from ..store import queries
 from . import network_drawing, networks, printable, reads, table
-from .flags import Call, Command, Flag
+from .flags import Call
 
 if TYPE_CHECKING:
     import sqlite3
@@ -114,7 +114,7 @@ class Reader:
         return network_story.container(row, plugs, self.inside(row), rules, sharing)
 
 
-def _explain(call: Call) -> int:
+def explain(call: Call) -> int:
     reader = Reader(call)
     given = call.arguments[0]
     story: NetworkStory | ContainerStory
@@ -143,14 +143,3 @@ def _explain(call: Call) -> int:
     else:
         sys.stdout.write(network_drawing.draw(story))
     return 0
-
-
-EXPLAIN = Command(
-    name="network explain",
-    usage="NETWORK|CONTAINER",
-    summary="Draw who is on a network: interfaces, addresses, routes, rules, ports; what is amiss",
-    flags=(Flag("format", "f", "str", "FORMAT", "`json` or a Go template"),),
-    arguments=(1, 1),
-    examples=("tiffin network explain lunch", "tiffin network explain web --format json"),
-    run=_explain,
-)
