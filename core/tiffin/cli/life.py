@@ -6,116 +6,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import NotFound, UserError
 from .flags import Call, Command, Flag
+from .selection import ALL, CIDFILE, FILTER, FILTER_ALONE, IGNORE, LATEST, many, need_names
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..engine.base import Engine
 
-LATEST = Flag("latest", "l", help="the container that was created last")
-ALL = Flag("all", "a", help="all containers")
 KEYS = Flag("detach-keys", kind="str", metavar="KEYS", help="keys that detach (ctrl-p,ctrl-q)")
 TIME = Flag("time", "t", kind="int", metavar="SECONDS", help="before SIGKILL (container's own: 10)")
-
-
-FILTER = Flag("filter", "f", "list", "KEY=VALUE", "only those that match, as of ps")
-FILTER_ALONE = Flag("filter", "", "list", "KEY=VALUE", "only those that match, as of ps")
-CIDFILE = Flag("cidfile", "", "list", "FILE", "the container whose id is in this file")
-IGNORE = Flag("ignore", "i", help="one that is not there is no error")
-
-
-def _names(call: Call) -> None:
-    if call.options.get("filter") and not call.options.get("latest"):
-        return
-    if call.options.get("cidfile") and (call.options.get("all") or call.options.get("latest")):
-        raise UserError("--cidfile does not go with --all or --latest")
-    if call.arguments and (call.options.get("all") or call.options.get("latest")):
-        raise UserError("containers are named, and --all or --latest is given as well")
-    if not call.arguments and not call.options.get("all") and not call.options.get("latest"):
-        raise UserError("no container is named", hint="a name or an id is wanted")
-
-
-def many(
-    call: Call,
-    work: object,
-    *,
-    states: tuple[str, ...] = (),
-    codes: object = None,
-    last_first: bool = False,
-) -> int:
-    """The same for each of the containers that are meant."""
-    from .session import chosen, drive, each, unconnected
-
-    if call.options.get("cidfile"):
-        call.arguments += _from_files(call.options["cidfile"], bool(call.options.get("ignore")))
-        if not call.arguments:
-            return 0
-    _names(call)
-    names, together = list(call.arguments), set[str]()
-    if call.options.get("filter"):
-        names = _matching(call, states)
-        names = names[::-1] if last_first else names
-    elif not names:
-
-        async def find(engine: Engine) -> tuple[list[str], list[str]]:
-            found = await chosen(engine, call, states=states)
-            return found, await unconnected(engine, found)
-
-        names, free = drive(call, find)
-        if last_first:  # who uses another's network was made after it
-            names.reverse()
-        together = set(free)
-    one_by_one = [name for name in names if name not in together]
-    at_once = [name for name in names if name in together]
-    if codes is None:
-        return each(call, one_by_one, work, together=at_once)  # type: ignore[arg-type]
-    return each(call, one_by_one, work, codes, together=at_once)  # type: ignore[arg-type]
-
-
-def _from_files(paths: list[str], ignore: bool) -> list[str]:
-    """Ids from --cidfile. Error: UserError that names the file."""
-    found = []
-    for path in paths:
-        try:
-            with open(path, encoding="ascii", errors="replace") as file:
-                text = file.readline(256).strip()
-        except FileNotFoundError:
-            if ignore:
-                continue
-            raise UserError(f"--cidfile {path}: no such file") from None
-        except OSError as error:
-            raise UserError(f"--cidfile {path}: {error.strerror}") from None
-        if not text:
-            raise UserError(f"--cidfile {path}: there is no id in it")
-        found.append(text)
-    return found
-
-
-def _matching(call: Call, states: tuple[str, ...]) -> list[str]:
-    """--filter: of the containers that are named, or of all."""
-    from time import time_ns
-
-    from ..store import queries
-    from . import ps, reads, table
-
-    given = table.filters(call.options["filter"], ps.FILTERS)
-    connection = reads.store(call.layout)
-    rows = [reads.container(connection, name) for name in call.arguments]
-    if not call.arguments:
-        everything = reads.rows(connection, queries.CONTAINERS)
-        rows = [
-            row for row in everything if not states or row["state"] in states or _over(call, row)
-        ]
-    return [row["id"] for row in ps.choose(connection, rows, given, time_ns())]
-
-
-def _over(call: Call, row: dict[str, Any]) -> bool:
-    """The log calls it running and nobody has noticed its end: the machine was restarted."""
-    from ..processes import observe
-
-    live = ("running", "paused", "initialized")
-    pids = row["pid"], row["conmon_pid"]
-    return row["state"] in live and observe(call.layout, row["id"], *pids) is not None
 
 
 def _start(call: Call) -> int:
@@ -135,7 +32,7 @@ def _start_attached(call: Call) -> int:
     from ..engine.run import start_attached
     from .session import attacher, chosen, drive
 
-    _names(call)
+    need_names(call)
     if len(call.arguments) > 1 or call.options["all"]:
         raise UserError("only one container can be attached to")
 
@@ -432,7 +329,7 @@ def _attach(call: Call) -> int:
     from ..engine import stop
     from .session import attacher, chosen, drive
 
-    _names(call)
+    need_names(call)
 
     async def work(engine: Engine) -> int:
         name = (await chosen(engine, call))[0]

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from . import flag_words
 from .container_flags import FLAGS
 from .container_options import options_from
 from .flags import Call, Command
@@ -82,11 +83,16 @@ def _pull(call: Call) -> Pull:
     from ..engine.images import Pull
     from .progress import for_stderr
 
+    if call.options["authfile"]:
+        from .share import use_authfile
+
+        use_authfile(call)
+
     return Pull(
         policy=call.options["pull"] or "missing",
-        platform=call.options["platform"] or "",
+        platform=flag_words.platform(call.options),
         tls_verify=bool(call.options["tls_verify"]),
-        progress=for_stderr(),
+        progress=for_stderr(bool(call.options["quiet"])),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,10 +38,12 @@ def drive(call: Call, work: Callable[[Engine], Awaitable[T]], plugins: Plugins |
             front_end=_front_end(call),
             storage_driver=call.storage_driver,
             runtime=call.runtime,
+            cgroup_manager=call.cgroup_manager,
             short_lived=True,
             plugins=plugins,
         ) as engine:
             # Collection was off while modules were loaded; an attached `run` may last for days.
+            engine.notify_socket = os.environ.pop("NOTIFY_SOCKET", "")  # and nobody's further down
             gc.freeze()
             gc.enable()
             if call.log_level in LOUD:
@@ -109,6 +112,8 @@ def each(
 
         for name in names:
             await one(name)
+        if len(together) > 1:
+            engine.store.expect_many()
         async with trio.open_nursery() as nursery:
             for name in together:
                 nursery.start_soon(limited, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .flags import Call, Command
-from .life import ALL, CIDFILE, FILTER, LATEST, many
+from .selection import ALL, CIDFILE, FILTER, LATEST, many
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
