@@ -320,7 +320,7 @@ EXISTS = Command(
 
 EXPLAIN = Command(
     name="network explain",
-    usage="NETWORK|CONTAINER",
+    usage="NETWORK|CONTAINER|POD",
     summary="Draw who is on a network: interfaces, addresses, routes, rules, ports; what is amiss",
     flags=(Flag("format", "f", "str", "FORMAT", "`json` or a Go template"),),
     arguments=(1, 1),
