@@ -83,7 +83,8 @@ def _differences(differences: Sequence[str], remedy: str) -> Iterable[str]:
 
 
 def _container(story: ContainerStory) -> Iterable[str]:
-    yield f"container {story.name}: {story.state}, --network {story.network}"
+    noun = "" if story.name.startswith("pod ") else "container "
+    yield f"{noun}{story.name}: {story.state}, --network {story.network}"
     yield ""
     if story.found is None:
         yield "  it does not run, so it has no interfaces"

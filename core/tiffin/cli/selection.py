@@ -30,7 +30,7 @@ IGNORE = Flag("ignore", "i", help="one that is not there is no error")
 def need_names(call: Call) -> None:
     """Add what --cidfile names. Error: UserError for no container, or for two ways to name them."""
     for path in call.options.get("cidfile") or ():
-        call.arguments.extend(_id_in(path, bool(call.options.get("ignore"))))
+        call.arguments.extend(id_in(path, bool(call.options.get("ignore"))))
     if call.options.get("cidfile") and not call.arguments:
         return  # of a container that is not there, which is well
     if call.options.get("filter") and not call.options.get("latest"):
@@ -41,19 +41,19 @@ def need_names(call: Call) -> None:
         raise UserError("no container is named", hint="a name or an id is wanted")
 
 
-def _id_in(path: str, missing_is_well: bool) -> list[str]:
-    """What `run --cidfile` wrote. Error: UserError."""
+def id_in(path: str, missing_is_well: bool, flag: str = "--cidfile") -> list[str]:
+    """What `run --cidfile` or `pod create --pod-id-file` wrote. Error: UserError."""
     try:
         with open(path, encoding="ascii") as file:
             found = file.read(4096).split("\n")[0].strip()
     except FileNotFoundError:
         if missing_is_well:
             return []
-        raise UserError(f"--cidfile {path}: no such file") from None
+        raise UserError(f"{flag} {path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"--cidfile {path}: {getattr(error, 'strerror', 'not an id')}") from None
+        raise UserError(f"{flag} {path}: {getattr(error, 'strerror', 'not an id')}") from None
     if not found:
-        raise UserError(f"--cidfile {path} is empty", hint="run --cidfile writes it")
+        raise UserError(f"{flag} {path} is empty", hint=f"{flag} of create writes it")
     return [found]
 
 
