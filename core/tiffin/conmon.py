@@ -33,6 +33,7 @@ from .errors import DriverError, RuntimeFailed, UserError
 KEPT_ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 """All that conmon, the runtime and the exit command get of our environment. TMPDIR is not among
 them: conmon makes a socket there, whose path must be short."""
+OF_A_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 PROMPT = 5.0
 """Seconds in which nobody asks why conmon is silent."""
 GLANCE = 1.0
@@ -202,8 +203,11 @@ def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
         yield reader, writer
 
 
-def _environment(pipes: Mapping[str, int]) -> dict[str, str]:
+def _environment(monitor: Monitor, pipes: Mapping[str, int]) -> dict[str, str]:
     env = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    if monitor.by_systemd and monitor.uid == 0:
+        for name in OF_A_USER:  # a runtime would ask the systemd of root's login
+            env.pop(name, None)
     return env | {name: str(fd) for name, fd in pipes.items()}
 
 
@@ -251,7 +255,7 @@ class _Spawned:
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
                 pass_fds=tuple(pipes.values()),
-                env=_environment(pipes),
+                env=_environment(monitor, pipes),
                 # conmon makes the file `oom` where it stands, besides the one in --persist-dir
                 cwd=monitor.persist,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..errors import NotFound, UserError
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -21,7 +21,26 @@ TIME = Flag("time", "t", kind="int", metavar="SECONDS", help="before SIGKILL (co
 FILTER = Flag("filter", "f", "list", "KEY=VALUE", "only those that match, as of ps")
 
 
+CIDFILE = Flag("cidfile", "", "list", "FILE", "also the one whose id is in this file")
+IGNORE = Flag("ignore", "i", help="one that is not there is no error")
+
+
+def _from_files(call: Call) -> None:
+    """--cidfile: the ids are arguments from then on."""
+    for path in call.options.get("cidfile") or ():
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:
+                call.arguments.append(file.read(256).strip() or path)
+        except FileNotFoundError:
+            if not call.options.get("ignore"):
+                raise UserError(f"--cidfile {path}: there is no such file") from None
+        except OSError as error:
+            raise UserError(f"--cidfile {path}: {error.strerror}") from None
+
+
 def _names(call: Call) -> None:
+    if call.options.get("cidfile") and not call.arguments and call.options.get("ignore"):
+        return
     if call.options.get("filter") and not call.options.get("latest"):
         return
     if call.arguments and (call.options.get("all") or call.options.get("latest")):
@@ -41,11 +60,12 @@ def many(
     """The same for each of the containers that are meant."""
     from .session import chosen, drive, each, unconnected
 
+    _from_files(call)
     _names(call)
     names, together = list(call.arguments), set[str]()
     if call.options.get("filter"):
         names = _matching(call, states)
-    elif not names:
+    elif not names and not call.options.get("cidfile"):
 
         async def find(engine: Engine) -> tuple[list[str], list[str]]:
             found = await chosen(engine, call, states=states)
@@ -144,10 +164,15 @@ START = Command(
 
 
 def _stop(call: Call) -> int:
-    async def work(engine: Engine, name: str) -> str:
+    async def work(engine: Engine, name: str) -> str | None:
         from ..engine.stop import stop
 
-        await stop(engine, name, timeout=call.options["time"])
+        try:
+            await stop(engine, name, timeout=call.options["time"])
+        except NotFound:
+            if call.options["ignore"]:
+                return None
+            raise
         return name
 
     return many(call, work, states=("running", "paused", "initialized"))
@@ -157,7 +182,7 @@ STOP = Command(
     name="stop",
     usage="CONTAINER [CONTAINER...]",
     summary="Stop containers: their stop signal, and SIGKILL when that does not help in time",
-    flags=(ALL, FILTER, LATEST, TIME),
+    flags=(ALL, CIDFILE, FILTER, IGNORE, LATEST, TIME),
     arguments=(0, None),
     examples=("tiffin stop web", "tiffin stop --all --time 2 --filter label=tier=web"),
     run=_stop,
@@ -208,6 +233,7 @@ KILL = Command(
     summary="Send a signal to containers: SIGKILL, or another",
     flags=(
         ALL,
+        CIDFILE,
         LATEST,
         Flag("signal", "s", kind="str", metavar="SIGNAL", default="KILL", help="name or number"),
     ),
@@ -244,7 +270,8 @@ RM = Command(
         ALL,
         LATEST,
         Flag("force", "f", help="kill those that run; one that is not there is no error"),
-        Flag("ignore", "i", help="one that is not there is no error"),
+        CIDFILE,
+        IGNORE,
         Flag("volumes", "v", help="with the anonymous volumes that only they have"),
         TIME,
     ),
