@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 from .errors import DriverError
 
@@ -12,6 +13,10 @@ UNIFIED = "/sys/fs/cgroup"
 """Where the one hierarchy of v2 is mounted."""
 PATIENCE = 10.0
 """Seconds in which init reaps what is dead; it is milliseconds as a rule."""
+
+
+FRESH = 1.0
+"""Seconds for which it is remembered where the hierarchies are."""
 
 
 def places(cgroup: str) -> list[str]:
@@ -49,8 +54,20 @@ def controllers(below: str = "") -> frozenset[str]:
     return frozenset(row[0] for row in rows if row[1] != "0" and row[3] == "1")
 
 
+_seen: tuple[float, list[str]] = (0.0, [])
+
+
 def hierarchies() -> list[str]:
-    """Where each hierarchy is mounted."""
+    """Where each hierarchy is mounted; as of a moment ago, since with many containers the table of
+    mounts is long, and a command may end many."""
+    global _seen
+    now = time.monotonic()
+    if not _seen[1] or now - _seen[0] > FRESH:
+        _seen = now, _mounted()
+    return _seen[1]
+
+
+def _mounted() -> list[str]:
     found = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:

@@ -34,6 +34,8 @@ KEPT_ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS
 """All that conmon, the runtime and the exit command get of our environment. TMPDIR is not among
 them: conmon makes a socket there, whose path must be short."""
 OF_A_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+PASSTHROUGH = "passthrough"
+"""A `Monitor.log`."""
 PROMPT = 5.0
 """Seconds in which nobody asks why conmon is silent."""
 GLANCE = 1.0
@@ -63,9 +65,14 @@ class Monitor(Struct, frozen=True, kw_only=True):
     session: str = ""
     """Id of the exec."""
     log: str = ""
-    """The log file (format k8s-file). Empty: no log."""
+    """The log file (format k8s-file), `journald`, or `passthrough`: its stdio is the caller's, and
+    there is nothing to attach to. Empty: no log."""
+    log_tag: str = ""
+    """What entries of the journal are tagged with."""
     log_size_max: int = 0
     """Bytes; 0: no limit."""
+    timeout: int = 0
+    """Seconds after which it is killed; 0: never."""
     terminal: bool = False
     stdin: bool = False
     """Without a terminal: keep a pipe to the container's stdin. With one, its stdin is the
@@ -126,13 +133,17 @@ def arguments(monitor: Monitor, program: str) -> list[str]:
         *("-r", monitor.runtime, "-b", monitor.bundle, "-p", monitor.pid_file),
         *("--conmon-pidfile", monitor.conmon_pid_file, "--persist-dir", monitor.persist),
         *("--exit-dir", os.path.dirname(monitor.exit_file), "--full-attach"),
-        *("-l", f"k8s-file:{monitor.log}" if monitor.log else "none"),
+        *("-l", f"k8s-file:{monitor.log}" if "/" in monitor.log else monitor.log or "none"),
         *("--log-level", "debug" if monitor.debug else "error"),
     ]
     for word in (*monitor.arguments, "--log", monitor.oci_log, "--log-format", "json"):
         argv.append(f"--runtime-arg={word}")
+    if monitor.log_tag:
+        argv += ("--log-tag", monitor.log_tag)
     if monitor.log_size_max:
         argv += ("--log-size-max", str(monitor.log_size_max))
+    if monitor.timeout:
+        argv += ("--timeout", str(monitor.timeout))
     if monitor.by_systemd:
         argv.append("--systemd-cgroup")
     if monitor.notify:
@@ -247,13 +258,14 @@ class _Spawned:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(stale)
         self._stderr = os.memfd_create("conmon-stderr")
+        own = monitor.log == PASSTHROUGH
         blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
         try:
             self._process = subprocess.Popen(
                 [*_undo_ignored(), *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
+                stdin=None if own else subprocess.DEVNULL,
+                stdout=None if own else subprocess.DEVNULL,
+                stderr=None if own else self._stderr,
                 pass_fds=tuple(pipes.values()),
                 env=_environment(monitor, pipes),
                 # conmon makes the file `oom` where it stands, besides the one in --persist-dir

@@ -40,6 +40,8 @@ class EventStore(Protocol):
 
     async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[queries.Row]: ...
 
+    def expect_many(self) -> None: ...
+
 
 class Engine:
     """What every command works with. Made by `open_engine`; holds no state of containers."""

@@ -37,6 +37,10 @@ async def prepare(held: Held) -> None:
     held.need("start", "created", "exited")
     engine, row = held.engine, held.row
     before = held.state
+    if row["options"].get("requires"):
+        from . import dependencies
+
+        await dependencies.up(engine, row)
     await networks.warm_up(engine, row["network"])
     must_mount = row["mounted"] != rootfs.path(engine, row)
     network = await _plan(held, must_mount)

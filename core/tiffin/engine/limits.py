@@ -38,7 +38,10 @@ def of(wanted: Resources) -> dict[str, Any]:
         raise UserError("--memory-swap needs --memory")
     found: dict[str, Any] = {}
     for pointer, value, _ in resources.entries(
-        wanted, host.cpus, swap_counted=host.memory_swap, controllers=host.controllers
+        *(wanted, host.cpus),
+        swap_counted=host.memory_swap,
+        cgroup_v2=host.cgroup_v2,
+        controllers=host.controllers,
     ):
         _, kind, name = pointer.split("/")
         found.setdefault(kind, {})[name] = value

@@ -56,9 +56,9 @@ def put(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]) -> 
     _devices(draft, request)
     disabled = options.cgroups == "disabled"
     for pointer, value, flag in resources.entries(
-        options.resources,
-        request.facts.cpus,
+        *(options.resources, request.facts.cpus),
         swap_counted=request.facts.memory_swap,
+        cgroup_v2=request.facts.cgroup_v2,
         controllers=frozenset() if disabled else request.facts.controllers,
     ):
         source = "user" if flag else "engine"
@@ -147,6 +147,8 @@ def _devices(draft: Draft, request: SpecRequest) -> None:
         for kind, major, minor, name in DEFAULT_DEVICES:
             rule = {"allow": True, "type": kind, "major": major, "minor": minor, "access": "rwm"}
             draft.add(rules, rule, "engine", f"/dev/{name}")
+        for rule in map(asked.device_rule, request.options.device_rules):
+            draft.add(rules, rule, "user", "--device-cgroup-rule")
     for device in request.devices:
         node = {
             "path": device.path,
