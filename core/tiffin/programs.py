@@ -38,7 +38,8 @@ async def run(
 ) -> tuple[int, bytes, bytes]:
     """Run to the end and return (exit code, stdout, stderr).
 
-    `env`: instead of our own environment. `timeout` is in seconds; the program is killed when it is over or when we are cancelled.
+    `env`: instead of our own environment. `timeout` is in seconds; the program is killed when it
+    is over or when we are cancelled.
     Errors: DriverError when missing, when too slow, or, with `check`, when it fails.
     """
     program = argv[0] if os.path.isabs(argv[0]) else find(argv[0], package)

@@ -12,8 +12,8 @@ from .flags import Call, Command, Flag
 if TYPE_CHECKING:
     import sqlite3
 
-    from .service_units import Thing, Wishes
     from ..store.queries import Row
+    from .service_units import Thing, Wishes
 
 FLAGS = (
     Flag("name", "n", help="Use names in place of ids"),
@@ -111,6 +111,7 @@ def _container(namer: _Namer, row: Row, pod: Row | None = None) -> Thing:
         made_by=options.get("create_command", ()),
         timeout=row["stop_timeout"],
         restart=options.get("restart", ""),
+        pid_file=f"{namer.call.layout.container_run(row['id'])}/conmon.pid",
         pod=namer.own(pod) if pod else "",
         pod_unit=namer.unit("pod", pod) if pod else "",
     )
@@ -118,9 +119,9 @@ def _container(namer: _Namer, row: Row, pod: Row | None = None) -> Thing:
 
 def _things(call: Call, connection: sqlite3.Connection | None) -> list[tuple[Thing, bool]]:
     """(what, whether it is a pod) of what is named."""
-    from .service_units import Thing
     from ..store import queries
     from . import pods
+    from .service_units import Thing
 
     given, namer = call.arguments[0], _Namer(call)
     try:

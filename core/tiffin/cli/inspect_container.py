@@ -278,6 +278,7 @@ def _config(
         "StdinOnce": False,
         "Env": process.get("env") or [f"{name}={value}" for name, value in env.items()],
         "Cmd": list(command),
+        "sdNotifyMode": options.get("sdnotify") or "container",
         "CreateCommand": ["tiffin", *made_by] if made_by else [],
         "Image": row["image_name"],
         "Volumes": None,

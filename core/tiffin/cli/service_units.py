@@ -56,14 +56,16 @@ class Thing:
         made_by: Sequence[str],
         timeout: int,
         restart: str = "",
+        pid_file: str = "",
         pod: str = "",
         pod_unit: str = "",
         members: Sequence[str] = (),
     ) -> None:
         """`unit`: without .service. `name`: as it is named in command lines. `made_by`: the words
-        after the program's name. `pod`, `pod_unit`: that it is in. `members`: units in it."""
+        after the program's name. `pid_file`: of its conmon. `pod`, `pod_unit`: that it is in.
+        `members`: units in it."""
         self.unit, self.name, self.made_by = unit, name, tuple(made_by)
-        self.timeout, self.restart = timeout, restart
+        self.timeout, self.restart, self.pid_file = timeout, restart, pid_file
         self.pod, self.pod_unit, self.members = pod, pod_unit, tuple(members)
 
 
@@ -151,8 +153,8 @@ def _old(thing: Thing, wishes: Wishes, timeout: int) -> list[str]:
         _line("ExecStart", wishes.program, ("start", thing.name)),
         _line("ExecStop", wishes.program, stop),
         _line("ExecStopPost", wishes.program, stop),
-        "Type=notify",
-        "NotifyAccess=all",
+        f"PIDFile={literal_word(thing.pid_file)}",
+        "Type=forking",
     ]
 
 
