@@ -219,9 +219,12 @@ def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
 
 def _environment(monitor: Monitor, pipes: Mapping[str, int]) -> dict[str, str]:
     env = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-    if monitor.by_systemd and monitor.uid == 0:
+    if monitor.by_systemd:
+        from . import systemd
+
         for name in OF_A_USER:  # a runtime would ask the systemd of root's login
             env.pop(name, None)
+        env |= systemd.environment(monitor.uid)
     return env | {name: str(fd) for name, fd in pipes.items()}
 
 
