@@ -193,6 +193,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "system df": ("df:DF", ENGINE, "Show how much room images and containers take"),
     "system info": ("info:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "system prune": ("prune:SYSTEM", ENGINE, "Remove what nobody uses"),
+    "generate systemd": ("generate:SYSTEMD", ENGINE, "Print units that run a container or a pod"),
     "system quadlet": ("quadlet:QUADLET", ENGINE, "Make systemd units of .container files"),
     "system rebuild": ("system:REBUILD", ENGINE, "Fold the log of events into the tables again"),
     "system recover": ("system:RECOVER", ENGINE, "Finish or undo what dead processes left open"),
@@ -222,6 +223,7 @@ ALIASES = {
 
 NOUNS = {
     "container": "Everything about containers",
+    "generate": "Files for others, of what is there",
     "healthcheck": "Whether containers do their work",
     "image": "Everything about images",
     "manifest": "Lists of images for several platforms",
