@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import msgspec
@@ -76,11 +77,41 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     rootfs = row["mounted"] or root.path(held.engine, row)
     spec, data, env = await _compose(held, attachments, netns, rootfs, row["cgroup"])
     try:
-        with _with_secrets(held, spec, env) if env else nullcontext():
+        keeping = nullcontext() if row["remove"] else _synced(row["directory"])
+        with keeping, _with_secrets(held, spec, env) if env else nullcontext():
             made = await conmon.create(monitor(held, options))
     except RuntimeFailed as error:
         raise error.naming(spec.document["process"]["args"][0]) from error
     return Made(made.pid, made.conmon_pid, digest.of(data))
+
+
+@contextmanager
+def _synced(directory: str) -> Iterator[None]:
+    """While the runtime is at work the disk gets config.json and origins.json, so that they are
+    there once the log speaks of them: `explain` and `system check` read them after a power cut.
+    Error: OSError."""
+    failure: list[OSError] = []
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    paths = (f"{directory}/config.json", f"{directory}/origins.json", directory)
+    opened = [os.open(path, flags) for path in paths]
+
+    def sync() -> None:
+        try:
+            for fd in opened:
+                os.fsync(fd)
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=sync, name="sync")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        for fd in opened:
+            os.close(fd)
+    if failure:
+        raise failure[0]
 
 
 def _with_secrets(held: Held, spec: Spec, env: dict[str, str]) -> AbstractContextManager[None]:
@@ -112,6 +143,8 @@ async def rewrite(held: Held, rootfs: str) -> str:
         _, data, _ = await _compose(
             held, attachments, netns, rootfs, told.get("cgroup", ""), rewriting=True
         )
+        with _synced(held.row["directory"]):
+            pass
     finally:
         if not held.row["pid"] and options_of(held).secrets:
             from . import secrets
