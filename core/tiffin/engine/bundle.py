@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from .. import conmon, network_modes, programs
-from ..errors import DriverError, ImageError, RuntimeFailed, UserError
+from ..errors import DriverError, RuntimeFailed, UserError
 from ..hooks import Amendment, Attachment, IdMaps, Labels
 from ..images import digest
 from ..network_modes import CONTAINER
@@ -22,7 +22,7 @@ from ..options import ContainerOptions, Device
 from ..spec import amend, asked, build, facts, files, resources, rlimits, seccomp, users
 from ..spec.request import HostDevice, Spec, SpecRequest
 from ..store import queries
-from . import exit_command, images, labels
+from . import exit_command, images, labels, runtime_places
 from . import rootfs as root
 from .hold import Held
 
@@ -174,7 +174,7 @@ async def _compose(
         options = await volumes.mounted(held, options, rootfs)
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     users.no_pipes(rootfs)
-    _need_plain(rootfs)
+    runtime_places.need_plain(rootfs)
     given_user = options.user or image_config.get("User") or ""
     user = users.in_container(rootfs, given_user, options.group_add)
     for mount in options.mounts:
@@ -184,6 +184,7 @@ async def _compose(
         from . import special_mounts
 
         options = await special_mounts.prepare(held, options, user)
+    runtime_places.need_null(rootfs, options.mounts)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname, rewriting=rewriting)
     if row["network"].startswith(CONTAINER):
@@ -248,17 +249,6 @@ async def _compose(
     _write(f"{directory}/config.json", data)
     _write(f"{directory}/origins.json", msgspec.json.encode(spec.origins))
     return spec, data, env
-
-
-def _need_plain(rootfs: str) -> None:
-    """The runtimes fill these directories by name, from outside of the container: runc follows a
-    link at /dev to wherever it leads on this machine (CVE-2026-41579). Error: ImageError."""
-    for place in ("/dev", "/proc", "/sys"):
-        if os.path.islink(f"{rootfs}{place}"):
-            raise ImageError(
-                f"{place} of the container is a link, which could lead to this machine's files",
-                hint="the image must have a directory there, or nothing",
-            )
 
 
 def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
