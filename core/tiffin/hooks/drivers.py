@@ -107,6 +107,14 @@ class CheckedStorage(StorageDriver, Protocol):
         """Whether what `prepare` makes is there, and complete."""
 
 
+class MappingStorage(StorageDriver, Protocol):
+    """What a storage driver may have besides, when it works where containers with ids of their own
+    (--userns) cannot: another driver is then taken for those, unless this one was asked for."""
+
+    def cannot_map(self) -> str | None:
+        """Why they cannot; `None`: they can."""
+
+
 class OCIRuntime(Protocol):
     """An OCI runtime's command line. conmon runs `create` and `exec`; the rest is called here.
 
