@@ -81,6 +81,38 @@ async def test_who_comes_uses_the_worker_that_is_there(
         await gone(tmp_path)
 
 
+async def test_commands_that_begin_at_the_same_moment_start_one_worker(tmp_path: Path) -> None:
+    """It has a door before it runs."""
+    context = DriverContext(root=str(tmp_path / "root"), run=str(tmp_path / "run"))
+    drivers = [BridgeDriver(context) for _ in range(4)]
+    for driver in drivers:
+        driver.warm_up()
+    assert [driver._worker is not None for driver in drivers] == [True, False, False, False]
+    async with trio.open_nursery() as nursery:
+        for driver in drivers:
+            nursery.start_soon(driver.rules, NETWORK, [])
+    assert len(workers(tmp_path)) == 1 == len(doors(tmp_path))
+    for driver in drivers:
+        await driver.close()
+    await gone(tmp_path)
+
+
+async def test_a_door_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
+    context = DriverContext(root=str(tmp_path / "root"), run=str(tmp_path / "run"))
+    first, second = BridgeDriver(context), BridgeDriver(context)
+    first.warm_up()
+    assert first._worker is not None
+    first._worker.kill()
+    first._worker.wait()
+    (stale,) = doors(tmp_path)
+    await second.rules(NETWORK, [])
+    assert second._worker is not None and doors(tmp_path) == [stale]
+    assert len(workers(tmp_path)) == 1
+    await first.close()
+    await second.close()
+    await gone(tmp_path)
+
+
 async def test_who_loses_the_worker_of_another_goes_on_with_an_own_one(
     drivers: list[BridgeDriver], tmp_path: Path
 ) -> None:
@@ -96,7 +128,7 @@ async def test_who_loses_the_worker_of_another_goes_on_with_an_own_one(
             await trio.testing.wait_all_tasks_blocked(0.01)
             os.kill(first._worker.pid, signal.SIGKILL)
         assert one.host_interface not in host_links()
-        assert second._worker is not None
+        assert (second._worker is None) != (third._worker is None)  # whoever was later uses it
     await first.close()
 
 
