@@ -16,8 +16,12 @@ import trio.testing
 from support import world
 from support.cli import BUSYBOX, Tiffin, eventually
 
+from tiffin import network_modes
+from tiffin.cli import life
 from tiffin.errors import UserError
 from tiffin.hooks import Attachment, DriverContext
+from tiffin.layout import Layout
+from tiffin.plugins import Plugins
 from tiffin.testing.network import attachment, host_links, network
 from tiffin_net_bridge.driver import BridgeDriver
 
@@ -208,4 +212,28 @@ def test_a_killed_command_leaves_the_others_their_worker(tiffin: Tiffin) -> None
     tiffin("system", "recover")
     tiffin("rm", "-a", "-f", "-t", "0")
     tiffin("network", "rm", "lunch")
+    eventually(lambda: not list(directory.glob("worker-*")))
+
+
+def test_a_removal_has_its_worker_before_the_engine_is_loaded(tiffin: Tiffin) -> None:
+    """And only one that will need it: the door opens while the container still runs."""
+    directory = tiffin.run / "drivers/network-bridge"
+    cid = tiffin.detached("--name", "web", BUSYBOX, "sleep", "1000")
+    tiffin("run", "-d", "--name", "apart", "--network", "none", BUSYBOX, "sleep", "1000")
+    eventually(lambda: not list(directory.glob("worker-*")))
+    plugins = Plugins(Layout(str(tiffin.root), str(tiffin.run)))
+    for name, states, expected in (
+        ("apart", life.LIVE, 0),
+        ("web", ("exited",), 0),
+        ("web", life.LIVE, 1),
+        (cid[:12], life.LIVE, 1),
+    ):
+        network_modes.warm_up_for(plugins, [name, "nobody"], states)
+        made = list(plugins.made("network"))
+        assert len(made) == expected == len(list(directory.glob("worker-*"))), (name, states)
+    driver = made[0]
+    assert isinstance(driver, BridgeDriver) and driver._connection is not None
+    tiffin("rm", "-f", "-t", "0", "web", "apart")
+    assert driver._connection is not None
+    driver._connection.close()
     eventually(lambda: not list(directory.glob("worker-*")))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..errors import TiffinError, UserError
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
     from typing import Any
 
     from ..engine.base import Engine
+    from ..plugins import Plugins
 
+LIVE = ("running", "paused", "initialized")
 LATEST = Flag("latest", "l", help="the container that was created last")
 ALL = Flag("all", "a", help="all containers")
 KEYS = Flag("detach-keys", kind="str", metavar="KEYS", help="keys that detach (ctrl-p,ctrl-q)")
@@ -37,11 +39,14 @@ def many(
     states: tuple[str, ...] = (),
     codes: object = None,
     last_first: bool = False,
+    warm: tuple[str, ...] = (),
 ) -> int:
-    """The same for each of the containers that are meant."""
+    """The same for each of the containers that are meant; those in a state of `warm` are put on
+    their networks by it, or taken off them."""
+    _names(call)
+    plugins = _warm(call, warm)
     from .session import chosen, drive, each, unconnected
 
-    _names(call)
     names, together = list(call.arguments), set[str]()
     if call.options.get("filter"):
         names = _matching(call, states)
@@ -51,15 +56,27 @@ def many(
             found = await chosen(engine, call, states=states)
             return found, await unconnected(engine, found)
 
-        names, free = drive(call, find)
+        names, free = drive(call, find)  # a session of its own, with plugins of its own
         if last_first:  # who uses another's network was made after it
             names.reverse()
         together = set(free)
     one_by_one = [name for name in names if name not in together]
     at_once = [name for name in names if name in together]
     if codes is None:
-        return each(call, one_by_one, work, together=at_once)  # type: ignore[arg-type]
-    return each(call, one_by_one, work, codes, together=at_once)  # type: ignore[arg-type]
+        return each(call, one_by_one, work, together=at_once, plugins=plugins)  # type: ignore[arg-type]
+    return each(call, one_by_one, work, codes, together=at_once, plugins=plugins)  # type: ignore[arg-type]
+
+
+def _warm(call: Call, states: tuple[str, ...]) -> Plugins | None:
+    """With the drivers of the containers' networks loading while the engine loads (`run._warm`)."""
+    if not states or not call.arguments:
+        return None
+    from .. import network_modes, settings
+    from ..plugins import Plugins
+
+    plugins = Plugins(call.layout, settings.load(call.layout).tables)
+    network_modes.warm_up_for(plugins, list(call.arguments), states)
+    return plugins
 
 
 def _matching(call: Call, states: tuple[str, ...]) -> list[str]:
@@ -97,7 +114,8 @@ def _start(call: Call) -> int:
         await start(engine, name)
         return name
 
-    return many(call, work, states=("created", "exited", "initialized"))
+    states = ("created", "exited", "initialized")
+    return many(call, work, states=states, warm=("created", "exited"))
 
 
 def _start_attached(call: Call) -> int:
@@ -150,7 +168,7 @@ def _stop(call: Call) -> int:
         await stop(engine, name, timeout=call.options["time"])
         return name
 
-    return many(call, work, states=("running", "paused", "initialized"))
+    return many(call, work, states=LIVE, warm=LIVE)
 
 
 STOP = Command(
@@ -174,7 +192,7 @@ def _restart(call: Call) -> int:
     states = ("running",) if call.options["running"] else ()
     if call.options["running"]:
         call.options["all"] = True
-    return many(call, work, states=states)
+    return many(call, work, states=states, warm=LIVE)
 
 
 RESTART = Command(
@@ -218,7 +236,10 @@ KILL = Command(
 
 
 def _rm(call: Call) -> int:
-    from .session import removal_codes
+    def codes(error: TiffinError) -> int:
+        from .session import removal_codes
+
+        return removal_codes(error)
 
     async def work(engine: Engine, name: str) -> str | None:
         from ..engine.remove import remove
@@ -233,7 +254,8 @@ def _rm(call: Call) -> int:
         )
         return name if removed else None
 
-    return many(call, work, codes=removal_codes, last_first=True)
+    warm = LIVE if call.options["force"] else ()
+    return many(call, work, codes=codes, last_first=True, warm=warm)
 
 
 RM = Command(
