@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 def network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[NetworkOptions, ...]]:
     """Words of --network, and how the container joins the networks among them."""
     values = [*options["net"], *options["network"]]
-    for name in flag_words.by_comma(values):
-        if name.partition(":")[0] in ("pasta", "slirp4netns", "private"):
-            raise UserError(
-                f"--network {name!r} is not there yet", hint="none, host, bridge or a network"
-            )
+    if "private" in values:  # podman's word for the default
+        values = [value for value in values if value != "private"]
     wishes = options["ip"], options["ip6"], options["mac_address"], options["network_alias"]
     if any(wishes) or any(":" in value for value in values):
         from . import joins  # rarely

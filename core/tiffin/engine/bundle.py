@@ -316,6 +316,7 @@ def network_files(
     name = options.hostname or (host_name if shared else row["id"][:12])
     addresses = [a.partition("/")[0] for at in attachments for a in at.addresses]
     gateway = next((s.gateway for at in attachments for s in at.network.subnets if s.gateway), "")
+    gateway = next((at.network.host for at in attachments if at.network.host), gateway)
     resolver = ""
     try:
         with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
