@@ -157,16 +157,14 @@ def free_subnet() -> str:
     return SUBNETS[0]
 
 
-def name_servers() -> list[str]:
-    """The host's, as resolv.conf(5) has them."""
-    found = []
+def asks_itself() -> bool:
+    """True when the host's name servers are its own, where no container reaches them."""
+    from .spec import files
+
     with contextlib.suppress(OSError):
         with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                words = line.split()
-                if len(words) > 1 and words[0] == "nameserver":
-                    found.append(words[1])
-    return found
+            return files.only_here(file.read())
+    return False
 
 
 def default_interface(family: int) -> str:
@@ -180,11 +178,6 @@ def default_interface(family: int) -> str:
             if device != "lo" and not any(fields[at].strip("0") for at in zeros):
                 return device
     return ""
-
-
-def only_loopback(servers: Sequence[str]) -> bool:
-    """True when there are some, and the container can reach none of them."""
-    return bool(servers) and all(s.startswith("127.") or s == "::1" for s in servers)
 
 
 def mac(container: str, first: int) -> str:

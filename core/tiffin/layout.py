@@ -65,9 +65,14 @@ class Layout:
         """Persistent directory of a container (its bundle: config.json, hosts, log)."""
         return f"{self.root}/containers/{cid}"
 
+    @property
+    def containers_run(self) -> str:
+        """Has a directory for each container that runs (`container_run`)."""
+        return f"{self.run}/containers"
+
     def container_run(self, cid: str) -> str:
         """Run state of a container, gone after a reboot: pid files, attach socket, exit file."""
-        return f"{self.run}/containers/{cid}"
+        return f"{self.containers_run}/{cid}"
 
     def attended(self, cid: str) -> str:
         """Locked by a foreground `run` as long as it looks after the container's end."""
@@ -79,6 +84,10 @@ class Layout:
 
     def lock(self, cid: str) -> str:
         return f"{self.run}/locks/{cid}"
+
+    def exec_lock(self, exec_id: str) -> str:
+        """Locked by the command that runs an exec, as long as it sees to its end."""
+        return f"{self.run}/locks/exec-{exec_id}"
 
     def netns(self, cid: str) -> str:
         return f"{self.run}/netns/{cid}"

@@ -57,8 +57,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("explain:EXPLAIN", STORY, "Tell a container's story, and where its config is from"),
     "events": ("events:EVENTS", STORY, "Print the log of events"),
     "sql": ("sql:SQL", STORY, "Ask the store with a query in SQL"),
-    "info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
-    "version": ("system:VERSION", ENGINE, "Show the versions of tiffin and what it uses"),
+    "info": ("info:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
+    "version": ("info:VERSION", ENGINE, "Show the versions of tiffin and what it uses"),
     "completion": ("completion:COMPLETION", ENGINE, "Print a shell's script for the tab key"),
     # Subcommands: found before a command of their first word.
     "events verify": ("verify:VERIFY", STORY, "Check the chain of hashes over all events"),
@@ -186,8 +186,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system compact": ("compact:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
     "system df": ("df:DF", ENGINE, "Show how much room images and containers take"),
-    "system info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
+    "system info": ("info:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "system prune": ("prune:SYSTEM", ENGINE, "Remove what nobody uses"),
+    "system quadlet": ("quadlet:QUADLET", ENGINE, "Make systemd units of .container files"),
     "system rebuild": ("system:REBUILD", ENGINE, "Fold the log of events into the tables again"),
     "system recover": ("system:RECOVER", ENGINE, "Finish or undo what dead processes left open"),
 }

@@ -38,11 +38,16 @@ LIVE = ("initialized", "running", "paused", "stopping")
 """States in which a container has interfaces."""
 
 
+def _store(call: Call) -> sqlite3.Connection | None:
+    return reads.store(call.layout)
+
+
 class Reader:
     """The tables, the kernel and the drivers, each asked once."""
 
     def __init__(self, call: Call) -> None:
-        self.connection: sqlite3.Connection | None = reads.store(call.layout)
+        asked = networks.store if DEFAULT in call.arguments else _store
+        self.connection: sqlite3.Connection | None = asked(call)
         self.rows = reads.rows(self.connection, queries.CONTAINERS)
         self.plugins = Plugins(call.layout, settings.load(call.layout).tables)
         self.host = netstate.read()
@@ -124,12 +129,7 @@ def _explain(call: Call) -> int:
         try:
             row = reads.container(reader.connection, given)
         except NotFound:
-            raise NotFound(
-                f"no such network or container: {given}",
-                hint="the default network is defined when it is first needed"
-                if given == DEFAULT
-                else "",
-            ) from None
+            raise NotFound(f"no such network or container: {given}") from None
         reads.lend(reader.connection, [row])
         story = reader.container(row)
     if call.options["format"] == "json":

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ..engine.base import Engine
 
 OF_THE_POD = frozenset(
-    "add-host dns dns-option dns-search hostname ip ip6 label label-file mac-address name network "
-    "net network-alias publish shm-size replace".split()
+    "add-host no-hosts dns dns-option dns-opt dns-search hostname ip ip6 label label-file "
+    "mac-address name network net network-alias publish shm-size replace".split()
 )
 """Flags of `create` that are the pod's: they mean the same here."""
 

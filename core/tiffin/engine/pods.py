@@ -380,7 +380,8 @@ async def join(engine: Engine, options: ContainerOptions) -> ContainerOptions:
     told = {"pod": row["id"]}
     if "net" in share:
         taken = options.ports or options.publish_all or options.network or options.joins
-        if taken or options.dns or options.dns_search or options.dns_options or options.add_hosts:
+        names = options.dns or options.dns_search or options.dns_options or options.add_hosts
+        if taken or names or options.no_hosts:
             raise UserError(
                 f"ports, networks and names belong to pod {row['name']}, not to a container in it",
                 hint="give them to tiffin pod create",
@@ -417,9 +418,10 @@ def files(
     if "net" in row["share"]:
         line = f"127.0.0.1\t{name}\n"
         hosts = f"{row['directory']}/hosts"
-        with open(hosts, "r+", encoding="utf-8", errors="surrogateescape") as file:
-            if line not in file.readlines():
-                file.write(line)
+        if os.path.exists(hosts):  # else --no-hosts
+            with open(hosts, "r+", encoding="utf-8", errors="surrogateescape") as file:
+                if line not in file.readlines():
+                    file.write(line)
         for place in ("/etc/hosts", "/etc/resolv.conf"):
             found.pop(place, None)
             path = f"{row['directory']}{place.removeprefix('/etc')}"

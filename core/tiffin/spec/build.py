@@ -85,7 +85,10 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
     elif config.get("User"):
         source, detail = "image", f"User {config['User']}"
     draft.put("/process/user", {"uid": user.uid, "gid": user.gid, "umask": 0o22}, source, detail)
-    draft.put("/process/user/umask", 0o22, "engine", "default")
+    if options.umask != 0o22:
+        draft.put("/process/user/umask", options.umask, "user", "--umask")
+    else:
+        draft.put("/process/user/umask", 0o22, "engine", "default")
     if user.additional_gids:
         why = "--group-add" if options.group_add else "/etc/group of the image"
         draft.put("/process/user/additionalGids", list(user.additional_gids), source, why)
@@ -111,6 +114,8 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
     for limit, flag in limits:
         why = flag or "default, not above the caller's own hard limit"
         draft.add("/process/rlimits", limit, "user" if flag else "engine", why)
+    if options.oom_score_adj is not None:
+        draft.put("/process/oomScoreAdj", options.oom_score_adj, "user", "--oom-score-adj")
     given = chosen.get("no-new-privileges")
     if given is not None and given[-1] in ("", "true", "1"):
         draft.put("/process/noNewPrivileges", True, "user", "--security-opt no-new-privileges")
@@ -130,9 +135,13 @@ def _init_place(options: ContainerOptions) -> str:
 
 
 def _environment(draft: Draft, request: SpecRequest) -> None:
-    """The engine's, then the image's, then the user's: later values replace earlier ones."""
+    """The host's, where it was asked for, the engine's, the image's and the user's: later values
+    replace earlier ones."""
     options, config = request.options, request.image_config
     chosen: dict[str, tuple[str, str, str]] = {
+        name: (value, "user", "--env-host") for name, value in options.host_env
+    }
+    chosen |= {
         "PATH": (DEFAULT_PATH, "engine", "default"),
         "container": ("oci", "engine", "says that this is a container (systemd.io)"),
     }
@@ -144,8 +153,19 @@ def _environment(draft: Draft, request: SpecRequest) -> None:
         name, separator, value = str(item).partition("=")
         if name and separator and "\0" not in item:
             chosen[name] = (value, "image", "Env")
+    if options.unset_env_all:
+        chosen = {}
+    for name in options.unset_env:
+        chosen.pop(name, None)
+    for name, value in options.proxy_env:
+        chosen[name] = (value, "engine", "the caller's; --http-proxy=false leaves it out")
     for name, value in options.env:
         chosen[name] = (value, "user", "--env")
+    for name, text in options.env_merge:
+        known = {key: value for key, (value, _, _) in chosen.items()}
+        chosen[name] = (asked.expanded(text, known), "user", "--env-merge")
+    if request.notify:
+        chosen["NOTIFY_SOCKET"] = (request.notify, "engine", "--sdnotify container")
     for name, (value, source, detail) in chosen.items():
         draft.add("/process/env", f"{name}={value}", source, detail)
 
@@ -205,7 +225,7 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
             "options": ["rbind", "rprivate", "nosuid", "noexec", "rw"],
         }
         engine.append(mounts.Placed(place, "user", "--security-opt label=nested"))
-    if options.read_only:
+    if options.read_only and options.read_only_tmpfs:
         taken = [p.mount["destination"] for p in user]
         engine = mounts.read_only_tmpfs(taken) + engine
     for placed in mounts.place(engine, user):

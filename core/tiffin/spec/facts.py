@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from .. import cgroups, systemd
 from . import rlimits, seccomp
 from .capabilities import from_mask
 
@@ -34,6 +35,8 @@ class HostFacts(Struct, frozen=True):
     seccomp_profile: Mapping[str, Any] | None
     seccomp_source: str
     rootless: bool
+    controllers: frozenset[str] | None = None
+    """Of cgroups, those that may limit a container here; None: all."""
     memory_swap: bool = True
     """Whether the kernel counts swap: without it a limit of memory plus swap cannot be set."""
 
@@ -76,6 +79,7 @@ def gather() -> HostFacts:
         seccomp_profile=profile,
         seccomp_source=source,
         rootless=os.geteuid() != 0,
+        controllers=cgroups.controllers(systemd.manager_cgroup(os.geteuid())),
         memory_swap=unified or os.path.exists(V1_SWAP),
     )
 

@@ -58,7 +58,7 @@ def read(root: str, path: str) -> str:
         while left > 0 and (part := os.read(fd, min(left, 1 << 16))):
             parts.append(part)
             left -= len(part)
-        return b"".join(parts).decode("utf-8", "replace")
+        return b"".join(parts).decode("utf-8", "surrogateescape")
     finally:
         os.close(fd)
 

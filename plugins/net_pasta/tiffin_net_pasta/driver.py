@@ -151,7 +151,7 @@ def _prefix(text: str) -> int:
 def _forwarding(gateway: str) -> tuple[str, ...]:
     """The address at which pasta answers for names: where the host's name servers are on its own
     loopback. Others the container asks itself."""
-    if not gateway or not tools.only_loopback(tools.name_servers()):
+    if not gateway or not tools.asks_itself():
         return ()
     return (tools.ipam.to_text(tools.ipam.to_number(gateway) + 1, 32),)
 

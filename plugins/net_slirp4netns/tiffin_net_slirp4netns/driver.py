@@ -56,7 +56,7 @@ class SlirpDriver(tools.ProcessNetwork):  # type: ignore[misc, name-defined]
                 "outbound_addr": asked.outbound,
                 "outbound_addr6": asked.outbound6,
             },
-            dns=(names,) if tools.only_loopback(tools.name_servers()) else (),
+            dns=(names,) if tools.asks_itself() else (),
             host=gateway if asked.host_loopback else tools.outward_address(socket.AF_INET),
         )
         found: Attachment = tools.attachment(

@@ -21,5 +21,7 @@ def oci_runtime(name: str, context: DriverContext) -> OCIRuntime | None:
         package="crun",
         preference=20,  # half of runc's time for a whole life
         wrap=Wrapper(context),
+        host_process=True,
+        without_cgroup=("--cgroup-manager", "disabled"),
     )
     return runtime

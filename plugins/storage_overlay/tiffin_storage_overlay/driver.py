@@ -225,13 +225,8 @@ class OverlayDriver:
         self._hide(container)
         target = self.mount_path(container)
         while await self.is_mounted(container):
-            try:
-                sys_tools().umount2(target, UMOUNT_NOFOLLOW)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise _driver_error(error, f"cannot unmount {target}") from error
-                # Somebody's shell stands in it: it goes when they leave.
-                sys_tools().umount2(target, UMOUNT_NOFOLLOW | MNT_DETACH)
+            # It waits for a grace period of RCU: milliseconds, many on a busy machine.
+            await trio.to_thread.run_sync(_unmount, target)
 
     async def remove(self, container: str) -> None:
         await self.unmount(container)
@@ -276,6 +271,16 @@ class OverlayDriver:
 
             with tempfile.TemporaryDirectory() as nothing:
                 yield nothing
+
+
+def _unmount(target: str) -> None:
+    try:
+        sys_tools().umount2(target, UMOUNT_NOFOLLOW)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise _driver_error(error, f"cannot unmount {target}") from error
+        # Somebody's shell stands in it: it goes when they leave.
+        sys_tools().umount2(target, UMOUNT_NOFOLLOW | MNT_DETACH)
 
 
 def _driver_error(error: OSError, what: str) -> DriverError | StorageFull:
