@@ -27,10 +27,13 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from . import cgroups, processes, programs, syscalls
+from . import USER_MARK, cgroups, processes, programs, syscalls
 from .errors import DriverError, RuntimeFailed, UserError
 
-KEPT_ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+KEPT_ENVIRONMENT = (
+    *("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
+    USER_MARK,
+)
 """All that conmon, the runtime and the exit command get of our environment. TMPDIR is not among
 them: conmon makes a socket there, whose path must be short."""
 PASSTHROUGH = "passthrough"

@@ -255,9 +255,16 @@ def document(call: Call, *, ask_programs: bool) -> dict[str, Any]:
         },
         "plugins": _plugins(call),
         "registries": _registries(),
+        **({"rootless": _rootless(call.layout.uid)} if rootless else {}),
         "store": store,
         "version": versions(),
     }
+
+
+def _rootless(uid: int) -> dict[str, Any]:
+    from ..rootless.report import report
+
+    return report(uid)
 
 
 def versions() -> dict[str, Any]:

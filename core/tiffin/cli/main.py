@@ -165,6 +165,15 @@ def dispatch(argv: list[str]) -> int:
         log_level=level,
         debug=chosen["debug"],
     )
+    if os.geteuid() and commands.enters(name, options):
+        if name in commands.UNSEEN:
+            raise UserError(
+                f"{name}: from here nobody sees what is mounted in your namespace",
+                hint=f"tiffin unshare, and in that shell: tiffin {name}",
+            )
+        from ..rootless import enter
+
+        enter.enter(call.layout.uid)
     return command.run(call)
 
 

@@ -74,6 +74,8 @@ def choose(engine: Engine, cid: str, runtime: str, options: ContainerOptions) ->
     if mode == "split":
         return _split(cid, parent)
     if manager(engine) == "cgroupfs":
+        if engine.layout.uid:
+            return Place(NONE)  # none is delegated
         if parent.endswith(".slice") and not parent.startswith("/"):
             parent = systemd.slice_path(parent)
         # Right below the root: a common parent would stay behind after the last container.

@@ -45,6 +45,6 @@ def of(wanted: Resources) -> dict[str, Any]:
     ):
         _, kind, name = pointer.split("/")
         found.setdefault(kind, {})[name] = value
-    if wanted.pids_limit < 0:
+    if wanted.pids_limit < 0 and (host.controllers is None or "pids" in host.controllers):
         found["pids"] = {"limit": -1}
     return found

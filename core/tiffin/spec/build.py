@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import network_modes
+from ..errors import UserError
 from ..options import ContainerOptions
-from . import asked, capabilities, linux, mounts, paths, rlimits
+from . import asked, capabilities, idmaps, linux, mounts, paths, rlimits
 from .draft import Draft
 from .origins import token
 from .request import HostDevice, Spec, SpecRequest
@@ -84,14 +85,17 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
         source, detail = "user", f"--user {options.user}"
     elif config.get("User"):
         source, detail = "image", f"User {config['User']}"
+    _need_ids(request, detail)
     draft.put("/process/user", {"uid": user.uid, "gid": user.gid, "umask": 0o22}, source, detail)
     if options.umask != 0o22:
         draft.put("/process/user/umask", options.umask, "user", "--umask")
     else:
         draft.put("/process/user/umask", 0o22, "engine", "default")
-    if user.additional_gids:
+    # One who has no id but their own may set no groups (user_namespaces(7)).
+    groups = [gid for gid in user.additional_gids if _has(request.facts.gids, gid)]
+    if groups and request.facts.gids != 1:
         why = "--group-add" if options.group_add else "/etc/group of the image"
-        draft.put("/process/user/additionalGids", list(user.additional_gids), source, why)
+        draft.put("/process/user/additionalGids", groups, source, why)
     entrypoint, arguments, entry_source, args_source = asked.resolve(options, config)
     if options.init:
         draft.add("/process/args", _init_place(options), "user", "--init")
@@ -127,6 +131,29 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
     if request.apparmor_profile:
         source, detail = linux.label_origin(chosen, "apparmor")
         draft.put("/process/apparmorProfile", request.apparmor_profile, source, detail)
+
+
+def _has(ids: int, number: int) -> bool:
+    return ids < 0 or number < ids
+
+
+def _need_ids(request: SpecRequest, detail: str) -> None:
+    """Error: UserError for a user whom an ordinary user has no id for."""
+    facts, user = request.facts, request.user
+    for kind, ids, number in (("uid", facts.uids, user.uid), ("gid", facts.gids, user.gid)):
+        if not (request.id_maps.uids or _has(ids, number)):
+            raise UserError(
+                f"{detail}: {kind} {number} is not there: /etc/sub{kind} gives you "
+                f"{ids - 1 or 'no'} ids besides your own",
+                hint="an administrator gives more: usermod --add-subuids FIRST-LAST "
+                "--add-subgids FIRST-LAST NAME",
+            )
+
+
+def _has_tty_group(request: SpecRequest) -> bool:
+    if request.id_maps.gids:
+        return idmaps.to_host(request.id_maps.gids, 5) is not None
+    return _has(request.facts.gids, 5)
 
 
 def _init_place(options: ContainerOptions) -> str:
@@ -198,6 +225,7 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
         host_pid=options.pid == "host",
         shm=request.joined.get("shm", ""),
         writable_sys=options.privileged,
+        tty_group=_has_tty_group(request),
         rootless=request.facts.rootless or bool(request.userns),
         proc_options=[
             option
@@ -213,7 +241,7 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
             "options": ["bind", "rprivate", "ro"],
         }
         engine.append(mounts.Placed(place, "user", "--init"))
-    if request.userns:
+    if request.userns or request.facts.rootless:
         engine += [
             mounts.Placed(_device_mount(device), "user", device.flag) for device in request.devices
         ]

@@ -140,7 +140,10 @@ def _mappings(ranges: Sequence[IdRange]) -> list[dict[str, int]]:
 
 def _devices(draft: Draft, request: SpecRequest) -> None:
     rules = "/linux/resources/devices"
-    if request.options.privileged:
+    limited = not request.facts.rootless
+    if not limited:
+        pass  # what a user may open is a matter of the nodes' owners and modes alone
+    elif request.options.privileged:
         draft.add(rules, {"allow": True, "access": "rwm"}, "user", "--privileged")
     else:
         draft.add(rules, {"allow": False, "access": "rwm"}, "engine", "nothing but what follows")
@@ -159,9 +162,9 @@ def _devices(draft: Draft, request: SpecRequest) -> None:
             "uid": device.uid,
             "gid": device.gid,
         }
-        if not request.userns:
+        if not (request.userns or request.facts.rootless):
             draft.add("/linux/devices", node, "user", device.flag)
-        if not request.options.privileged:
+        if limited and not request.options.privileged:
             rule = {
                 "allow": True,
                 "type": device.type,
