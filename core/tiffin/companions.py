@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 """Seconds until a process that was killed must be gone."""
+TUN = "/dev/net/tun"
 STARTERS = ("sh", "unshare")
 """Programs that become, or start, the one that is asked for."""
 SUBNETS = ("10.0.2.0/24", "10.0.3.0/24", "172.31.250.0/24", "192.168.253.0/24")
@@ -308,7 +309,16 @@ class ProcessNetwork:
         return [self._pid_file(attachment)]
 
     def _check(self, attachment: Attachment) -> None:
-        """Errors: Conflict, UserError for a port that cannot be published."""
+        """Errors: Conflict, UserError for a port that cannot be published; DriverError when there
+        can be no interface at all."""
+        if not os.access(TUN, os.R_OK | os.W_OK):
+            state, remedy = "not there", "modprobe tun"
+            if os.path.exists(TUN):
+                state, remedy = "closed to you", f"chmod 666 {TUN}"
+            raise DriverError(
+                f"{TUN} is {state}, without which {self.name} makes no network",
+                hint=f"an administrator mends it: {remedy}",
+            )
         families = {":" in address for address in attachment.addresses}
         for port in attachment.ports:
             self._check_port(port, families)

@@ -18,6 +18,20 @@ STACKS = ("pasta", "slirp4netns")
 """Modes with a network of the container's own, in a process beside it: each is made by the network
 driver of that name, and takes options in that program's words."""
 
+
+def default(uid: int) -> str:
+    """What `--network` means when it is not given, in the store of this user: ordinary users have
+    no right to make interfaces on the host, so theirs is the first of `STACKS` that is installed,
+    and the one whose lack is then told when there is none."""
+    if uid == 0:
+        return DEFAULT
+    import os
+
+    places = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/bin", "/usr/local/bin"]
+    there = (stack for stack in STACKS if any(p and os.access(f"{p}/{stack}", 1) for p in places))
+    return next(there, STACKS[0])
+
+
 CONTAINER, NAMESPACE, POD = "container:", "ns:", "pod:"
 """How the modes begin that take a network namespace which is there already."""
 
@@ -62,6 +76,7 @@ DRIVER = "SELECT driver FROM networks WHERE name=? OR id=?"
 
 def warm_up(plugins: Plugins, network: str) -> None:
     """Let the drivers of these networks start loading, if the networks need one."""
+    network = network or default(plugins.layout.uid)
     if network in STACKS:
         plugins.driver("network", network).warm_up()
         return

@@ -45,6 +45,7 @@ async def find(engine: Engine, name: str) -> NetworkConfig:
 
 async def warm_up(engine: Engine, network: str) -> None:
     """Let the drivers of these networks start loading."""
+    network = network or network_modes.default(engine.layout.uid)
     if network in network_modes.STACKS:
         engine.network(network).warm_up()
     for name in network_modes.on(network):
@@ -81,6 +82,8 @@ async def in_use(engine: Engine) -> AsyncIterator[None]:
 async def canonical(engine: Engine, options: ContainerOptions) -> tuple[str, ContainerOptions]:
     """(the words of --network, the options), both with each network by its name, and the wishes
     checked as far as they do not depend on others. Errors: NotFound, UserError."""
+    if not options.network and engine.layout.uid:
+        options = msgspec.structs.replace(options, network=network_modes.default(engine.layout.uid))
     words: dict[str, None] = {}
     wishes = {wish.network: wish for wish in options.joins}
     joins = []
