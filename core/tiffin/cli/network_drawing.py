@@ -107,6 +107,8 @@ def _namespace(story: ContainerStory) -> Iterable[str]:
     for link in found.interfaces:
         plug = plugs.get(link.name)
         where = f"  --- {plug.host_interface} on {plug.network}" if plug else ""
+        if plug and link.kind == "tun":
+            where = f"  --- a process of {plug.network}"
         yield f"    {_interface(link.name, link)}{where}"
         for port in plug.ports if plug else ():
             yield f"      {port}"

@@ -429,6 +429,7 @@ def network_files(
     name = options.hostname or (host_name if shared else row["id"][:12])
     addresses = [a.partition("/")[0] for at in attachments for a in at.addresses]
     gateway = next((s.gateway for at in attachments for s in at.network.subnets if s.gateway), "")
+    gateway = next((at.network.host for at in attachments if at.network.host), gateway)
     contents = {"hostname": f"{name}\n"}
     if not options.no_hosts:
         host = _host_file("/etc/hosts") if shared else None
