@@ -173,7 +173,8 @@ class Worker:
             local = [address for _, address in self.links.addresses()]
             flows.forget(attachment["ports"], attachment["addresses"], local, gone=gone)
         first, *more = (address.partition("/")[0] for address in attachment["addresses"])
-        if more or ":" in first or not attachment["mac"].endswith(socket.inet_aton(first).hex(":")):
+        usual = "" if ":" in first else f"02:74:{socket.inet_aton(first).hex(':')}"
+        if more or attachment["mac"] != usual:
             from . import neighbours  # nor a MAC address of their own choice
 
             for address, mac in neighbours.unusual(attachment):
