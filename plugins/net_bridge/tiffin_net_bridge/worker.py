@@ -121,8 +121,11 @@ class Worker:
 
     def tell(self, subject: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the table should have for a network and its attachments, and what it has."""
+        from . import foreign  # for people only
+
         network, *attachments = subject
-        return story.told(network, attachments, self.firewall.table(rules.TABLE))
+        found = story.told(network, attachments, self.firewall.table(rules.TABLE))
+        return found + list(foreign.obstacles(network, attachments, self.firewall.ruleset()))
 
     def sweep(self, subject: list[dict[str, Any]]) -> None:
         """Delete from the table what a network and its attachments should not have there."""
