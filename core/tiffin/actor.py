@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 
+from . import USER_MARK
+
 UNSET = 4294967295
 """The kernel's value of loginuid and sessionid when nobody has logged in (audit, `-1`)."""
 
@@ -24,11 +26,16 @@ def current(front_end: str, cause: int = 0) -> str:
         program = os.readlink("/proc/self/exe")
     except OSError:
         program = "?"
+    uid, login, session = os.getuid(), None, None
+    if uid == 0 and USER_MARK in os.environ:
+        from .rootless import person
+
+        uid, login, session = person() or (uid, login, session)
     return json.dumps(
         {
-            "uid": os.getuid(),
-            "loginuid": _number("/proc/self/loginuid"),
-            "session": _number("/proc/self/sessionid"),
+            "uid": uid,
+            "loginuid": _number("/proc/self/loginuid") if login is None else login,
+            "session": _number("/proc/self/sessionid") if session is None else session,
             "pid": os.getpid(),
             "program": program,
             "front_end": front_end,

@@ -94,17 +94,22 @@ class CommandLineRuntime:
         preference: int = 0,
         wrap: Callable[[str], str] | None = None,
         words: Words = COMMON,
+        host_process: bool = False,
+        without_cgroup: Sequence[str] = (),
     ) -> None:
         """`executable` is a name looked up on PATH, or an absolute path. `wrap` is given its path
         and returns that of the program which conmon is to run in its place. `words`: how it says
-        what went wrong."""
+        what went wrong. `host_process`: see `hooks.OCIRuntime`."""
         self.name = name
         self.preference = preference
+        self.host_process = host_process
         self._context = context
         self._executable = executable
         self._package = package
         self._wrap = wrap
         self._words = words
+        self.without_cgroup = tuple(without_cgroup)
+        """Arguments with which it makes no cgroup for a container; empty: it always does."""
         self._found = ""
 
     def _path(self) -> str:

@@ -170,6 +170,7 @@ def test_lists_and_logs(shared: Tiffin) -> None:
     ]
     assert {c["PodName"] for c in json.loads(shared("ps", "-a", "--format=json").out)} == {"one"}
     assert sorted(shared("pod", "logs", "-n", "one").lines) == ["a from a", "b from b"]
+    assert sorted(shared("pod", "logs", "-n", "-f", "one").lines) == ["a from a", "b from b"]
     assert shared("pod", "logs", "-c", "b", "one").lines == ["from b"]
     shared("pod", "exists", "one")
     shared("pod", "exists", "nosuch", code=1)

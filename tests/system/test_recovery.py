@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import world
+from support import invariants, world
 from support.cli import BUSYBOX, Tiffin, eventually
 
 from tiffin import exited
@@ -228,3 +229,33 @@ def test_rm_that_was_killed_takes_anonymous_volumes_all_the_same(tiffin: Tiffin)
     assert tiffin("ps", "-a", "-q").out == ""
     assert tiffin("volume", "ls", "-q").out == ""
     assert not list(tiffin.root.glob("volumes/*"))
+
+
+def test_the_end_of_a_detached_exec_is_recorded(shared: Tiffin) -> None:
+    """It is no unfinished command while it runs, and leaves nothing when it has ended."""
+    name = shared.detached("--network=none", BUSYBOX, "sleep", "1000")
+    directory = shared.run / "containers" / name / "execs"
+
+    def ends() -> list[int]:
+        return [
+            e["data"]["exit_code"]
+            for e in shared.events("--filter", f"container={name}")
+            if e["type"] == "exec.exited"
+        ]
+
+    shared("exec", "-d", name, "sh", "-c", "exit 3")
+    eventually(lambda: ends() == [3])
+    eventually(lambda: not os.listdir(directory))
+
+    shared("exec", "-d", name, "sleep", "500")
+    assert invariants.broken(shared.base) == []
+    assert "exec" not in shared("system", "recover").out
+    (conmon,) = (p for p, n, line in world.processes() if n == "conmon" and "/execs/" in line)
+    (child,) = (p for p, _, line in world.processes() if "sleep 500" in line and p != conmon)
+    world.kill(conmon)
+    world.kill(child)
+    eventually(lambda: not world.alive(child))
+    assert "running -> ended" in shared("system", "recover").out
+    assert ends() == [3, 255]
+    assert not os.listdir(directory)
+    shared("rm", "-f", "-t", "0", name)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from . import container_flags, container_options
+from . import container_flags, container_options, flag_words
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ FLAGS = (
     Flag("env", "", "list", "NAME[=VALUE]", "Environment of the image"),
     Flag("timestamp", "", "int", "SECONDS", "Time of everything in the image, so that the same "
          "input gives the same id"),
-    Flag("platform", "", "str", "OS/ARCH[/VARIANT]", "Platform of the base images"),
+    *container_flags.PLATFORM,
     Flag("network", "", "str", "NETWORK", "Network of RUN: none, host, or a network's name"),
     Flag("volume", "v", "list", "SRC:DST[:OPTIONS]", "Mount a path of the host for each RUN"),
     Flag("ignorefile", "", "str", "FILE", "Instead of the context's .containerignore"),
@@ -133,7 +133,7 @@ def _options(call: Call, context: str, text: str | None) -> BuildOptions:
         labels=_pairs("--label", options["label"]),
         annotations=_pairs("--annotation", options["annotation"]),
         timestamp=-1 if timestamp is None else timestamp,
-        platform=options["platform"],
+        platform=flag_words.platform(options),
         jobs=options["jobs"] or 0,
         storage_driver=call.storage_driver,
         runtime=call.runtime,

@@ -57,8 +57,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("explain:EXPLAIN", STORY, "Tell a container's story, and where its config is from"),
     "events": ("events:EVENTS", STORY, "Print the log of events"),
     "sql": ("sql:SQL", STORY, "Ask the store with a query in SQL"),
-    "info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
-    "version": ("system:VERSION", ENGINE, "Show the versions of tiffin and what it uses"),
+    "info": ("info:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
+    "version": ("info:VERSION", ENGINE, "Show the versions of tiffin and what it uses"),
+    "unshare": ("unshare:UNSHARE", ENGINE, "Run a command in your own user namespace"),
     "completion": ("completion:COMPLETION", ENGINE, "Print a shell's script for the tab key"),
     # Subcommands: found before a command of their first word.
     "events verify": ("verify:VERIFY", STORY, "Check the chain of hashes over all events"),
@@ -186,8 +187,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
     "system compact": ("compact:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
     "system df": ("df:DF", ENGINE, "Show how much room images and containers take"),
-    "system info": ("system:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
+    "system info": ("info:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "system prune": ("prune:SYSTEM", ENGINE, "Remove what nobody uses"),
+    "system quadlet": ("quadlet:QUADLET", ENGINE, "Make systemd units of .container files"),
     "system rebuild": ("system:REBUILD", ENGINE, "Fold the log of events into the tables again"),
     "system recover": ("system:RECOVER", ENGINE, "Finish or undo what dead processes left open"),
 }
@@ -228,6 +230,33 @@ NOUNS = {
     "volume": "Directories that outlive containers",
 }
 """First words that are no commands of their own."""
+
+
+READS = frozenset(
+    (
+        *("ps", "inspect", "logs", "port", "images", "history", "diff-state", "explain", "events"),
+        *("sql", "info", "version", "completion", "search", "login", "logout", "events verify"),
+        *("events consumers", "events ack", "events export", "events forget", "events schema"),
+        *("events seal", "image exists", "image history", "image inspect", "image ls"),
+        *("image search", "image tree", "container exists", "container history"),
+        *("container inspect", "container logs", "container ls", "container port"),
+        *("manifest exists", "manifest inspect", "manifest ls", "network exists"),
+        *("network inspect", "network ls", "plugin inspect", "plugin ls", "plugin new"),
+        *("volume exists", "volume inspect", "volume ls", "pod exists", "pod inspect"),
+        *("pod logs", "pod ps", "secret exists", "secret inspect", "secret ls", "system info"),
+    )
+)
+"""What an ordinary user does without entering their namespace: nothing is changed, and nothing
+looked at that belongs to other ids than their own."""
+
+
+UNSEEN = frozenset(("mount", "container mount", "image mount", "volume mount"))
+"""What shows its result only within the namespace: an ordinary user does it in `unshare`."""
+
+
+def enters(name: str, options: dict[str, object]) -> bool:
+    """Whether an ordinary user's command is one for their namespace."""
+    return name not in READS or bool(options.get("size"))
 
 
 def find(words: list[str]) -> tuple[str, int] | None:

@@ -41,6 +41,9 @@ SIGNALS = "ABRT ALRM CHLD CONT HUP INT KILL PIPE QUIT STOP TERM TSTP USR1 USR2 W
 WORDS = {
     "attach": ("stdin", "stdout", "stderr"),
     "cgroupns": ("private", "host"),
+    "cgroups": ("enabled", "disabled", "no-conmon", "split"),
+    "sdnotify": ("container", "conmon", "ignore"),
+    "cgroup_manager": ("systemd", "cgroupfs"),
     "ipc": ("private", "shareable", "none", "host"),
     "log-level": main.LEVELS,
     "pid": ("private", "host"),

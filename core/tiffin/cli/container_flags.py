@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from .flags import Flag
 
+PLATFORM = (
+    Flag("platform", "", "str", "OS/ARCH[/VARIANT]", "Which of an image's platforms to take"),
+    Flag("os", "", "str", "OS", "The same, in parts: operating system"),
+    Flag("arch", "", "str", "ARCH", "The same: processor"),
+    Flag("variant", "", "str", "VARIANT", "The same: variant of the processor"),
+)
+
 FLAGS = (
     Flag("interactive", "i", help="Keep standard input open"),
     Flag("tty", "t", help="Give the process a terminal"),
@@ -12,6 +19,11 @@ FLAGS = (
     Flag("name", "", "str", "NAME", "Name of the container (default: a random one)"),
     Flag("env", "e", "list", "NAME[=VALUE]", "Environment; NAME alone or PRE* takes the caller's"),
     Flag("env-file", "", "list", "FILE", "Environment from a file of NAME=VALUE lines"),
+    Flag("env-host", help="Give it the caller's whole environment, below the image's"),
+    Flag("env-merge", "", "list", "NAME=VALUE", "Environment; $NAME in it is what it was before"),
+    Flag("unsetenv", "", "list", "NAME", "Leave this variable of image and engine out"),
+    Flag("unsetenv-all", help="Leave all variables of image and engine out"),
+    Flag("http-proxy", help="Give it the caller's proxies: http_proxy, ...", default=True),
     Flag("volume", "v", "list", "[SRC:]DST[:OPTIONS]", "Mount a path of the host, or a volume"),
     Flag("volumes-from", "", "list", "CONTAINER[:ro]", "Mount what another container has mounted"),
     Flag(
@@ -24,6 +36,13 @@ FLAGS = (
     Flag("workdir", "w", "str", "DIR", "Working directory in the container"),
     Flag("user", "u", "str", "USER[:GROUP]", "User (name or number) of the process"),
     Flag("entrypoint", "", "list", "COMMAND", "Entrypoint: a word or a JSON array; '' clears it"),
+    Flag("passwd", help="A user without a name gets one in /etc/passwd", default=True),
+    Flag("passwd-entry", "", "str", "LINE", "That line; with $USERNAME, $UID, $GID, $NAME, $HOME"),
+    Flag("hostuser", "", "list", "USER", "Add this user of the host to its /etc/passwd"),
+    Flag("umask", "", "str", "OCTAL", "Permissions that new files do not get", "0022"),
+    Flag("tz", "", "str", "ZONE", "Timezone: Asia/Tokyo, or local for this machine's"),
+    Flag("oom-score-adj", "", "int", "NUMBER", "-1000 to 1000: who is killed first without memory"),
+    Flag("timeout", "", "int", "SECONDS", "Kill it after so long"),
     Flag("hostname", "h", "str", "NAME", "Host name of the container (default: its short id)"),
     Flag(
         *("network", "", "list", "NETWORK"),
@@ -41,6 +60,8 @@ FLAGS = (
     Flag("cap-drop", "", "list", "CAPABILITY", "Drop a capability, or ALL"),
     Flag("privileged", help="All capabilities and devices, no seccomp, nothing masked"),
     Flag("read-only", help="Mount the container's root read-only"),
+    Flag("read-only-tmpfs", help="With --read-only, /run and /tmp can be written to", default=True),
+    Flag("image-volume", "", "str", "WHAT", "Volumes of the image: bind, tmpfs or ignore", "bind"),
     Flag("tmpfs", "", "list", "DIR[:OPTIONS]", "Mount a tmpfs"),
     Flag("label", "l", "list", "KEY[=VALUE]", "Label of the container"),
     Flag("label-file", "", "list", "FILE", "Labels from a file of KEY=VALUE lines"),
@@ -49,11 +70,26 @@ FLAGS = (
     Flag("memory-swap", "", "str", "SIZE", "Limit of memory and swap together; -1: unlimited"),
     Flag("memory-reservation", "", "str", "SIZE", "Memory that is kept under pressure"),
     Flag("cpus", "", "str", "NUMBER", "Limit of processors: 1.5"),
+    Flag("cpu-period", "", "int", "MICROSECONDS", "Period over which --cpu-quota is counted"),
+    Flag("cpu-quota", "", "int", "MICROSECONDS", "Processor time in each period; -1: unlimited"),
+    Flag("cpu-rt-period", "", "int", "MICROSECONDS", "Period for real-time processes (cgroup v1)"),
+    Flag("cpu-rt-runtime", "", "int", "MICROSECONDS", "Their time in each period (cgroup v1)"),
+    Flag("memory-swappiness", "", "int", "NUMBER", "0 to 100: how gladly it swaps (cgroup v1)"),
+    Flag("oom-kill-disable", help="Wait instead of killing without memory (cgroup v1)"),
+    Flag("blkio-weight", "", "int", "NUMBER", "10 to 1000: weight of its disk input and output"),
+    Flag("blkio-weight-device", "", "list", "DEVICE:NUMBER", "The same for one disk"),
+    Flag("device-read-bps", "", "list", "DEVICE:SIZE", "Most bytes a second read from a disk"),
+    Flag("device-write-bps", "", "list", "DEVICE:SIZE", "Most bytes a second written to a disk"),
+    Flag("device-read-iops", "", "list", "DEVICE:NUMBER", "Most reads a second from a disk"),
+    Flag("device-write-iops", "", "list", "DEVICE:NUMBER", "Most writes a second to a disk"),
+    Flag("cgroup-conf", "", "list", "FILE=VALUE", "Write to a file of its cgroup (cgroup v2)"),
     Flag("cpu-shares", "c", "int", "NUMBER", "Weight against other containers"),
     Flag("cpuset-cpus", "", "str", "LIST", "Processors to run on: 0-2,4"),
     Flag("cpuset-mems", "", "str", "LIST", "Memory nodes to use: 0-1"),
     Flag("pids-limit", "", "int", "NUMBER", "Limit of processes; -1: unlimited (engine: 2048)"),
-    Flag("ulimit", "", "list", "NAME=SOFT[:HARD]", "Resource limit: nofile=1024:2048"),
+    Flag(
+        "ulimit", "", "list", "NAME=SOFT[:HARD]", "Limit: nofile=1024:2048, or host: the caller's"
+    ),
     Flag("stop-signal", "", "str", "SIGNAL", "Signal that stop sends (engine: the image's, TERM)"),
     Flag("stop-timeout", "", "int", "SECONDS", "Wait so long before stop kills (engine: 10)"),
     Flag("restart", "", "str", "POLICY", "no, always, on-failure[:TRIES] or unless-stopped", "no"),
@@ -64,8 +100,10 @@ FLAGS = (
     Flag("health-timeout", "", "str", "TIME", "A check that takes longer is killed (engine: 30s)"),
     Flag("no-healthcheck", help="No health check, whatever the image says"),
     Flag("init", help="Run an init process as pid 1 that reaps zombies"),
+    Flag("init-path", "", "str", "FILE", "Program of --init (engine: catatonit)"),
     Flag("secret", "", "list", "NAME[,type=,target=]", "Give a secret: /run/secrets/NAME, or env"),
     Flag("device", "", "list", "SRC[:DST[:rwm]]", "Give a device of the host to the container"),
+    Flag("device-cgroup-rule", "", "list", "RULE", "Allow devices: 'TYPE MAJOR:MINOR ACCESS'"),
     Flag(
         "security-opt",
         "",
@@ -83,7 +121,10 @@ FLAGS = (
     Flag("cidfile", "", "str", "FILE", "Write the container's id to this file"),
     Flag("replace", help="Remove a container of the same name first"),
     Flag("pull", "", "str", "WHEN", "always, missing, never or newer", "missing"),
-    Flag("platform", "", "str", "OS/ARCH[/VARIANT]", "Which of an image's platforms to take"),
+    *PLATFORM,
+    Flag("authfile", "", "str", "FILE", "Where the logins are, for a pull"),
+    Flag("disable-content-trust", help="Taken for docker's sake: no effect", default=True),
+    Flag("quiet", "q", help="No progress of a pull"),
     Flag("add-host", "", "list", "NAME[;NAME]:ADDRESS", "Line of /etc/hosts; host-gateway: us"),
     Flag("no-hosts", help="Leave /etc/hosts to the image"),
     Flag("dns", "", "list", "ADDRESS", "Name server, or none: the image's /etc/resolv.conf"),
@@ -105,12 +146,19 @@ FLAGS = (
     Flag("gidmap", "", "list", "CTR:HOST[:SIZE]", "The same for groups (default: as --uidmap)"),
     Flag("subuidname", "", "str", "NAME", "Users of the container are NAME's in /etc/subuid"),
     Flag("subgidname", "", "str", "NAME", "The same for groups, /etc/subgid"),
-    Flag("cgroup-parent", "", "str", "PATH", "Cgroup above the container's"),
+    Flag("cgroup-parent", "", "str", "PATH", "Cgroup above the container's, or slice of systemd's"),
+    Flag("cgroups", "", "str", "MODE", "enabled, disabled, no-conmon or split", "enabled"),
+    Flag(
+        "sdnotify", "", "str", "WHO", "Who says READY=1: container, conmon or ignore", "container"
+    ),
+    Flag("pidfile", "", "str", "FILE", "Write the pid of the container's process to this file"),
+    Flag("conmon-pidfile", "", "str", "FILE", "Write the pid of its conmon to this file"),
     Flag(
         "pod", "", "str", "POD", "Be in this pod; new:NAME makes one, with the ports and networks"
     ),
-    Flag("log-driver", "", "str", "NAME", "k8s-file, none or passthrough (engine: k8s-file)"),
-    Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE: then it begins anew; path=FILE"),
+    Flag("requires", "", "list", "CONTAINER", "Start these containers before it"),
+    Flag("log-driver", "", "str", "NAME", "k8s-file, journald, none, passthrough"),
+    Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE, path=FILE, or tag=TEXT (journald)"),
     Flag("sig-proxy", help="Pass signals on to the process", default=True),
     Flag("detach-keys", "", "str", "KEYS", "Keys that detach from the container", "ctrl-p,ctrl-q"),
     Flag("attach", "a", "list", "STREAM", "Attach only to stdin, stdout or stderr"),

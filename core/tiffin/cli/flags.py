@@ -65,6 +65,7 @@ class Call:
 
     __slots__ = (
         "arguments",
+        "cgroup_manager",
         "debug",
         "layout",
         "log_level",
@@ -81,6 +82,7 @@ class Call:
         *,
         storage_driver: str = "",
         runtime: str = "",
+        cgroup_manager: str = "",
         log_level: str = "warn",
         debug: bool = False,
     ) -> None:
@@ -91,6 +93,7 @@ class Call:
         self.storage_driver = storage_driver
         """Empty: not asked for."""
         self.runtime = runtime
+        self.cgroup_manager = cgroup_manager
         self.log_level = log_level
         self.debug = debug
 

@@ -104,13 +104,20 @@ def document(layout: Layout, row: Row, *, past: bool = False, restarts: int = 0)
             for mount in options.get("mounts", ())
             if mount["type"] in ("bind", "volume")
         ],
-        "Dependencies": [],
+        "Dependencies": dependencies(row),
         "NetworkSettings": _network(row),
         "Namespace": "",
         "IsInfra": False,
         "Config": _config(row, options, settings, process, spec),
         "HostConfig": _host_config(row, options),
     }
+
+
+def dependencies(row: Row) -> list[str]:
+    """Ids of the containers that it needs."""
+    network = row["network"]
+    others = [network.removeprefix("container:")] if network.startswith("container:") else []
+    return [*others, *row["options"].get("requires", ())]
 
 
 def _profile(row: Row) -> str:
@@ -352,9 +359,9 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
             "Type": log_driver,
             "Config": None,
             "Path": ""
-            if log_driver == "none"
+            if log_driver in ("journald", "none", "passthrough")
             else options.get("log_path") or f"{row['directory']}/ctr.log",
-            "Tag": "",
+            "Tag": options.get("log_tag", ""),
             "Size": units.human_size(options.get("log_size_max", 0)),
         },
         "NetworkMode": row["network"] or "bridge",
@@ -410,5 +417,6 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
         "Ulimits": [
             {"Name": f"RLIMIT_{u['name'].upper()}", "Soft": u["soft"], "Hard": u["hard"]}
             for u in options.get("ulimits", ())
+            if u["name"] != "host"
         ],
     }

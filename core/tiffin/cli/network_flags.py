@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[NetworkOptions, ...]]:
     """Words of --network, and how the container joins the networks among them."""
     values = [_mode(value) for value in (*options["net"], *options["network"])]
+    if values == [network_modes.DEFAULT] and options["net"] + options["network"] != values:
+        values = []  # whichever is the usual one here
     for name in flag_words.by_comma(values):
         if name.partition(":")[0] in ("pasta", "slirp4netns"):
             raise UserError(

@@ -40,6 +40,8 @@ class EventStore(Protocol):
 
     async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[queries.Row]: ...
 
+    def expect_many(self) -> None: ...
+
 
 class Engine:
     """What every command works with. Made by `open_engine`; holds no state of containers."""
@@ -61,6 +63,8 @@ class Engine:
         self.actor = actor.current(front_end)
         self._whole: dict[int, Any] = {}
         """Drivers that were looked at, by id: kept, so that no other gets the same."""
+        self.notify_socket = ""
+        """Where a service manager waits to hear of the container that is started (sd_notify(3))."""
         self.command = ""
         """Shared by all events of an engine that is there for one command."""
         self.watch: Callable[[int, log.Record], None] | None = None
@@ -229,6 +233,7 @@ async def open_engine(
     front_end: str = "api",
     storage_driver: str = "",
     runtime: str = "",
+    cgroup_manager: str = "",
     short_lived: bool = False,
     plugins: Plugins | None = None,
 ) -> AsyncIterator[Engine]:
@@ -238,7 +243,12 @@ async def open_engine(
     caller has made already. Errors raised inside come out as they are, not wrapped in an exception
     group.
     """
-    chosen = settings.load(layout, storage_driver=storage_driver, runtime=runtime)
+    chosen = settings.load(
+        layout,
+        storage_driver=storage_driver,
+        runtime=runtime,
+        cgroup_manager=cgroup_manager,
+    )
     outcome: BaseException | None = None
     async with AsyncExitStack() as stack:
         if short_lived:

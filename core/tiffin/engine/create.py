@@ -58,6 +58,10 @@ async def creating(
         from . import pods
 
         options = await pods.join(engine, options)
+    if options.requires:
+        from . import dependencies
+
+        options = await dependencies.settle(engine, options)
     image = await images.obtain(engine, options.image, driver=driver, pull=pull)
     if options.health != Health() or image.config.get("Healthcheck"):
         from . import health
@@ -95,6 +99,9 @@ async def creating(
                     await volumes.need(engine, options, created)
                 if options.pod:
                     await stack.enter_async_context(pods.in_use(engine, options.pod))
+                if options.requires:
+                    needed = dependencies.in_use(engine, options.requires)
+                    await stack.enter_async_context(needed)
                 await images.need(engine, image.id)
                 network, options = await networks.canonical(engine, options)
                 if ports and not await networks.publish(engine, network):

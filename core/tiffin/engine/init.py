@@ -11,7 +11,7 @@ import trio
 from .. import netns
 from ..errors import Conflict
 from ..events.container import Failed, Initialized, InitPlanned
-from . import bundle, labels, mount, networks, rootfs, teardown
+from . import bundle, cgroup_places, labels, mount, networks, rootfs, teardown
 from .base import Engine
 from .hold import Held, hold
 
@@ -37,6 +37,10 @@ async def prepare(held: Held) -> None:
     held.need("start", "created", "exited")
     engine, row = held.engine, held.row
     before = held.state
+    if row["options"].get("requires"):
+        from . import dependencies
+
+        await dependencies.up(engine, row)
     await networks.warm_up(engine, row["network"])
     must_mount = row["mounted"] != rootfs.path(engine, row)
     network = await _plan(held, must_mount)
@@ -61,6 +65,10 @@ async def prepare(held: Held) -> None:
         Initialized(pid=made.pid, conmon_pid=made.conmon_pid, spec=made.spec_digest),
     )
     held.row.update(state="initialized", pid=made.pid, conmon_pid=made.conmon_pid)
+    if held.row["options"].get("pid_file") or held.row["options"].get("conmon_pid_file"):
+        from . import notify
+
+        notify.write_pids(held.row)
 
 
 async def _userns(held: Held) -> str:
@@ -74,6 +82,8 @@ async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
     """Write the intents to mount and to init in one go; reserves the addresses."""
     engine, row = held.engine, held.row
     in_force = labels.in_force(held)
+    options = bundle.options_of(held)
+    place = cgroup_places.choose(engine, held.id, row["runtime"], options)
     for attempt in range(TRIES):
         network = await networks.plan(engine, row, engine.layout.netns(held.id))
         event = InitPlanned(
@@ -81,7 +91,7 @@ async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
             program=engine.runtime(row["runtime"]).program(),
             bundle=row["directory"],
             rootfs=rootfs.path(engine, row),
-            cgroup=bundle.cgroup(held),
+            cgroup=place.path,
             netns=network.netns,
             userns=engine.layout.userns(held.id) if row["id_maps"] else "",
             attachments=tuple(msgspec.to_builtins(a) for a in network.attachments),
@@ -99,6 +109,8 @@ async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
                 raise
             continue
         await held.again()
+        if place.beside:
+            cgroup_places.split(place)
         return network
     raise AssertionError("unreachable")
 

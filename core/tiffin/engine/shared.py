@@ -99,14 +99,3 @@ async def with_dependents(engine: Engine, rows: Sequence[queries.Row]) -> list[q
         found += await with_dependents(engine, await dependents(engine, row["id"]))
         found.append(row)
     return found
-
-
-async def need_none(engine: Engine, row: queries.Row) -> None:
-    """Error: Conflict while others are in this container's network."""
-    others = await dependents(engine, row["id"])
-    if others:
-        names = ", ".join(other["name"] for other in others)
-        raise Conflict(
-            f"container {row['name']} has dependent containers which must be removed before it: "
-            f"{names}"
-        )
