@@ -17,6 +17,11 @@ def _number(path: str) -> int:
         return UNSET
 
 
+def login() -> tuple[int, int]:
+    """Login uid and audit session of this process."""
+    return _number("/proc/self/loginuid"), _number("/proc/self/sessionid")
+
+
 def current(front_end: str, cause: int = 0) -> str:
     """JSON text: uid, loginuid and audit session (proc_pid_loginuid), pid, program, front end; and
     for what nobody asked for, the seq of the event that it answers."""
@@ -24,11 +29,12 @@ def current(front_end: str, cause: int = 0) -> str:
         program = os.readlink("/proc/self/exe")
     except OSError:
         program = "?"
+    loginuid, session = login()
     return json.dumps(
         {
             "uid": os.getuid(),
-            "loginuid": _number("/proc/self/loginuid"),
-            "session": _number("/proc/self/sessionid"),
+            "loginuid": loginuid,
+            "session": session,
             "pid": os.getpid(),
             "program": program,
             "front_end": front_end,

@@ -85,6 +85,10 @@ class Layout:
     def lock(self, cid: str) -> str:
         return f"{self.run}/locks/{cid}"
 
+    def round(self, loginuid: int, session: int) -> str:
+        """Lock of whoever cleans up after the containers of this login that end by themselves."""
+        return f"{self.run}/locks/round-{loginuid}-{session}"
+
     def netns(self, cid: str) -> str:
         return f"{self.run}/netns/{cid}"
 
