@@ -120,7 +120,9 @@ class OCIRuntime(Protocol):
     """An OCI runtime's command line. conmon runs `create` and `exec`; the rest is called here.
 
     It may have `shows_files`, a bool: False when `/proc/PID/root` of a container's process is not
-    the container's file system. Without it, it is.
+    the container's file system. Without it, it is. And `host_process`, a bool: True when the
+    container's process is one of this machine's, which a signal may go to directly. Without it,
+    `kill` is called.
     """
 
     name: str

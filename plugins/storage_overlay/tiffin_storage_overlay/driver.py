@@ -241,7 +241,7 @@ class OverlayDriver:
         self._hide(container)
         target = self.mount_path(container)
         while await self.is_mounted(container):
-            # It waits for a grace period of RCU: milliseconds, many on a busy machine.
+            # The kernel lets it wait for a grace period of RCU: milliseconds, often many.
             await trio.to_thread.run_sync(_unmount, target)
 
     async def remove(self, container: str) -> None:
