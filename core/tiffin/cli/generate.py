@@ -19,7 +19,7 @@ FLAGS = (
     Flag("name", "n", help="Use names in place of ids"),
     Flag("new", help="Make containers anew at each start, by the command line that made them"),
     Flag("files", "f", help="Write files here, and print their names"),
-    Flag("format", "", "str", "FORMAT", "json: all units, by name"),
+    Flag("format", "", "str", "FORMAT", "All units, by name, as json"),
     Flag("restart-policy", "", "str", "POLICY", "systemd's Restart= (default: on-failure)"),
     Flag("restart-sec", "", "int", "SECONDS", "systemd's RestartSec="),
     Flag("start-timeout", "", "int", "SECONDS", "systemd's TimeoutStartSec="),
