@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from .errors import UserError
 
 TYPE_CHECKING = False  # without importing typing
@@ -84,13 +86,33 @@ def warm_up(plugins: Plugins, network: str) -> None:
         plugins.driver("network", name).warm_up()
 
 
+USED = """
+SELECT DISTINCT networks.driver FROM containers, networks
+WHERE (containers.name=? OR (containers.id>=? AND containers.id<?))
+  AND instr(?, ','||containers.state||',')
+  AND instr(','||containers.network||',', ','||networks.name||',')
+"""
+
+
+def warm_up_for(plugins: Plugins, containers: list[str], states: tuple[str, ...]) -> None:
+    """The same for the networks of containers in one of these states, by name or (short) id."""
+    from .errors import TiffinError
+
+    listed = f",{','.join(states)},"
+    with contextlib.suppress(TiffinError):  # said when it is in the way
+        for name in _asked(plugins, USED, [(c, c, f"{c}g", listed) for c in containers]):
+            plugins.driver("network", name).warm_up()
+
+
 def _drivers(plugins: Plugins, names: list[str]) -> set[str]:
     """As far as the store knows them: that a network is not there, others say."""
     if set(names) <= {DEFAULT}:
         return set(names)
-    import sqlite3
-    from contextlib import closing
+    return _asked(plugins, DRIVER, [(name, name) for name in names])
 
+
+def _asked(plugins: Plugins, query: str, parameters: list[tuple[str, ...]]) -> set[str]:
+    """Names of drivers; none when the store cannot be read, which others say."""
     from .errors import TiffinError
     from .store import sync
 
@@ -98,8 +120,8 @@ def _drivers(plugins: Plugins, names: list[str]) -> set[str]:
         connection = sync.open_read_only(plugins.layout.database)
         if connection is None:
             return set()
-        with closing(connection):
-            rows = [connection.execute(DRIVER, (name, name)).fetchone() for name in names]
-    except (TiffinError, sqlite3.Error):
+        with contextlib.closing(connection):
+            rows = [row for given in parameters for row in connection.execute(query, given)]
+    except (TiffinError, sync.Error):
         return set()
-    return {row[0] for row in rows if row}
+    return {row[0] for row in rows}

@@ -55,6 +55,8 @@ class NetworkStory(Struct, frozen=True):
     rules: tuple[Rule, ...]
     differences: tuple[str, ...]
     """Between the log and the kernel; those of the plugs as well."""
+    obstacles: tuple[Rule, ...]
+    """Other people's rules that seem to be in the way."""
 
 
 class ContainerStory(Struct, frozen=True):
@@ -71,6 +73,7 @@ class ContainerStory(Struct, frozen=True):
     shared_with: tuple[str, ...]
     """Containers in the same namespace, by `--network container:`."""
     differences: tuple[str, ...]
+    obstacles: tuple[Rule, ...]
 
 
 def plug(
@@ -197,8 +200,9 @@ def network(
         found=link,
         plugs=tuple(plugs),
         holders=tuple(sorted(holders, key=_order)),
-        rules=tuple(rules),
+        rules=tuple(rule for rule in rules if not rule.remedy),
         differences=(*differences, *wrong(rules)),
+        obstacles=tuple(rule for rule in rules if rule.remedy),
     )
 
 
@@ -232,7 +236,8 @@ def container(
         netns=row["netns"],
         plugs=tuple(plugs),
         found=inside,
-        rules=tuple(own),
+        rules=tuple(rule for rule in own if not rule.remedy),
         shared_with=tuple(shared_with),
         differences=(*differences, *wrong(own)),
+        obstacles=tuple(rule for rule in own if rule.remedy),
     )

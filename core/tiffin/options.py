@@ -245,6 +245,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """`disabled`, `no-conmon`, `split`; empty: `enabled`."""
     sdnotify: str = ""
     """`conmon`, `ignore`; empty: `container`."""
+    create_command: tuple[str, ...] = ()
+    """The words after the program's name of the command line that made it."""
     pid_file: str = ""
     conmon_pid_file: str = ""
     pid: str = ""

@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     )
 
 
+USUAL = (["private"], ["default"])
+"""Whichever is the usual one here."""
+
+
 def network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[NetworkOptions, ...]]:
     """Words of --network, and how the container joins the networks among them."""
-    values = [_mode(value, default) for value in (*options["net"], *options["network"])]
+    given = [*options["net"], *options["network"]]
+    values = [] if given in USUAL else [_mode(value, default) for value in given]
     wishes = options["ip"], options["ip6"], options["mac_address"], options["network_alias"]
     if any(wishes) or any(":" in value for value in values):
         from . import joins  # rarely

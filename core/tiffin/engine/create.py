@@ -50,6 +50,8 @@ async def creating(
     """A new container whose lock is held; `Created` is noted, and written with what comes next."""
     journal = engine.journal()
     driver = await drivers.storage_name(engine, options.storage_driver)
+    if _has_own_ids(options) and options.userns != "host":
+        driver = await drivers.mapping_storage(engine, driver, options.storage_driver)
     runtime = await drivers.runtime_name(engine, options.runtime)
     engine.runtime(runtime).program()  # a missing runtime is an error before anything is made
     if options.name:

@@ -26,7 +26,7 @@ from ..events.pod import (
 )
 from ..hooks import Attachment
 from ..options import ContainerOptions
-from ..spec import idmaps
+from ..spec import asked, idmaps
 from ..spec.mounts import SHM_SIZE
 from ..store import queries
 from . import networks, teardown
@@ -94,6 +94,13 @@ async def create(
 
     if name:
         ids.check_name(name, "pod")
+    for kind in ("pid", "uts"):
+        if kind in share and getattr(options, kind):
+            raise UserError(
+                f"--{kind} {getattr(options, kind)}: the pod's containers share one of their own",
+                hint=f"leave {kind} out of --share",
+            )
+    asked.sysctls(options)
     identifier = ids.new_id()
     if options.ports and "net" not in share:
         raise UserError("ports are published by the pod's network", hint="--share net")
@@ -397,7 +404,29 @@ async def join(engine: Engine, options: ContainerOptions) -> ContainerOptions:
     for kind in ("ipc", "uts", "pid"):
         if kind in share and getattr(options, kind):
             raise UserError(f"--{kind} {getattr(options, kind)}: pod {row['name']} has its own")
-    return msgspec.structs.replace(options, **told)
+    return _inheriting(msgspec.structs.replace(options, **told), row)
+
+
+def _inheriting(options: ContainerOptions, row: queries.Row) -> ContainerOptions:
+    """With what the pod gives each of its containers; their own goes before it."""
+    given = msgspec.convert(row["options"], ContainerOptions)
+    taken = {mount.target for mount in options.mounts}
+    devices = {device.target or device.source for device in options.devices}
+    own = {name for name, _ in options.sysctls}
+    return msgspec.structs.replace(
+        options,
+        mounts=(*(one for one in given.mounts if one.target not in taken), *options.mounts),
+        volumes_from=(*given.volumes_from, *options.volumes_from),
+        devices=(
+            *(one for one in given.devices if (one.target or one.source) not in devices),
+            *options.devices,
+        ),
+        security_opt=(*given.security_opt, *options.security_opt),
+        sysctls=(*(one for one in given.sysctls if one[0] not in own), *options.sysctls),
+        cgroup_parent=options.cgroup_parent or given.cgroup_parent,
+        pid=options.pid or given.pid,
+        uts=options.uts or given.uts,
+    )
 
 
 def joined(row: queries.Row) -> dict[str, str]:

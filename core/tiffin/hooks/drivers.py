@@ -108,11 +108,21 @@ class CheckedStorage(StorageDriver, Protocol):
         """Whether what `prepare` makes is there, and complete."""
 
 
+class MappingStorage(StorageDriver, Protocol):
+    """What a storage driver may have besides, when it works where containers with ids of their own
+    (--userns) cannot: another driver is then taken for those, unless this one was asked for."""
+
+    def cannot_map(self) -> str | None:
+        """Why they cannot; `None`: they can."""
+
+
 class OCIRuntime(Protocol):
     """An OCI runtime's command line. conmon runs `create` and `exec`; the rest is called here.
 
     It may have `shows_files`, a bool: False when `/proc/PID/root` of a container's process is not
-    the container's file system. Without it, it is.
+    the container's file system. Without it, it is. And `host_process`, a bool: True when the
+    container's process is one of this machine's, which a signal may go to directly. Without it,
+    `kill` is called.
     """
 
     name: str

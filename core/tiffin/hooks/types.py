@@ -149,6 +149,8 @@ class Rule(Struct, frozen=True):
     """It follows from the network and its attachments."""
     there: bool
     """The kernel has it."""
+    remedy: str = ""
+    """Of what is somebody else's and stands in the way: what its administrator could do."""
 
 
 class Origin(Struct, frozen=True):
