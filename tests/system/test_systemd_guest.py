@@ -1,5 +1,5 @@
-"""Where systemd runs the machine with cgroup v2 (`make vm-test`): scopes, services, Quadlet, timers,
-and an ordinary user with a real login."""
+"""Where systemd runs the machine with cgroup v2 (`make vm-test`): scopes, services, Quadlet,
+timers, and an ordinary user with a real login."""
 
 from __future__ import annotations
 

@@ -130,6 +130,13 @@ def _controllers(v2: bool, uid: int) -> list[str]:
     return [name for name in names if os.path.isdir(f"/sys/fs/cgroup/{name}")]
 
 
+def _cgroup_manager(call: Call) -> str:
+    from .. import cgroups, settings
+
+    chosen = settings.load(call.layout, cgroup_manager=call.cgroup_manager).cgroup_manager
+    return chosen or cgroups.usual_manager(call.layout.uid)
+
+
 def _id_mappings(rootless: bool) -> dict[str, Any]:
     def read(name: str) -> list[dict[str, int]] | None:
         rows = [tuple(map(int, text.split())) for text in _read(name).splitlines()]
@@ -181,12 +188,7 @@ def _store(call: Call) -> tuple[dict[str, Any], str]:
     from ..store import queries, sync
 
     layout = call.layout
-    chosen = settings.load(
-        layout,
-        storage_driver=call.storage_driver,
-        runtime=call.runtime,
-        cgroup_manager=call.cgroup_manager,
-    )
+    chosen = settings.load(layout, storage_driver=call.storage_driver, runtime=call.runtime)
     counts: dict[str, int] = {}
     defaults: dict[str, str] = {}
     events = images = 0
@@ -240,8 +242,8 @@ def document(call: Call, *, ask_programs: bool) -> dict[str, Any]:
     return {
         "host": {
             "arch": architecture(),
-            "cgroupControllers": _controllers(v2, layout.uid),
-            "cgroupManager": chosen.cgroup_manager or cgroups.usual_manager(layout.uid),
+            "cgroupControllers": _controllers(v2, call.layout.uid),
+            "cgroupManager": _cgroup_manager(call),
             "cgroupVersion": "v2" if v2 else "v1",
             "conmon": conmon,
             "cpuUtilization": _cpu_utilization(),
