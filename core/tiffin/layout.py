@@ -108,6 +108,10 @@ class Layout:
         """Locked by the command that runs an exec, as long as it sees to its end."""
         return f"{self.run}/locks/exec-{exec_id}"
 
+    def round(self, loginuid: int, session: int) -> str:
+        """Lock of whoever cleans up after the containers of this login that end by themselves."""
+        return f"{self.run}/locks/round-{loginuid}-{session}"
+
     def netns(self, cid: str) -> str:
         return f"{self.run}/netns/{cid}"
 

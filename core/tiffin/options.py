@@ -98,6 +98,8 @@ class NetworkOptions(Struct, frozen=True, omit_defaults=True):
     """Name inside the container."""
     aliases: tuple[str, ...] = ()
     """More names of the container on this network."""
+    words: tuple[str, ...] = ()
+    """Options of `--network pasta:...` and its like, for the program that makes the network."""
 
 
 class Health(Struct, frozen=True, omit_defaults=True):

@@ -144,6 +144,18 @@ class Command:
         return " ".join(filter(None, ("tiffin", self.name, "[flags]", self.usage)))
 
 
+def later(module: str, name: str) -> Callable[[Call], int]:
+    """A function of a module here that is loaded when it is called: what a command needs to work
+    is nothing that its help needs."""
+
+    def run(call: Call) -> int:
+        loaded = __import__(f"{__package__}.{module}", fromlist=(name,))
+        code: int = getattr(loaded, name)(call)
+        return code
+
+    return run
+
+
 def suggestion(given: str, known: Sequence[str]) -> str:
     """`; did you mean X?` when one of the known words is close, else nothing."""
     import difflib  # only for typos

@@ -9,7 +9,7 @@ from ..errors import NotFound, TiffinError, UserError
 from ..network_modes import DEFAULT
 from ..store import queries
 from . import printable, reads, table
-from .flags import Call, Command, Flag
+from .flags import Call, Command, Flag, later
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -315,4 +315,15 @@ EXISTS = Command(
     (1, 1),
     ("tiffin network exists lunch",),
     _exists,
+)
+
+
+EXPLAIN = Command(
+    name="network explain",
+    usage="NETWORK|CONTAINER|POD",
+    summary="Draw who is on a network: interfaces, addresses, routes, rules, ports; what is amiss",
+    flags=(Flag("format", "f", "str", "FORMAT", "`json` or a Go template"),),
+    arguments=(1, 1),
+    examples=("tiffin network explain lunch", "tiffin network explain web --format json"),
+    run=later("network_explain", "explain"),
 )
