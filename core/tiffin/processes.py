@@ -28,6 +28,35 @@ def children(pid: int) -> set[int]:
     return found
 
 
+def parent(pid: int) -> int:
+    """Process id of its parent; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b") ")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def signal_child(pid: int, of: int, number: int) -> bool:
+    """Send a signal to a process, if it is a child of `of` (pids are used again); one that has
+    ended needs none. False: it is not."""
+    import signal
+
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if parent(pid) != of:  # the descriptor keeps the pid from being another's by now
+            return False
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(fd)
+    return True
+
+
 def oom_file(layout: Layout, cid: str) -> str:
     """conmon touches it when the kernel killed for want of memory."""
     return f"{layout.container_run(cid)}/persist/oom"

@@ -28,20 +28,25 @@ if TYPE_CHECKING:
 BOOT = """
 import gc, sys, types
 gc.disable()
-sys.path[:] = sys.argv[3:]
+sys.path[:] = sys.argv[4:]
 package = types.ModuleType("tiffin_net_bridge")
 package.__path__ = [sys.argv[1]]
 sys.modules["tiffin_net_bridge"] = package
 from tiffin_net_bridge.serving import main
-main(sys.argv[2])
+main(sys.argv[2], int(sys.argv[3]))
 """
 """What the worker runs: its module, but not the `__init__` of its package (that is a plugin, and
 imports half of the engine), and not `site` (the path is ours)."""
 
 OPTIONS = ("mtu", "isolate", "vlan")
 """Of `network create --opt`; the engine has read `mtu` already."""
-ISOLATE = ("true", "false", "strict")
-"""From other isolated networks, not at all, from all other networks."""
+ISOLATE = {
+    **dict.fromkeys(("true", "1", "t", "T", "TRUE", "True"), "true"),
+    **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), "false"),
+    "strict": "strict",
+}
+"""From other isolated networks, not at all (in all of Go's words, as podman takes them), from all
+other networks."""
 
 _ending: list[subprocess.Popen[bytes]] = []
 """Workers that we have done with: not waited for, for others may not have."""
@@ -71,6 +76,16 @@ class BridgeDriver:
         self._connection = door.find(self.run) or self._start()
 
     def _start(self) -> socket.socket:
+        """A connection to a new worker, or to one that another command has begun to start."""
+        listening = door.build(self.run)
+        if listening is None and (found := door.find(self.run)) is not None:
+            return found
+        if listening is None:
+            return self._spawn(-1)
+        with listening:
+            return self._spawn(listening.fileno())
+
+    def _spawn(self, listening: int) -> socket.socket:
         package = os.path.dirname(os.path.abspath(__file__))
         ours, its = socket.socketpair()
         with its:
@@ -83,10 +98,12 @@ class BridgeDriver:
                     BOOT,
                     package,
                     self.run,
+                    str(listening),
                     *filter(None, sys.path),
                 ],
                 stdin=its.fileno(),
                 stdout=subprocess.DEVNULL,
+                pass_fds=() if listening < 0 else (listening,),
                 cwd="/",
                 # A Ctrl-C is for the engine, which then undoes what was begun.
                 start_new_session=True,
@@ -95,11 +112,14 @@ class BridgeDriver:
 
     async def create(self, network: NetworkConfig) -> NetworkConfig:
         """The bridge is made for the first container, and goes with the last."""
+        options = dict(network.options)
         for key, value in network.options.items():
             if key not in OPTIONS:
                 raise UserError(f"--opt {key}: not an option of bridges", hint=", ".join(OPTIONS))
-            if key == "isolate" and value not in ISOLATE:
-                raise UserError(f"--opt isolate={value}", hint=f"one of {', '.join(ISOLATE)}")
+            if key == "isolate":
+                if value not in ISOLATE:
+                    raise UserError(f"--opt isolate={value}", hint="one of true, false, strict")
+                options[key] = ISOLATE[value]
             if key == "vlan" and not (value.isdecimal() and 1 <= int(value) <= 4094):
                 raise UserError(f"--opt vlan={value}: not a VLAN", hint="1 to 4094")
         if network.interface in (name for _, name in socket.if_nameindex()):
@@ -107,7 +127,7 @@ class BridgeDriver:
                 f"interface {network.interface} exists and is not tiffin's",
                 hint="choose another --interface-name",
             )
-        return network
+        return msgspec.structs.replace(network, options=options)
 
     async def remove(self, network: NetworkConfig) -> None:
         await self._ask("remove", network)
