@@ -52,7 +52,7 @@ def test_create_says_the_name_and_inspect_says_the_rest(box: Tiffin) -> None:
     def shown(template: str) -> str:
         return box("network", "inspect", "-f", template, "lunch").word
 
-    first, second = made["subnets"]  # type: ignore[misc]
+    first, second = list(made["subnets"])  # type: ignore[call-overload]
     assert json.loads(shown("{{json .Subnets}}")) == [first, second]
     assert json.loads(shown("{{json .}}")).keys() == made.keys()
     assert shown("{{.Labels}} {{(index .Subnets 0).LeaseRange.EndIP}}") == "map[a:b] 10.221.7.127"

@@ -229,7 +229,14 @@ def test_a_runtime_directory_of_somebody_else_is_passed_over(
 def test_limits_that_cannot_be_set_are_an_error_and_not_asking_is_none(theirs: TheirTiffin) -> None:
     for flag in ("--memory=64m", "--cpus=0.5", "--pids-limit=10"):
         name = flag.partition("=")[0]
-        theirs.fails("run", flag, "--network=none", BUSYBOX, "id", says=f"{name}: no cgroups")
+        theirs.fails(
+            "run",
+            flag,
+            "--network=none",
+            BUSYBOX,
+            "id",
+            says=f"{name}: a container without a cgroup",
+        )
     assert theirs("ps", "-aq").out == ""
 
 

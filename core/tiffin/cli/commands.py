@@ -193,6 +193,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "system df": ("df:DF", ENGINE, "Show how much room images and containers take"),
     "system info": ("info:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "system prune": ("prune:SYSTEM", ENGINE, "Remove what nobody uses"),
+    "generate systemd": ("generate:SYSTEMD", ENGINE, "Print units that run a container or a pod"),
     "system quadlet": ("quadlet:QUADLET", ENGINE, "Make systemd units of .container files"),
     "system rebuild": ("system:REBUILD", ENGINE, "Fold the log of events into the tables again"),
     "system recover": ("system:RECOVER", ENGINE, "Finish or undo what dead processes left open"),
@@ -222,6 +223,7 @@ ALIASES = {
 
 NOUNS = {
     "container": "Everything about containers",
+    "generate": "Files for others, of what is there",
     "healthcheck": "Whether containers do their work",
     "image": "Everything about images",
     "manifest": "Lists of images for several platforms",
@@ -234,33 +236,6 @@ NOUNS = {
     "volume": "Directories that outlive containers",
 }
 """First words that are no commands of their own."""
-
-
-READS = frozenset(
-    (
-        *("ps", "inspect", "logs", "port", "images", "history", "diff-state", "explain", "events"),
-        *("sql", "info", "version", "completion", "search", "login", "logout", "events verify"),
-        *("events consumers", "events ack", "events export", "events forget", "events schema"),
-        *("events seal", "image exists", "image history", "image inspect", "image ls"),
-        *("image search", "image tree", "container exists", "container history"),
-        *("container inspect", "container logs", "container ls", "container port"),
-        *("manifest exists", "manifest inspect", "manifest ls", "network exists"),
-        *("network inspect", "network ls", "plugin inspect", "plugin ls", "plugin new"),
-        *("volume exists", "volume inspect", "volume ls", "pod exists", "pod inspect"),
-        *("pod logs", "pod ps", "secret exists", "secret inspect", "secret ls", "system info"),
-    )
-)
-"""What an ordinary user does without entering their namespace: nothing is changed, and nothing
-looked at that belongs to other ids than their own."""
-
-
-UNSEEN = frozenset(("mount", "container mount", "image mount", "volume mount"))
-"""What shows its result only within the namespace: an ordinary user does it in `unshare`."""
-
-
-def enters(name: str, options: dict[str, object]) -> bool:
-    """Whether an ordinary user's command is one for their namespace."""
-    return name not in READS or bool(options.get("size"))
 
 
 def find(words: list[str]) -> tuple[str, int] | None:

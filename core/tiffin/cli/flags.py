@@ -289,6 +289,21 @@ def parse(
     return parser.options, arguments
 
 
+def parse_in_order(
+    command: Command, argv: Sequence[str], extra: Sequence[Flag] = ()
+) -> tuple[list[tuple[Flag, str]], list[str]]:
+    """([(flag, its value as text)] as they were given, arguments). Error: UserError."""
+    seen: list[tuple[Flag, str]] = []
+
+    class Recorder(_Parser):
+        def set(self, flag: Flag, text: str, shown: str) -> None:
+            super().set(flag, text, shown)
+            seen.append((flag, text))
+
+    arguments = Recorder(command, extra).parse(argv)
+    return seen, arguments
+
+
 def check_count(command: Command, arguments: Sequence[str]) -> None:
     fewest, most = command.arguments
     count = len(arguments)

@@ -12,6 +12,7 @@ from . import reads, table
 from .container_flags import FLAGS
 from .container_options import options_from
 from .flags import Call, Command, Flag
+from .run import made_by
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
@@ -47,7 +48,7 @@ def _create(call: Call) -> int:
         options["share"] = "ipc,net"
     if options["infra"] is False and options["share"] == DEFAULT_SHARE:
         options["share"] = "none"
-    wanted = options_from(pod_options({**options, "name": name}), [""])
+    wanted = made_by(options_from(pod_options({**options, "name": name}), [""]))
     from ..engine import pods
     from .session import drive
 

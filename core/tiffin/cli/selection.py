@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..engine.base import Engine
+    from ..plugins import Plugins
 
 
 LATEST = Flag("latest", "l", help="the container that was created last")
@@ -64,11 +65,14 @@ def many(
     states: tuple[str, ...] = (),
     codes: object = None,
     last_first: bool = False,
+    warm: tuple[str, ...] = (),
 ) -> int:
-    """The same for each of the containers that are meant."""
+    """The same for each of the containers that are meant; those in a state of `warm` are put on
+    their networks by it, or taken off them."""
+    need_names(call)
+    plugins = _warm(call, warm)
     from .session import chosen, drive, each, unconnected
 
-    need_names(call)
     names, together = list(call.arguments), set[str]()
     if call.options.get("cidfile") and not names:
         return 0
@@ -82,15 +86,27 @@ def many(
             found = await chosen(engine, call, states=states)
             return found, await unconnected(engine, found)
 
-        names, free = drive(call, find)
+        names, free = drive(call, find)  # a session of its own, with plugins of its own
         if last_first:  # who uses another's network was made after it
             names.reverse()
         together = set(free)
     one_by_one = [name for name in names if name not in together]
     at_once = [name for name in names if name in together]
     if codes is None:
-        return each(call, one_by_one, work, together=at_once)  # type: ignore[arg-type]
-    return each(call, one_by_one, work, codes, together=at_once)  # type: ignore[arg-type]
+        return each(call, one_by_one, work, together=at_once, plugins=plugins)  # type: ignore[arg-type]
+    return each(call, one_by_one, work, codes, together=at_once, plugins=plugins)  # type: ignore[arg-type]
+
+
+def _warm(call: Call, states: tuple[str, ...]) -> Plugins | None:
+    """With the drivers of the containers' networks loading while the engine loads (`run._warm`)."""
+    if not states or not call.arguments:
+        return None
+    from .. import network_modes, settings
+    from ..plugins import Plugins
+
+    plugins = Plugins(call.layout, settings.load(call.layout).tables)
+    network_modes.warm_up_for(plugins, list(call.arguments), states)
+    return plugins
 
 
 def _matching(call: Call, states: tuple[str, ...]) -> list[str]:

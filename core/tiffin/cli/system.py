@@ -79,9 +79,19 @@ def _cleanup(call: Call) -> int:
         await clean_up(engine, name, remove=bool(call.options["rm"]), ended=ended)
         return None if ended else name
 
-    from .session import each
+    from .session import drive, each
 
-    return each(call, call.arguments, work)
+    lock = call.options["round"]
+    if lock is None:
+        return each(call, call.arguments, work)
+
+    async def round_(engine: Engine) -> int:
+        from ..engine.rounds import clean_up_all
+
+        await clean_up_all(engine, call.arguments[0], lock)
+        return 0
+
+    return drive(call, round_)
 
 
 CLEANUP = Command(
@@ -91,6 +101,7 @@ CLEANUP = Command(
     flags=(
         Flag("ended", help="called by conmon's exit command: say nothing"),
         Flag("rm", help="and remove them"),
+        Flag("round", kind="int", metavar="FD", help="and others of this login: its lock"),
     ),
     arguments=(1, None),
     examples=("tiffin container cleanup job",),

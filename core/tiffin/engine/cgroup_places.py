@@ -29,10 +29,6 @@ class Place(Struct, frozen=True):
 
     path: str
     """Of its cgroup, from the root of the hierarchy."""
-    conmon: str = ""
-    """Unit of systemd for its conmon; empty: conmon stays where it is."""
-    slice: str = ""
-    """Of both units."""
     beside: str = ""
     """The cgroup that is split."""
 
@@ -87,11 +83,8 @@ def choose(engine: Engine, cid: str, runtime: str, options: ContainerOptions) ->
             f"--cgroup-parent {options.cgroup_parent} is not a slice of systemd's",
             hint="name one (X.slice), or use --cgroup-manager cgroupfs",
         )
-    return Place(
-        f"{systemd.manager_cgroup(uid)}{systemd.slice_path(name)}/{SCOPE}-{cid}.scope",
-        conmon="" if mode == "no-conmon" else f"{SCOPE}-conmon-{cid}.scope",
-        slice=name,
-    )
+    slice = f"{systemd.manager_cgroup(uid)}{systemd.slice_path(name)}"
+    return Place(f"{slice}/{SCOPE}-{cid}.scope")
 
 
 def _split(cid: str, parent: str) -> Place:
@@ -144,8 +137,11 @@ def is_scope(path: str) -> bool:
 
 
 def conmon_unit(path: str, options: ContainerOptions) -> tuple[str, str]:
-    """(unit, slice) for the conmon of a container with this cgroup; empty: none."""
+    """(unit, slice) for the conmon of a container with this cgroup; empty: it stays where it is,
+    as in a service of systemd, whose it is then."""
     if not is_scope(path) or options.cgroups == "no-conmon":
+        return "", ""
+    if "INVOCATION_ID" in os.environ and cgroups.own().endswith(".service"):
         return "", ""
     head, _, scope = path.rpartition("/")
     return f"{SCOPE}-conmon-{scope.removeprefix(f'{SCOPE}-')}", os.path.basename(head)

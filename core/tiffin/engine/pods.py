@@ -106,7 +106,7 @@ async def create(
         raise UserError("ports are published by the pod's network", hint="--share net")
     if "net" not in share and options.network:
         raise UserError("--network does not go with a pod that shares no network")
-    ports = choose_ports(options, {})
+    ports = choose_ports(options, {}, unprivileged=engine.layout.uid != 0)
     async with networks.in_use(engine):
         network = ""
         if "net" in share:
@@ -236,6 +236,7 @@ async def _make(engine: Engine, journal: Journal, row: queries.Row) -> queries.R
         namespaces["pid"] = "pause"
     attachments = await _plan(engine, journal, row, namespaces)
     pause = 0
+    processes: list[Any] = []
     try:
         os.makedirs(run, mode=0o700, exist_ok=True)
         options = msgspec.convert(row["options"], ContainerOptions)
@@ -247,14 +248,14 @@ async def _make(engine: Engine, journal: Journal, row: queries.Row) -> queries.R
         _write_files(row, options, attachments)
         if "pid" in share:
             pause = await pod_namespaces.pause(pod, program)
-        await networks.attach(engine, attachments)
+        await networks.attach(engine, attachments, processes)
     except BaseException as error:
         with trio.CancelScope(shield=True):
             await _release(engine, (await engine.store.rows(BY_ID, (pod,)))[0])
             why = str(error) or type(error).__name__
             await journal.write(stream, PodStartFailed(error=why))
         raise
-    await journal.write(stream, PodStarted(pause_pid=pause))
+    await journal.write(stream, PodStarted(pause_pid=pause, processes=tuple(processes)))
     return (await engine.store.rows(BY_ID, (pod,)))[0]
 
 
@@ -270,7 +271,7 @@ async def _plan(
     path = _netns(engine, row)
     for attempt in range(TRIES):
         attachments: tuple[Attachment, ...] = ()
-        if path and network_modes.on(row["network"]):
+        if path and network_modes.attached(row["network"]):
             known = await _called(engine, row)
             plan = await networks.plan(engine, row, path)
             attachments = tuple(

@@ -41,7 +41,10 @@ def entries(
         if controllers is None or name in controllers:
             yield pointer, value, flag
         elif flag and not controllers:
-            raise UserError(f"{flag}: a container without a cgroup of its own cannot be limited")
+            raise UserError(
+                f"{flag}: a container without a cgroup of its own cannot be limited",
+                hint="a user has cgroups with cgroup v2 and a login that systemd knows of",
+            )
         elif flag:
             raise UserError(
                 f"{flag}: the cgroup controller {name} is not there for containers",

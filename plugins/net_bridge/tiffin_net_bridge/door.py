@@ -9,9 +9,11 @@ is missing, or leads nowhere, costs time and nothing else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import zlib
+from collections.abc import Iterator
 
 from tiffin import __version__  # of the code that a worker runs, which need not load `tiffin.hooks`
 
@@ -26,21 +28,70 @@ def name() -> str:
 
 
 def find(run: str) -> socket.socket | None:
-    """A connection to a worker that is there."""
+    """A connection to a worker that is there, or is being started."""
     try:
-        directory = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with _opened(run) as directory:
+            return _connect(directory)
     except OSError:
         return None
+
+
+def build(run: str) -> socket.socket | None:
+    """A door to a worker that we are about to start: whoever comes from now on waits for it, and
+    starts no other. None when there is one already, or none can be made."""
+    try:
+        with _opened(run) as directory:
+            return _build(directory)
+    except OSError:
+        return None
+
+
+def _build(directory: int) -> socket.socket | None:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.setblocking(False)
+        try:
+            listening.bind(address(directory))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _leads_nowhere(directory):
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name(), dir_fd=directory)
+            listening.bind(address(directory))
+        listening.listen(64)
+    except OSError:
+        listening.close()
+        return None
+    return listening
+
+
+def _leads_nowhere(directory: int) -> bool:
+    """True when the worker behind a door was killed."""
+    try:
+        _connect(directory).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def _connect(directory: int) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.setblocking(False)  # nor do we queue where many do
     try:
         connection.connect(address(directory))
     except OSError:
         connection.close()
-        return None
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def _opened(run: str) -> Iterator[int]:
+    directory = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield directory
     finally:
         os.close(directory)
-    return connection
 
 
 def address(directory: int) -> str:
@@ -49,30 +100,18 @@ def address(directory: int) -> str:
 
 
 class Door:
-    """The worker's side."""
+    """The worker's side of what `build` has made, if it has."""
 
-    def __init__(self, run: str) -> None:
-        self.socket: socket.socket | None = None
-        self._directory = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        with contextlib.suppress(OSError):
-            self._open(run)
-
-    def _open(self, run: str) -> None:
-        other = find(run)
-        if other is not None:
-            other.close()
-            return
-        with contextlib.suppress(FileNotFoundError):  # of a worker that was killed
-            os.unlink(name(), dir_fd=self._directory)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listening.setblocking(False)
-        listening.bind(address(self._directory))
-        listening.listen(64)
-        self._file = self._stat()
+    def __init__(self, run: str, listening: socket.socket | None) -> None:
         self.socket = listening
+        self._directory = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._file = self._stat()
 
     def _stat(self) -> tuple[int, int]:
-        found = os.stat(name(), dir_fd=self._directory)
+        try:
+            found = os.stat(name(), dir_fd=self._directory)
+        except FileNotFoundError:
+            return 0, 0
         return found.st_dev, found.st_ino
 
     def accept(self) -> socket.socket | None:

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 BOOT = """
 import gc, sys, types
 gc.disable()
-sys.path[:] = sys.argv[3:]
+sys.path[:] = sys.argv[4:]
 package = types.ModuleType("tiffin_net_bridge")
 package.__path__ = [sys.argv[1]]
 sys.modules["tiffin_net_bridge"] = package
 from tiffin_net_bridge.serving import main
-main(sys.argv[2])
+main(sys.argv[2], int(sys.argv[3]))
 """
 """What the worker runs: its module, but not the `__init__` of its package (that is a plugin, and
 imports half of the engine), and not `site` (the path is ours)."""
@@ -76,6 +76,16 @@ class BridgeDriver:
         self._connection = door.find(self.run) or self._start()
 
     def _start(self) -> socket.socket:
+        """A connection to a new worker, or to one that another command has begun to start."""
+        listening = door.build(self.run)
+        if listening is None and (found := door.find(self.run)) is not None:
+            return found
+        if listening is None:
+            return self._spawn(-1)
+        with listening:
+            return self._spawn(listening.fileno())
+
+    def _spawn(self, listening: int) -> socket.socket:
         package = os.path.dirname(os.path.abspath(__file__))
         ours, its = socket.socketpair()
         with its:
@@ -88,10 +98,12 @@ class BridgeDriver:
                     BOOT,
                     package,
                     self.run,
+                    str(listening),
                     *filter(None, sys.path),
                 ],
                 stdin=its.fileno(),
                 stdout=subprocess.DEVNULL,
+                pass_fds=() if listening < 0 else (listening,),
                 cwd="/",
                 # A Ctrl-C is for the engine, which then undoes what was begun.
                 start_new_session=True,

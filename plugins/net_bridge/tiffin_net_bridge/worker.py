@@ -121,8 +121,11 @@ class Worker:
 
     def tell(self, subject: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the table should have for a network and its attachments, and what it has."""
+        from . import foreign  # for people only
+
         network, *attachments = subject
-        return story.told(network, attachments, self.firewall.table(rules.TABLE))
+        found = story.told(network, attachments, self.firewall.table(rules.TABLE))
+        return found + list(foreign.obstacles(network, attachments, self.firewall.ruleset()))
 
     def sweep(self, subject: list[dict[str, Any]]) -> None:
         """Delete from the table what a network and its attachments should not have there."""
@@ -173,7 +176,8 @@ class Worker:
             local = [address for _, address in self.links.addresses()]
             flows.forget(attachment["ports"], attachment["addresses"], local, gone=gone)
         first, *more = (address.partition("/")[0] for address in attachment["addresses"])
-        if more or ":" in first or not attachment["mac"].endswith(socket.inet_aton(first).hex(":")):
+        usual = "" if ":" in first else f"02:74:{socket.inet_aton(first).hex(':')}"
+        if more or attachment["mac"] != usual:
             from . import neighbours  # nor a MAC address of their own choice
 
             for address, mac in neighbours.unusual(attachment):
