@@ -3,17 +3,21 @@ started again and removed by one command each; beside podman doing the same with
 
     .venv/bin/python bench/crowd.py [-n 1000] [--at-once 8] [--without-podman]
 
-Memory is what the monitors (conmon) and the peak of the one process that starts them all hold; file
-descriptors are the most that this process had open. podman has no Python API in-process: its loop
-is one `podman run -d` each, as many at a time.
+Each line has the time that passed and the CPU time of all processes that worked for it: of the
+cgroup in which this runs, so best in one of its own (`scripts/apart`). Memory and descriptors are
+those of the monitors (conmon), of the one process that starts them all (the Python API) and of the
+engine while it stops, starts and removes them. podman has no Python API in-process: its loop is one
+`podman run -d` each, as many at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +28,7 @@ from pathlib import Path
 
 import trio
 from engines import IMAGE, Engine, Podman, Tiffin
+from network import cpu
 
 from tiffin.engine import create, images, start
 from tiffin.engine.base import open_engine
@@ -34,12 +39,15 @@ RUNTIME = "runc"
 """Of both: Debian's crun refuses to work for podman where both versions of cgroups are mounted."""
 PS_GOAL = 50.0
 """Milliseconds for `ps` when 1,000 containers run."""
+GLANCE = 0.02
+"""Seconds between looks at an engine at work."""
 
 
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def spent(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds that passed, and of CPU."""
+    began, used = time.perf_counter(), cpu()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, cpu() - used
 
 
 def conmons(base: Path) -> Iterator[int]:
@@ -52,19 +60,53 @@ def conmons(base: Path) -> Iterator[int]:
             yield int(name)
 
 
-def memory(pids: Iterator[int]) -> tuple[int, int]:
-    """(processes, KiB of memory that is theirs alone)."""
-    count = total = 0
-    for pid in pids:
-        try:
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        count += 1
-        total += sum(
-            int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_")
+def memory(pid: int) -> int:
+    """KiB that are a process's alone."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_"))
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def monitors(base: Path) -> tuple[int, float, float]:
+    """(processes, MiB of them all, descriptors of one)."""
+    count = kib = fds = 0
+    for pid in conmons(base):
+        with contextlib.suppress(OSError):
+            kib += memory(pid)
+            fds += descriptors(pid)
+            count += 1
+    return count, kib / 1024, fds / max(count, 1)
+
+
+class Most:
+    """What an engine held at most while it worked, as far as was seen."""
+
+    def __init__(self) -> None:
+        self.mib = 0.0
+        self.fds = 0
+
+    def of(self, engine: Engine, *args: str) -> None:
+        """Run a command to its end."""
+        argv = [*engine.argv, *args]
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ | engine.env
         )
-    return count, total
+        while process.poll() is None:
+            with contextlib.suppress(OSError, IndexError):  # it has ended
+                self.fds = max(self.fds, descriptors(process.pid))
+                self.mib = max(self.mib, peak(process.pid))
+            time.sleep(GLANCE)
+        if process.returncode:
+            raise SystemExit(f"{engine.name} {args}: exit code {process.returncode}")
+
+
+def peak(pid: int) -> float:
+    """MiB of memory that a process had at most."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 async def start_all(base: Path, number: int, at_once: int) -> int:
@@ -98,22 +140,37 @@ def by_loop(engine: Engine, number: int, at_once: int) -> None:
         list(pool.map(one, range(number)))
 
 
-def ps(engine: Engine) -> float:
-    """Median of 9, in ms."""
-    return sorted(timed(lambda: engine.run("ps")) for _ in range(9))[4] * 1000
+def ps(engine: Engine) -> tuple[float, float]:
+    """Medians of 15, in ms."""
+    found = [spent(lambda: engine.run("ps")) for _ in range(15)]
+    passed, used = zip(*found, strict=True)
+    return statistics.median(passed) * 1000, statistics.median(used) * 1000
 
 
-def measure(engine: Engine, begin: Callable[[], object], base: Path) -> dict[str, float]:
-    found = {"start them, s": timed(begin)}
-    count, kib = memory(conmons(base))
-    found |= {"monitors": count, "memory of the monitors, MiB": kib / 1024, "ps, ms": ps(engine)}
-    found["stop --all, s"] = timed(lambda: engine.run("stop", "--all", "-t", "0"))
-    found["start --all, s"] = timed(lambda: engine.run("start", "--all"))
-    found["rm --all --force, s"] = timed(lambda: engine.run("rm", "--all", "-f", "-t", "0"))
+Rows = dict[str, tuple[float, ...]]
+
+
+def measure(engine: Engine, begin: Callable[[], object], base: Path) -> Rows:
+    found: Rows = {"start them, s": spent(begin)}
+    count, mib, fds = monitors(base)
+    found |= {
+        "monitors, and descriptors of each": (count, fds),
+        "memory of the monitors, MiB": (mib,),
+        "ps, ms": ps(engine),
+    }
+    most = Most()
+    found["stop --all, s"] = spent(lambda: most.of(engine, "stop", "--all", "-t", "0"))
+    found["start --all, s"] = spent(lambda: most.of(engine, "start", "--all"))
+    found["rm --all --force, s"] = spent(lambda: most.of(engine, "rm", "--all", "-f", "-t", "0"))
+    found["the engine, MiB and descriptors"] = (most.mib, most.fds)
     left = engine.run("ps", "-a", "-q").split()
     if left:
         raise SystemExit(f"{engine.name}: {len(left)} containers are left")
     return found
+
+
+def pair(values: tuple[float, ...]) -> tuple[float, float]:
+    return values[0], values[1] if len(values) > 1 else float("nan")
 
 
 def main() -> None:
@@ -135,7 +192,7 @@ def main() -> None:
                 base,
             )
         }
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         if not given.without_podman:
             podman = Podman(base)
             archive = f"{base}/image.tar"
@@ -144,12 +201,14 @@ def main() -> None:
             columns["podman"] = measure(
                 podman, lambda: by_loop(podman, given.n, given.at_once), base
             )
-        print(f"{given.n} containers, {given.at_once} at a time")
-        print(f"{'':30}" + "".join(f"{name:>12}" for name in columns))
+        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+        print(f"{given.n} containers, {given.at_once} at a time; load at the end: {load}")
+        print(f"{'':36}" + "".join(f"{name:>10}{'(CPU)':>10}" for name in columns))
         for row in columns["tiffin"]:
-            print(f"{row:30}" + "".join(f"{column[row]:>12.1f}" for column in columns.values()))
-        print(f"the Python API's process: {peak:.0f} MiB at most, {fds[0]} descriptors")
-        if columns["tiffin"]["ps, ms"] > PS_GOAL:
+            cells = [f"{value:10.1f}" for column in columns.values() for value in pair(column[row])]
+            print(f"{row:36}" + "".join(cells))
+        print(f"the Python API's process: {most:.0f} MiB at most, {fds[0]} descriptors")
+        if columns["tiffin"]["ps, ms"][0] > PS_GOAL:
             sys.exit(f"ps took more than {PS_GOAL:.0f} ms")
     finally:
         subprocess.run(f"umount -l {base}/*/overlay 2>/dev/null", shell=True, check=False)

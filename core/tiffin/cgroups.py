@@ -5,11 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 from .errors import DriverError
 
+UNIFIED = "/sys/fs/cgroup"
+"""Where the one hierarchy of v2 is mounted."""
 PATIENCE = 10.0
 """Seconds in which init reaps what is dead; it is milliseconds as a rule."""
+
+
+FRESH = 1.0
+"""Seconds for which it is remembered where the hierarchies are."""
 
 
 def places(cgroup: str) -> list[str]:
@@ -20,8 +27,47 @@ def places(cgroup: str) -> list[str]:
     return [path for path in paths if os.path.isdir(path)]
 
 
+def unified() -> bool:
+    """True where cgroup v2 is all that there is (cgroups(7))."""
+    return os.path.exists(f"{UNIFIED}/cgroup.controllers")
+
+
+def own() -> str:
+    """The cgroup of this process in the unified hierarchy."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return line[3:].rstrip("\n")
+    return "/"
+
+
+def controllers(below: str = "") -> frozenset[str]:
+    """Those that may limit what is made below a cgroup (v2), or that a hierarchy has (v1)."""
+    try:
+        if unified():
+            with open(f"{UNIFIED}{below}/cgroup.controllers", encoding="ascii") as file:
+                return frozenset(file.read().split())
+        with open("/proc/cgroups", encoding="ascii") as file:
+            rows = [line.split() for line in file if not line.startswith("#")]
+    except OSError:
+        return frozenset()
+    return frozenset(row[0] for row in rows if row[1] != "0" and row[3] == "1")
+
+
+_seen: tuple[float, list[str]] = (0.0, [])
+
+
 def hierarchies() -> list[str]:
-    """Where each hierarchy is mounted."""
+    """Where each hierarchy is mounted; as of a moment ago, since with many containers the table of
+    mounts is long, and a command may end many."""
+    global _seen
+    now = time.monotonic()
+    if not _seen[1] or now - _seen[0] > FRESH:
+        _seen = now, _mounted()
+    return _seen[1]
+
+
+def _mounted() -> list[str]:
     found = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:

@@ -16,6 +16,24 @@ DEFAULT = "bridge"
 NO_NETWORK = ("none", "host")
 """Modes that are not networks."""
 
+STACKS = ("pasta", "slirp4netns")
+"""Modes with a network of the container's own, in a process beside it: each is made by the network
+driver of that name, and takes options in that program's words."""
+
+
+def default(uid: int) -> str:
+    """What `--network` means when it is not given, in the store of this user: ordinary users have
+    no right to make interfaces on the host, so theirs is the first of `STACKS` that is installed,
+    and the one whose lack is then told when there is none."""
+    if uid == 0:
+        return DEFAULT
+    import os
+
+    places = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/bin", "/usr/local/bin"]
+    there = (stack for stack in STACKS if any(p and os.access(f"{p}/{stack}", 1) for p in places))
+    return next(there, STACKS[0])
+
+
 CONTAINER, NAMESPACE, POD = "container:", "ns:", "pod:"
 """How the modes begin that take a network namespace which is there already."""
 
@@ -30,16 +48,24 @@ def names(network: str) -> list[str]:
     if joins(network):
         return [network]  # a path may have a comma
     found = [name for name in network.split(",") if name] or [DEFAULT]
-    if len(found) > 1 and any(name in NO_NETWORK or joins(name) for name in found):
+    alone = (*NO_NETWORK, *STACKS)
+    if len(found) > 1 and any(name in alone or joins(name) for name in found):
         raise UserError(
-            f"--network {network}: none, host, container: and ns: cannot be combined with others"
+            f"--network {network}: {', '.join(alone)}, container: and ns: cannot be combined with "
+            "others"
         )
     return found
 
 
 def on(network: str) -> list[str]:
-    """The networks among these words: those that a driver attaches a container to."""
-    return [name for name in names(network) if name not in NO_NETWORK and not joins(name)]
+    """The networks among these words: those that have others on them, and a name."""
+    alone = (*NO_NETWORK, *STACKS)
+    return [name for name in names(network) if name not in alone and not joins(name)]
+
+
+def attached(network: str) -> bool:
+    """True where a driver attaches the container to something."""
+    return network in STACKS or bool(on(network))
 
 
 def without_ports(network: str) -> bool:
@@ -52,6 +78,10 @@ DRIVER = "SELECT driver FROM networks WHERE name=? OR id=?"
 
 def warm_up(plugins: Plugins, network: str) -> None:
     """Let the drivers of these networks start loading, if the networks need one."""
+    network = network or default(plugins.layout.uid)
+    if network in STACKS:
+        plugins.driver("network", network).warm_up()
+        return
     for name in _drivers(plugins, on(network)):
         plugins.driver("network", name).warm_up()
 

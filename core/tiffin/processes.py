@@ -28,9 +28,33 @@ def children(pid: int) -> set[int]:
     return found
 
 
-def exit_file(layout: Layout, cid: str) -> str:
-    """Where conmon writes the exit code of a container."""
-    return f"{layout.container_run(cid)}/exits/{cid}"
+def parent(pid: int) -> int:
+    """Process id of its parent; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b") ")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def signal_child(pid: int, of: int, number: int) -> bool:
+    """Send a signal to a process, if it is a child of `of` (pids are used again); one that has
+    ended needs none. False: it is not."""
+    import signal
+
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if parent(pid) != of:  # the descriptor keeps the pid from being another's by now
+            return False
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(fd)
+    return True
 
 
 def oom_file(layout: Layout, cid: str) -> str:
@@ -38,14 +62,19 @@ def oom_file(layout: Layout, cid: str) -> str:
     return f"{layout.container_run(cid)}/persist/oom"
 
 
-def recorded_exit(layout: Layout, cid: str) -> tuple[int, bool] | None:
-    """(exit code, out of memory) as conmon left it, or None while there is none."""
+def exit_code(run: str, cid: str) -> int | None:
+    """What conmon left in its run directory, an exec's for example; None while there is none."""
     try:
-        with open(exit_file(layout, cid), "rb") as file:
-            code = int(file.read())
+        with open(f"{run}/exits/{cid}", "rb") as file:
+            return int(file.read())
     except (OSError, ValueError):
         return None
-    return code, os.path.exists(oom_file(layout, cid))
+
+
+def recorded_exit(layout: Layout, cid: str) -> tuple[int, bool] | None:
+    """(exit code, out of memory) as conmon left it, or None while there is none."""
+    code = exit_code(layout.container_run(cid), cid)
+    return None if code is None else (code, os.path.exists(oom_file(layout, cid)))
 
 
 def observe(layout: Layout, cid: str, pid: int, conmon_pid: int) -> tuple[int, bool, str] | None:

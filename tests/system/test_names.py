@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -220,6 +221,54 @@ def test_flags_of_resolv_conf(box: Tiffin) -> None:
     box.fails("network", "create", "--dns", OTHER, "--disable-dns", says="for networks with names")
     inspected = box.inspect("web")["HostConfig"]
     assert (inspected["Dns"], inspected["DnsSearch"], inspected["DnsOptions"]) == ([], [], [])
+
+
+@contextlib.contextmanager
+def resolved(directory: Path, text: str) -> Iterator[None]:
+    """A host with systemd-resolved: its file names a stub, another one the real servers."""
+    folder = Path("/run/systemd/resolve")
+    made = [path for path in (folder, folder.parent) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    (directory / "resolved").mkdir()
+    (directory / "resolved/resolv.conf").write_text(text)
+    subprocess.run(["mount", "--bind", directory / "resolved", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+        for path in made:
+            path.rmdir()
+
+
+def test_a_host_with_systemd_resolved(box: Tiffin, tmp_path: Path) -> None:
+    """Its stub on 127.0.0.53 is out of a container's reach, the servers behind it are not."""
+    real = f"nameserver {OTHER}\nsearch office.example\n"
+    stub = "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch office.example\n"
+    (tmp_path / "stub").mkdir()
+    show = (BUSYBOX, "cat", "/etc/resolv.conf")
+    with dns.host_resolver(tmp_path / "stub", stub), resolved(tmp_path, real):
+        lines = box("run", "--rm", *show).lines
+        assert lines == ["search office.example", f"nameserver {OTHER}"]
+        assert box("run", "--rm", "--network", "host", *show).lines[1] == "nameserver 127.0.0.53"
+
+
+def test_hosts_are_the_images_or_the_hosts(box: Tiffin, tmp_path: Path) -> None:
+    show = (BUSYBOX, "cat", "/etc/hosts")
+    image = box("run", "--rm", "--no-hosts", *show).out
+    assert "host.containers.internal" not in image and "localhost" in image
+    box.detached("--name", "bare", "--no-hosts", BUSYBOX, "sleep", "1000")
+    assert box("run", "--rm", "--network", "container:bare", *show).out == image
+    box("network", "create", "lunch")
+    box("network", "connect", "lunch", "bare")
+    assert box("exec", "bare", "cat", "/etc/hosts").out == image
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n10.1.2.3 printer\n")
+    subprocess.run(["mount", "--bind", tmp_path / "hosts", "/etc/hosts"], check=True)
+    try:
+        up = ("--add-host", "up:host-gateway")
+        lines = box("run", "--rm", "--network", "host", *up, *show).lines
+    finally:
+        subprocess.run(["umount", "/etc/hosts"], check=True)
+    assert lines[:3] == ["127.0.0.1\tup", "127.0.0.1 localhost", "10.1.2.3 printer"]
 
 
 @pytest.mark.parametrize(

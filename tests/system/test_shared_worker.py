@@ -136,6 +136,45 @@ async def test_who_loses_the_worker_of_another_goes_on_with_an_own_one(
     await first.close()
 
 
+def cgroup_roots() -> set[Path]:
+    """Of the hierarchies that a process can be put below without more ado."""
+    return {
+        Path(mount.target)
+        for mount in world.mounts()
+        if mount.type in ("cgroup", "cgroup2") and mount.root == "/"
+        if "cpuset" not in mount.options
+    }
+
+
+async def test_the_cgroup_of_who_started_the_worker_may_go(
+    drivers: list[BridgeDriver], tmp_path: Path
+) -> None:
+    """As when a person logs out, or systemd stops the service that a command was run by: others
+    keep their worker, and it keeps nobody's cgroup."""
+    first, second, third, _ = drivers
+    assert first._worker is not None
+    worker = first._worker.pid
+    made = [root / f"tfTest-{NETWORK.id[:12]}" for root in cgroup_roots()]
+    assert made
+    try:
+        for cgroup in made:
+            cgroup.mkdir()
+            (cgroup / "cgroup.procs").write_text(str(worker))
+        await first.rules(NETWORK, [])
+        assert str(worker) in (made[0] / "cgroup.procs").read_text().split(), "nobody else is there"
+        await second.rules(NETWORK, [])
+        for cgroup in made:
+            assert (cgroup / "cgroup.procs").read_text() == ""
+            if (cgroup / "cgroup.kill").exists():
+                (cgroup / "cgroup.kill").write_text("1")
+    finally:
+        for cgroup in made:
+            cgroup.rmdir()
+    await third.rules(NETWORK, [])
+    assert second._worker is None and third._worker is None
+    assert workers(tmp_path) == [worker]
+
+
 async def test_one_change_of_names_for_requests_that_come_together(
     drivers: list[BridgeDriver], tmp_path: Path
 ) -> None:

@@ -394,23 +394,15 @@ def _logs(call: Call) -> int:
             raise NotFound(f"container {chosen['name']} is not in pod {pod['name']}")
     if not members:
         return 0
-    more = {"latest": False, "names": bool(call.options["names"]), "color": False}
-    options = {**call.options, **more}
-    code = 0
-    groups = [[row["id"]] for row in members] if len(members) > 1 else [[members[0]["id"]]]
-    if call.options["follow"] and len(groups) > 1:
-        raise UserError("pod logs: --follow takes one container", hint="--container NAME")
-    for group in groups:
-        inner = Call(options, group, call.layout, debug=call.debug)
-        code = logs.run(inner) or code
-    return code
+    return logs.show(call, members)
 
 
 LOGS = Command(
     "pod logs",
     "POD",
-    "Show what the containers of a pod wrote, one after the other",
+    "Show what the containers of a pod wrote",
     (
+        Flag("color", help="Names or ids in colours"),
         Flag("container", "c", "str", "CONTAINER", "Only this one's"),
         Flag("follow", "f", help="Wait for more until the container ends"),
         Flag("tail", "", "str", "LINES", "Only the last lines", "all"),

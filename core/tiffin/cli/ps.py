@@ -125,7 +125,7 @@ def fields(row: Row, now: int, trunc: bool) -> dict[str, Any]:
         Ports=ports(row["ports"]),
         Names=row["name"],
         Labels=row["labels"],
-        Networks=network_names(row),
+        Networks=",".join(network_names(row)),
         Mounts=[mount["target"] for mount in row["options"].get("mounts", ())],
         Pid=row["pid"],
         Pod=row["options"].get("pod", "")[: reads.SHORT if trunc else None],
@@ -284,10 +284,12 @@ def run(call: Call) -> int:
     options = call.options
     given = table.filters(options["filter"], FILTERS)
     connection, now = reads.at(call.layout, options["at"])
-    found = reads.rows(connection, queries.CONTAINERS)
+    size = options["size"] or ".Size" in options["format"]
+    plain = not (given or size or options["pod"] or options["sort"] or options["format"])
+    found = reads.rows(connection, queries.LISTED if plain else queries.CONTAINERS)
     if not options["at"]:
         reads.notice(call.layout, connection, found)
-    if any(row["options"].get("pod") for row in found):
+    if not plain and any(row["options"].get("pod") for row in found):
         names = {row["id"]: row["name"] for row in reads.rows(connection, "SELECT * FROM pods")}
         for row in found:
             row["pod_name"] = names.get(row["options"].get("pod", ""), "")
@@ -299,7 +301,7 @@ def run(call: Call) -> int:
     if last is not None and last >= 0:
         found = found[max(0, len(found) - last) :]
     reads.lend(connection, found)
-    if options["size"] or ".Size" in options["format"]:
+    if size:
         _measure(call, found)
     if options["sort"]:
         found = order(found, options["sort"])

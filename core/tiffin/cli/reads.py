@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from os.path import isdir
+from os import listdir
 
 from ..errors import Corrupt, NotFound
 from ..store import queries, sync
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..store.queries import Row
 
 LIVE = ("initialized", "running", "paused", "stopping")
+LENT = ("ports", "attachments", "netns")
 SHORT = 12
 """Digits of an id that lists show."""
 
@@ -42,30 +43,35 @@ def notice(layout: Layout, connection: sqlite3.Connection | None, found: list[Ro
     """Those that live in the log, and whose run directory is gone, have ended: the machine was
     rebooted, and no command that writes has come by yet. (The log knows of any other end before
     that directory goes.)"""
-    for row in found:
-        if row["state"] not in LIVE or isdir(layout.container_run(row["id"])):
-            continue
-        again = rows(connection, queries.CONTAINER_BY_ID, (row["id"],))
-        row.update(again[0] if again else {})
+    live = [row for row in found if row["state"] in LIVE]
+    try:
+        there = set(listdir(layout.containers_run)) if live else set()
+    except OSError:
+        there = set()
+    gone = [row for row in live if row["id"] not in there]
+    again = {row["id"]: row for row in rows(connection, queries.CONTAINERS)} if gone else {}
+    for row in gone:
+        now = again.get(row["id"], row)
+        row.update((column, now[column]) for column in row.keys() & now.keys())
         if row["state"] in LIVE:
             row.update(state="exited", exit_code=255, pid=0, conmon_pid=0)
 
 
 def lend(connection: sqlite3.Connection | None, found: list[Row]) -> None:
-    """Who uses another container's network (`container:ID`) gets its ports and attachments, as
-    podman shows them."""
-    for row in found:
+    """Who uses another container's network (`container:ID`), or a pod's, gets its ports and
+    attachments, as podman shows them."""
+    guests = [row for row in found if row["network"].startswith(("container:", "pod:"))]
+    if not guests:
+        return
+    lenders = {"container:" + row["id"]: row for row in rows(connection, queries.CONTAINERS)}
+    lenders |= {"pod:" + row["id"]: row for row in rows(connection, "SELECT * FROM pods")}
+    for row in guests:
         owner = row
-        while owner["network"].startswith("container:"):
-            there = rows(connection, queries.CONTAINER_BY_ID, (owner["network"][10:],))
-            if not there:
+        while owner["network"].startswith(("container:", "pod:")):
+            if owner["network"] not in lenders:
                 break  # removed by force
-            owner = there[0]
-        if owner["network"].startswith("pod:"):
-            there = rows(connection, "SELECT * FROM pods WHERE id=?", (owner["network"][4:],))
-            owner = there[0] if there else owner
-        for column in ("ports", "attachments", "netns"):
-            row[column] = owner[column]
+            owner = lenders[owner["network"]]
+        row.update((column, owner[column]) for column in LENT if column in owner)
 
 
 def image(connection: sqlite3.Connection | None, given: str) -> Row:

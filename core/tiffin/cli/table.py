@@ -22,18 +22,19 @@ GAP = 2
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lines of aligned cells; no headings (an empty sequence), no first line. "" when empty."""
     lines = [list(headings)] if headings else []
-    lines += [[line(cell) for cell in row] for row in rows]
-    if not lines:
-        return ""
-    widths = [0] * max(len(cells) for cells in lines)
-    for cells in lines:
-        for index, cell in enumerate(cells[:-1]):
-            widths[index] = max(widths[index], WIDTH, len(cell) + GAP)
-    out = []
-    for cells in lines:
-        padded = [cell.ljust(widths[index]) for index, cell in enumerate(cells[:-1])]
-        out.append("".join(padded) + (cells[-1] if cells else "") + "\n")
-    return "".join(out)
+    lines += [
+        list(row) if "".join(row).isprintable() else [line(cell) for cell in row] for row in rows
+    ]
+    shapes: dict[int, str] = {}
+    widths = [0] * max(map(len, lines), default=0)
+    for count in {len(cells) for cells in lines}:
+        alike = [cells[:-1] for cells in lines if len(cells) == count]
+        for index, column in enumerate(zip(*alike, strict=True)):
+            widths[index] = max(widths[index], WIDTH, max(map(len, column)) + GAP)
+    for count in {len(cells) for cells in lines}:
+        padded = "".join(f"%-{width}s" for width in widths[: max(count - 1, 0)])
+        shapes[count] = padded + ("%s\n" if count else "\n")
+    return "".join([shapes[len(cells)] % tuple(cells) for cells in lines])
 
 
 def json_text(value: Any, indent: int = 4) -> str:

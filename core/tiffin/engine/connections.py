@@ -132,8 +132,8 @@ def attached(row: queries.Row) -> list[Attachment]:
 def _names(row: queries.Row, verb: str, network: str) -> list[str]:
     """The networks that a container is on. Error: Conflict when it can have none."""
     word = row["network"]
-    if word in network_modes.NO_NETWORK or network_modes.joins(word):
-        shown = word if word in network_modes.NO_NETWORK else f"{word.partition(':')[0]}:..."
+    if network_modes.joins(word) or (word and not network_modes.on(word)):
+        shown = f"{word.partition(':')[0]}:..." if network_modes.joins(word) else word
         raise Conflict(
             f"cannot {verb} container {row['name']} and network {network}: it was made with "
             f"--network {shown}"

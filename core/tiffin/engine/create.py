@@ -50,6 +50,8 @@ async def creating(
     """A new container whose lock is held; `Created` is noted, and written with what comes next."""
     journal = engine.journal()
     driver = await drivers.storage_name(engine, options.storage_driver)
+    if _has_own_ids(options) and options.userns != "host":
+        driver = await drivers.mapping_storage(engine, driver, options.storage_driver)
     runtime = await drivers.runtime_name(engine, options.runtime)
     engine.runtime(runtime).program()  # a missing runtime is an error before anything is made
     if options.name:
@@ -58,6 +60,10 @@ async def creating(
         from . import pods
 
         options = await pods.join(engine, options)
+    if options.requires:
+        from . import dependencies
+
+        options = await dependencies.settle(engine, options)
     image = await images.obtain(engine, options.image, driver=driver, pull=pull)
     if options.health != Health() or image.config.get("Healthcheck"):
         from . import health
@@ -72,7 +78,8 @@ async def creating(
     bundle.check(options)
     if replace and options.name:
         await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
-    ports = choose_ports(options, image.config)
+    unprivileged = engine.layout.uid != 0
+    ports = choose_ports(options, image.config, unprivileged=unprivileged)
     created: dict[str, VolumeCreated] = {}
     if options.volumes_from or image.config.get("Volumes") or _has_volumes(options):
         from . import volumes
@@ -95,6 +102,9 @@ async def creating(
                     await volumes.need(engine, options, created)
                 if options.pod:
                     await stack.enter_async_context(pods.in_use(engine, options.pod))
+                if options.requires:
+                    needed = dependencies.in_use(engine, options.requires)
+                    await stack.enter_async_context(needed)
                 await images.need(engine, image.id)
                 network, options = await networks.canonical(engine, options)
                 if ports and not await networks.publish(engine, network):
@@ -243,11 +253,14 @@ def parse_signal(text: str) -> int:
     raise UserError(f"{text!r} is not a signal", hint="for example KILL, SIGTERM or 15")
 
 
-def choose_ports(options: ContainerOptions, image_config: dict[str, Any]) -> list[Port]:
+def choose_ports(
+    options: ContainerOptions, image_config: dict[str, Any], *, unprivileged: bool = False
+) -> list[Port]:
     """Published ports, free host ports chosen; `-P` publishes what the image and
     --expose expose and -p does not publish.
 
-    Error: UserError for the same host port twice, and for ports with a network that has none.
+    Error: UserError for the same host port twice, and for one that is not for ordinary users, where
+    the caller is one.
     """
     ports = list(options.ports)
     if options.publish_all:
@@ -269,6 +282,10 @@ def choose_ports(options: ContainerOptions, image_config: dict[str, Any]) -> lis
         if key in seen:
             raise UserError(f"host port {host_port}/{port.protocol} is published twice")
         seen.add(key)
+        if unprivileged:
+            from .. import host_ports
+
+            host_ports.need_free(port.host_ip, host_port, port.protocol)
         chosen.append(msgspec.structs.replace(port, host_port=host_port))
     return chosen
 

@@ -4,6 +4,7 @@ are on it, so what is recorded here is its definition."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import trio
@@ -157,15 +158,18 @@ async def reload(engine: Engine, given: str) -> str:
         await held.journal.write(held.stream, NetworkReloadPlanned())
         try:
             netns.pin(row["netns"], f"/proc/{row['pid']}/ns/net")
+            processes: list[Any] = []
             for plain in row["attachments"]:
                 attachment = msgspec.convert(plain, Attachment)
-                await engine.network(attachment.network.driver).reload(attachment)
+                running = await engine.network(attachment.network.driver).reload(attachment)
+                processes += [msgspec.to_builtins(process) for process in running or ()]
         except BaseException as error:  # a cancellation as well; raised again
             event = Failed(operation="reload", error=str(error), state=held.state)
             with trio.CancelScope(shield=True):
                 await held.journal.write(held.stream, event)
             raise
-        await held.journal.write(held.stream, NetworkReloaded())
+        done = NetworkReloaded(processes=tuple(processes))
+        await held.journal.write(held.stream, done)
         return held.id
 
 

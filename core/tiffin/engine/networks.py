@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import trio
@@ -14,7 +14,7 @@ from msgspec import Struct
 from .. import ids, ipam, leases, network_modes
 from ..errors import Conflict, DriverError, NotFound, UserError
 from ..events.network import NetworkCreated
-from ..hooks import Attachment, NetworkConfig, PortMapping
+from ..hooks import Attachment, NetworkConfig, PortMapping, StackDriver
 from ..leases import Lease
 from ..network_modes import DEFAULT
 from ..options import ContainerOptions, NetworkOptions
@@ -45,6 +45,9 @@ async def find(engine: Engine, name: str) -> NetworkConfig:
 
 async def warm_up(engine: Engine, network: str) -> None:
     """Let the drivers of these networks start loading."""
+    network = network or network_modes.default(engine.layout.uid)
+    if network in network_modes.STACKS:
+        engine.network(network).warm_up()
     for name in network_modes.on(network):
         found = [{"driver": name}]
         if name != DEFAULT:
@@ -79,12 +82,24 @@ async def in_use(engine: Engine) -> AsyncIterator[None]:
 async def canonical(engine: Engine, options: ContainerOptions) -> tuple[str, ContainerOptions]:
     """(the words of --network, the options), both with each network by its name, and the wishes
     checked as far as they do not depend on others. Errors: NotFound, UserError."""
+    if not options.network and engine.layout.uid:
+        options = msgspec.structs.replace(options, network=network_modes.default(engine.layout.uid))
     words: dict[str, None] = {}
     wishes = {wish.network: wish for wish in options.joins}
     joins = []
     for name in network_modes.names(options.network):
         if name in network_modes.NO_NETWORK or network_modes.joins(name):
             words[await _mode(engine, name)] = None
+            continue
+        if name in network_modes.STACKS:
+            joins += [wishes[name]] if name in wishes else []
+            given = wishes[name].words if name in wishes else ()
+            driver = _stack(engine, name)
+            await driver.stack("0" * 64, "", given)  # or it says what is wrong
+            for port in options.ports:
+                if port.protocol not in driver.protocols:
+                    raise UserError(f"--network {name} publishes no ports of {port.protocol}")
+            words[name] = None
             continue
         network = await find(engine, name)
         if network.name in words:
@@ -117,6 +132,8 @@ async def _mode(engine: Engine, word: str) -> str:
 
 async def publish(engine: Engine, network: str) -> bool:
     """True when one of these networks can have published ports."""
+    if network in network_modes.STACKS:
+        return bool(engine.network(network).publishes)
     drivers = [(await find(engine, name)).driver for name in network_modes.on(network)]
     return any(engine.network(driver).publishes for driver in drivers)
 
@@ -167,6 +184,11 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
         join["network"]: msgspec.convert(join, NetworkOptions)
         for join in row["options"].get("joins", ())
     }
+    if row["network"] in network_modes.STACKS:
+        wish = wishes.get(row["network"], NetworkOptions(row["network"]))
+        driver = _stack(engine, row["network"])
+        own = await driver.stack(row["id"], netns_path, wish.words)
+        return NetworkPlan(netns=netns_path, attachments=roles(engine, [own], row["ports"]))
     configs = [await find(engine, name) for name in names]
     wished = [wishes.get(name, NetworkOptions(name)) for name in names]
     interfaces = _interfaces([wish.interface for wish in wished])
@@ -175,6 +197,13 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
         for network, wish, interface in zip(configs, wished, interfaces, strict=True)
     ]
     return NetworkPlan(netns=netns_path, attachments=roles(engine, found, row["ports"]))
+
+
+def _stack(engine: Engine, name: str) -> StackDriver:
+    driver = engine.network(name)
+    if not hasattr(driver, "stack"):
+        raise DriverError(f"--network {name}: the plugin network.{name} makes no network by itself")
+    return cast("StackDriver", driver)
 
 
 async def attachment(
@@ -266,14 +295,16 @@ def _interfaces(wished: Sequence[str]) -> list[str]:
     return [wish or next(free) for wish in wished]
 
 
-async def attach(engine: Engine, attachments: tuple[Attachment, ...]) -> None:
-    """Make them all; when one fails, the others are taken back. Errors: DriverError, Conflict."""
+async def attach(engine: Engine, attachments: tuple[Attachment, ...], processes: list[Any]) -> None:
+    """Make them all; when one fails, the others are taken back. `processes` gets those that stay,
+    as plain data. Errors: DriverError, Conflict."""
     made: list[tuple[Any, Attachment]] = []
     try:
         for attachment in attachments:
             driver = engine.network(attachment.network.driver)
             made.append((driver, attachment))
-            await driver.attach(attachment)
+            started = await driver.attach(attachment)
+            processes += [msgspec.to_builtins(process) for process in started or ()]
     except BaseException:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
             for driver, attachment in made:

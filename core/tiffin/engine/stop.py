@@ -93,11 +93,15 @@ async def end_process(held: Held, *, timeout: int) -> None:
 
 
 async def send(held: Held, number: int) -> None:
-    """Through the runtime; a process that is gone already is no error. SIGKILL ends a paused one as
-    well: with cgroup v1 the kernel delivers it only when the process is let go."""
+    """To the process, which conmon is the parent of, or through the runtime; one that is gone
+    already is no error. SIGKILL ends a paused one as well: with cgroup v1 the kernel delivers it
+    only when the process is let go."""
     runtime = held.engine.runtime(held.row["runtime"])
+    pid, conmon = held.row["pid"], held.row["conmon_pid"]
+    here = getattr(runtime, "host_process", False)
     try:
-        await runtime.kill(held.id, number)
+        if not (here and conmon and processes.signal_child(pid, conmon, number)):
+            await runtime.kill(held.id, number)
         if held.state == "paused" and number == signals.SIGKILL:
             with contextlib.suppress(TiffinError):
                 await runtime.resume(held.id)

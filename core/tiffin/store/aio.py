@@ -16,16 +16,28 @@ import trio
 import trio_asyncio
 
 from . import log, queries, schema, sync
+from .gathering import Gathering
 
 
 class EventStore:
     """Append and query. Made by `open_store`."""
 
-    def __init__(self, path: str, connection: aiosqlite.Connection, fresh: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        connection: aiosqlite.Connection,
+        reading: aiosqlite.Connection,
+        fresh: bool,
+    ) -> None:
         self.path = path
         self.fresh = fresh
         self._connection = connection
-        self._transaction = trio.Lock()
+        self._reading = reading
+        self._gathering = Gathering(trio.Lock(), self._commit)
+        self._one_read = trio.Lock()
+
+    def expect_many(self) -> None:
+        """As of `threads.EventStore`: here it is always so."""
 
     async def append(
         self,
@@ -39,16 +51,16 @@ class EventStore:
 
         Errors: `log.Stale`, `sqlite3.IntegrityError` (a name or address is taken), StorageFull.
         """
-        steps = log.append(records, command=command, actor=actor, expect=expect)
-        async with self._transaction:
-            with trio.CancelScope(shield=True):
-                try:
-                    seqs: list[int] = await trio_asyncio.aio_as_trio(self._drive)(steps)
-                except sqlite3.Error as error:
-                    raise sync.translate(error, self.path) from error
-        return seqs
+        try:
+            return await self._gathering.append(log.Request(records, command, actor, expect))
+        except sqlite3.Error as error:
+            raise sync.translate(error, self.path) from error
 
-    async def _drive(self, steps: log.Steps) -> list[int]:
+    async def _commit(self, requests: Sequence[log.Request]) -> list[list[int]]:
+        added: list[list[int]] = await trio_asyncio.aio_as_trio(self._drive)(log.together(requests))
+        return added
+
+    async def _drive(self, steps: log.Together) -> list[list[int]]:
         try:
             statement = next(steps)
             while True:
@@ -62,14 +74,14 @@ class EventStore:
             raise
 
     async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[queries.Row]:
-        """Run a query; rows as `queries.decode` gives them. Waits for a transaction of ours."""
+        """Run a query; rows as `queries.decode` gives them. Waits for no transaction (WAL)."""
 
         async def fetch() -> tuple[list[str], list[Any]]:
-            async with self._connection.execute(sql, parameters) as cursor:
+            async with self._reading.execute(sql, parameters) as cursor:
                 found = await cursor.fetchall()
                 return [column[0] for column in cursor.description], list(found)
 
-        async with self._transaction:
+        async with self._one_read:
             with trio.CancelScope(shield=True):
                 try:
                     names, found = await trio_asyncio.aio_as_trio(fetch)()
@@ -92,23 +104,26 @@ async def open_store(path: str) -> AsyncIterator[EventStore]:
 
 @asynccontextmanager
 async def _connected(path: str, fresh: bool) -> AsyncIterator[EventStore]:
+    async with _connection(path) as writing, _connection(path) as reading:
+        for pragma in schema.CONNECTION:
+            await trio_asyncio.aio_as_trio(writing.execute)(pragma)
+        yield EventStore(path, writing, reading, fresh)
+
+
+@asynccontextmanager
+async def _connection(path: str) -> AsyncIterator[aiosqlite.Connection]:
 
     async def connect() -> aiosqlite.Connection:
         return await aiosqlite.connect(
             path, isolation_level=None, timeout=schema.BUSY_TIMEOUT, cached_statements=64
         )
 
-    async def close() -> None:
-        await connection.close()
-
     try:
         connection = await trio_asyncio.aio_as_trio(connect)()
     except sqlite3.Error as error:
         raise sync.translate(error, path) from error
     try:
-        for pragma in schema.CONNECTION:
-            await trio_asyncio.aio_as_trio(connection.execute)(pragma)
-        yield EventStore(path, connection, fresh)
+        yield connection
     finally:
         with trio.CancelScope(shield=True):
-            await trio_asyncio.aio_as_trio(close)()
+            await trio_asyncio.aio_as_trio(connection.close)()

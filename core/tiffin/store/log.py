@@ -22,6 +22,7 @@ GENESIS = "0" * 64
 Statement = tuple[str, Sequence[Any]]
 Rows = list[tuple[Any, ...]]
 Steps = Generator[Statement, Rows, "list[int]"]
+Together = Generator[Statement, Rows, "list[list[int]]"]
 
 
 class Record:
@@ -33,6 +34,20 @@ class Record:
         self.stream = stream
         self.type = type_
         self.data = data
+
+
+class Request:
+    """What one command asks to be appended, in one transaction: see `append`."""
+
+    __slots__ = ("actor", "command", "expect", "records")
+
+    def __init__(
+        self, records: Sequence[Record], command: str, actor: str, expect: dict[str, int] | None
+    ) -> None:
+        self.records = records
+        self.command = command
+        self.actor = actor
+        self.expect = expect
 
 
 class Stale(Exception):
@@ -58,35 +73,50 @@ def append(
     `expect` maps a stream to the version that the caller last saw (0: it must be new); Stale is
     raised when it is another. `actor` is JSON text; `now` UTC ns.
     """
+    (added,) = yield from together([Request(records, command, actor, expect)], now)
+    return added
+
+
+def together(requests: Iterable[Request], now: int | None = None) -> Together:
+    """Append for several commands in one transaction, which is synced once: all of it, or nothing
+    when one fails. Returns the seqs of each."""
     yield "BEGIN IMMEDIATE", ()
     last = yield "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1", ()
     seq, prev = last[0] if last else (0, GENESIS)
     versions: dict[str, int] = {}
     now = time.time_ns() if now is None else now
-    added = []
-    for record in records:
-        version = versions.get(record.stream)
-        if version is None:
-            rows = yield (
-                "SELECT version FROM events WHERE stream=? ORDER BY version DESC LIMIT 1",
-                (record.stream,),
-            )
-            if not rows:  # a stream may have been folded (`compaction`), and then go on
-                rows = yield "SELECT version FROM snapshots WHERE stream=?", (record.stream,)
-            version = rows[0][0] if rows else 0
-            if expect is not None and expect.get(record.stream, version) != version:
-                raise Stale(record.stream)
-        versions[record.stream] = version = version + 1
-        seq += 1
-        fields = (seq, record.stream, version, record.type, now, command, actor, record.data)
-        hash_ = digest(prev, fields)
-        yield "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?)", (*fields, prev, hash_)
-        for statement in projections.project(*fields):  # noqa: UP028 (a list cannot be sent to)
-            yield statement
-        prev = hash_
-        added.append(seq)
+    all_added = []
+    for request in requests:
+        added = []
+        checked = set()
+        for record in request.records:
+            stream = record.stream
+            version = versions.get(stream)
+            if version is None:
+                rows = yield (
+                    "SELECT version FROM events WHERE stream=? ORDER BY version DESC LIMIT 1",
+                    (stream,),
+                )
+                if not rows:  # a stream may have been folded (`compaction`), and then go on
+                    rows = yield "SELECT version FROM snapshots WHERE stream=?", (stream,)
+                version = rows[0][0] if rows else 0
+            if request.expect is not None and stream not in checked:
+                if request.expect.get(stream, version) != version:
+                    raise Stale(stream)
+                checked.add(stream)
+            versions[stream] = version = version + 1
+            seq += 1
+            who = (request.command, request.actor)
+            fields = (seq, stream, version, record.type, now, *who, record.data)
+            hash_ = digest(prev, fields)
+            yield "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?)", (*fields, prev, hash_)
+            for statement in projections.project(*fields):  # noqa: UP028 (a list takes no `send`)
+                yield statement
+            prev = hash_
+            added.append(seq)
+        all_added.append(added)
     yield "COMMIT", ()
-    return added
+    return all_added
 
 
 def verify(rows: Iterable[tuple[Any, ...]]) -> list[tuple[int, str]]:

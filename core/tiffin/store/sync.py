@@ -17,11 +17,13 @@ Error = sqlite3.Error
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from sqlite3 import Connection
-    from typing import Any
+    from typing import Any, TypeVar
 
     from . import log
+
+    T = TypeVar("T")
 
 
 def _address(path: str, mode: str) -> str:
@@ -122,15 +124,16 @@ def create(path: str) -> bool:
     return fresh
 
 
-def run(connection: Connection, steps: log.Steps) -> list[int]:
-    """Drive the steps of `log.append`; rolls back when anything fails."""
+def run(connection: Connection, steps: Generator[log.Statement, log.Rows, T]) -> T:
+    """Drive the steps of `log.append` or `log.together`; rolls back when anything fails."""
     try:
         statement = next(steps)
         while True:
             rows = connection.execute(*statement).fetchall()
             statement = steps.send(rows)
     except StopIteration as end:
-        return list(end.value)
+        value: T = end.value
+        return value
     except BaseException:  # a cancellation as well; raised again
         if connection.in_transaction:
             connection.execute("ROLLBACK")

@@ -40,8 +40,13 @@ imports half of the engine), and not `site` (the path is ours)."""
 
 OPTIONS = ("mtu", "isolate", "vlan")
 """Of `network create --opt`; the engine has read `mtu` already."""
-ISOLATE = ("true", "false", "strict")
-"""From other isolated networks, not at all, from all other networks."""
+ISOLATE = {
+    **dict.fromkeys(("true", "1", "t", "T", "TRUE", "True"), "true"),
+    **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), "false"),
+    "strict": "strict",
+}
+"""From other isolated networks, not at all (in all of Go's words, as podman takes them), from all
+other networks."""
 
 _ending: list[subprocess.Popen[bytes]] = []
 """Workers that we have done with: not waited for, for others may not have."""
@@ -107,11 +112,14 @@ class BridgeDriver:
 
     async def create(self, network: NetworkConfig) -> NetworkConfig:
         """The bridge is made for the first container, and goes with the last."""
+        options = dict(network.options)
         for key, value in network.options.items():
             if key not in OPTIONS:
                 raise UserError(f"--opt {key}: not an option of bridges", hint=", ".join(OPTIONS))
-            if key == "isolate" and value not in ISOLATE:
-                raise UserError(f"--opt isolate={value}", hint=f"one of {', '.join(ISOLATE)}")
+            if key == "isolate":
+                if value not in ISOLATE:
+                    raise UserError(f"--opt isolate={value}", hint="one of true, false, strict")
+                options[key] = ISOLATE[value]
             if key == "vlan" and not (value.isdecimal() and 1 <= int(value) <= 4094):
                 raise UserError(f"--opt vlan={value}: not a VLAN", hint="1 to 4094")
         if network.interface in (name for _, name in socket.if_nameindex()):
@@ -119,7 +127,7 @@ class BridgeDriver:
                 f"interface {network.interface} exists and is not tiffin's",
                 hint="choose another --interface-name",
             )
-        return network
+        return msgspec.structs.replace(network, options=options)
 
     async def remove(self, network: NetworkConfig) -> None:
         await self._ask("remove", network)

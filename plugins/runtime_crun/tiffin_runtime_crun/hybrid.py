@@ -11,8 +11,12 @@ systemd), so that the unmount stays in the namespace.
 
 from __future__ import annotations
 
+import time
+
 from tiffin.hooks import DriverContext, runtime_tools
 
+FRESH = 1.0
+"""Seconds for which an answer holds."""
 CGROUP = "/sys/fs/cgroup"
 UNIFIED = f"{CGROUP}/unified"
 
@@ -60,8 +64,17 @@ class Wrapper:
 
     def __init__(self, context: DriverContext) -> None:
         self._context = context
+        self._last = 0.0, "", ""
 
     def __call__(self, crun: str) -> str:
+        """As of a moment ago: the table of mounts is long where many containers run."""
+        when, program, answer = self._last
+        if program != crun or time.monotonic() - when > FRESH:
+            answer = self._look(crun)
+            self._last = time.monotonic(), crun, answer
+        return answer
+
+    def _look(self, crun: str) -> str:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             needed, shared = hybrid(file.read())
         if not needed:

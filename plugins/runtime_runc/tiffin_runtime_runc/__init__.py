@@ -23,5 +23,6 @@ def oci_runtime(name: str, context: DriverContext) -> OCIRuntime | None:
         package="runc",
         preference=10,
         words=tools.Words(prefixes=PREFIXES),
+        host_process=name.rpartition("/")[2] == "runc",
     )
     return runtime

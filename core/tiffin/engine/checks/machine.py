@@ -18,6 +18,7 @@ from ...errors import Conflict, DriverError, TiffinError
 from ...hooks import Attachment, NetworkConfig
 from ...layer.remove import remove_tree
 from ...layer.walk import named
+from ...network_modes import STACKS
 from ...store import queries
 from .. import network, networks
 from ..base import Engine
@@ -209,6 +210,7 @@ async def _networks(engine: Engine, rows: list[queries.Row], quick: bool) -> lis
         if engine.network(attachment.network.driver).owns_subnets and name not in links:
             problem = f"its interface {name} ({attachment.network.name}) is missing"
             found.append(Damage("network", f"container {row['name']}", problem, row["id"]))
+    found += await _processes_of(engine, rows)
     if quick:
         return found
     past = await _past(engine)
@@ -219,6 +221,21 @@ async def _networks(engine: Engine, rows: list[queries.Row], quick: bool) -> lis
         detail = msgspec.json.encode(attachment).decode()
         found.append(Damage("stray-link", f"interface {name}", problem, cid, detail))
     return found + await _rules(engine, list(holding.values()), past)
+
+
+async def _processes_of(engine: Engine, rows: list[queries.Row]) -> list[Damage]:
+    """Networks that are processes of their own, one a container."""
+    found = []
+    for row in rows:
+        if row["network"] not in STACKS or row["state"] not in LIVE or is_busy(engine, row["id"]):
+            continue
+        for attachment in msgspec.convert(row["attachments"], list[Attachment]):
+            told = await engine.network(row["network"]).rules(attachment.network, [attachment])
+            for rule in told:
+                if not rule.there:
+                    problem = f"its network is gone: {rule.text} is missing"
+                    found.append(Damage("network", f"container {row['name']}", problem, row["id"]))
+    return found
 
 
 async def _past(engine: Engine) -> dict[str, Attachment]:
