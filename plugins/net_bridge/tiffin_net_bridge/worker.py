@@ -45,6 +45,8 @@ class Worker:
         self.links = Netlink()
         self.firewall = Firewall()
         self._resolver: Any = None
+        self._ports: dict[int, list[int]] = {}
+        """Links that were seen on a bridge, by its number."""
         self.host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.operations: dict[str, Callable[[Any], Any]] = {
             "attach": self.attach,
@@ -157,8 +159,7 @@ class Worker:
         veth = self.links.link(attachment["host_interface"])
         bridge = self.links.link(network["interface"])
         ours = bridge is not None and bridge.alias == alias(network)
-        others = self.links.ports(bridge.number) if bridge and ours else set()
-        last = not (others - {veth.number if veth else 0})
+        last = not (bridge and ours and self._has_others(bridge.number, veth.number if veth else 0))
         doomed = [attachment["host_interface"]] if veth else []
         if last and ours:
             doomed.append(network["interface"])
@@ -166,6 +167,18 @@ class Worker:
         self._delete(doomed)
         self._remember(attachment, gone=True)
         return failed
+
+    def _has_others(self, bridge: int, own: int) -> bool:
+        """True when another link is on a bridge. The kernel lists hundreds of them slowly; one that
+        was there before mostly is there still."""
+        known = self._ports.setdefault(bridge, [])
+        while known:
+            there = self.links.numbered(known[-1]) if known[-1] != own else None
+            if there is not None and there.master == bridge:
+                return True
+            known.pop()
+        known += sorted(self.links.ports(bridge) - {own})
+        return bool(known)
 
     def _remember(self, attachment: dict[str, Any], *, gone: bool = False) -> None:
         """Correct what neighbours and the kernel remember of the container's addresses and ports,
