@@ -70,9 +70,16 @@ class _Round:
                     self._start(nursery, row["id"])
                 if self._at_work > 1:
                     self._engine.store.expect_many()
-                self._progress = trio.Event()
                 with trio.move_on_after(GLANCE):
-                    await self._progress.wait()
+                    await self._work_is_short()
+
+    async def _work_is_short(self) -> None:
+        """Wait for one to be done, and until there are no more at work than may be at once."""
+        while True:
+            self._progress = trio.Event()
+            await self._progress.wait()
+            if self._at_work <= AT_ONCE:
+                return
 
     async def _pending(self) -> list[queries.Row]:
         """Those that have ended since the last look."""
