@@ -76,6 +76,8 @@ class Monitor(Struct, frozen=True, kw_only=True):
     """Bytes; 0: no limit."""
     timeout: int = 0
     """Seconds after which it is killed; 0: never."""
+    preserve_fds: int = 0
+    """So many of our descriptors from 3 on are the process's as well."""
     terminal: bool = False
     stdin: bool = False
     """Without a terminal: keep a pipe to the container's stdin. With one, its stdin is the
@@ -145,6 +147,8 @@ def arguments(monitor: Monitor, program: str) -> list[str]:
         argv += ("--log-tag", monitor.log_tag)
     if monitor.log_size_max:
         argv += ("--log-size-max", str(monitor.log_size_max))
+    if monitor.preserve_fds:
+        argv += ("--runtime-opt", "--preserve-fds", "--runtime-opt", str(monitor.preserve_fds))
     if monitor.timeout:
         argv += ("--timeout", str(monitor.timeout))
     if monitor.by_systemd:
@@ -272,7 +276,7 @@ class _Spawned:
                 stdin=None if own else subprocess.DEVNULL,
                 stdout=None if own else subprocess.DEVNULL,
                 stderr=None if own else self._stderr,
-                pass_fds=tuple(pipes.values()),
+                pass_fds=(*pipes.values(), *range(3, 3 + monitor.preserve_fds)),
                 env=_environment(monitor, pipes),
                 # conmon makes the file `oom` where it stands, besides the one in --persist-dir
                 cwd=monitor.persist,

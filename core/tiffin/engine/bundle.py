@@ -318,6 +318,7 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         log_tag=_log_tag(options, row),
         log_size_max=options.log_size_max,
         timeout=options.timeout,
+        preserve_fds=held.preserve_fds,
         terminal=options.tty,
         stdin=options.interactive,
         exit_command=exit_command.of(layout, held.id),

@@ -17,7 +17,7 @@ from .. import ids, names, network_modes
 from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.container import Created, CreationPlanned, Failed
 from ..options import ContainerOptions, Health, Port
-from ..spec import asked
+from ..spec import asked, init_system
 from . import bundle, drivers, images, labels, networks, remove
 from .base import Engine, Journal, LabelTaken, command
 from .hold import Held, hold
@@ -172,7 +172,7 @@ async def _plan(
             ports=tuple(msgspec.to_builtins(port) for port in ports),
             labels=told,
             directory=engine.layout.container(cid),
-            stop_signal=stop_signal(options.stop_signal or image_config.get("StopSignal") or ""),
+            stop_signal=_stop_signal(options, image_config),
             stop_timeout=10 if options.stop_timeout < 0 else options.stop_timeout,
             remove=options.remove,
             security_labels=await labels.allocate(engine, cid, options),
@@ -227,6 +227,13 @@ async def _resolved(engine: Engine, name: str) -> bool:
             return False
     except NotFound:
         return True
+
+
+def _stop_signal(options: ContainerOptions, image_config: Mapping[str, Any]) -> int:
+    given = options.stop_signal or image_config.get("StopSignal") or ""
+    if not given and asked.runs_systemd(options, image_config):
+        given = init_system.STOP_SIGNAL
+    return stop_signal(given)
 
 
 def stop_signal(text: str) -> int:
