@@ -106,6 +106,8 @@ def load(*, lean: bool = False) -> None:
 
             stack.enter_context(stand_ins.logging())
             stack.enter_context(stand_ins.pyroute2_config())
+            for name in ("traceback", "pkgutil"):  # for errors, and for plugins of others
+                stack.enter_context(stand_ins.instead(stand_ins.StandIn(name)))
         for name in ("ifinfmsg", "ifaddrmsg", "rtmsg"):
             importlib.import_module(f"pyroute2.netlink.rtnl.{name}")
 
