@@ -31,6 +31,9 @@ ALIAS = "tiffin "
 DOOMED = 0x74666E  # "tfn"
 """Number of the group of links (ip-link(8)) in which bridge and veth are deleted at once."""
 
+PORTS_MAX = 1023
+"""Of a bridge (BR_MAX_PORTS in net/bridge/br_private.h, less the one that is never given out)."""
+
 Steps = Generator[Change, None, None]
 """A request up to the change of names that it needs, which is then made for several at once, and
 from there to its end. An error of the change is raised within it."""
@@ -328,6 +331,12 @@ class Worker:
             try:
                 self.links.do(*batch)
             except Refused as error:
+                if error.number == errno.EXFULL:
+                    raise Conflict(
+                        f"network {attachment['network']['name']} is full: Linux lets a bridge "
+                        f"have {PORTS_MAX} ports, and each container needs one",
+                        hint="use another network, or --network none",
+                    ) from None
                 if error.number != errno.EEXIST or error.position:
                     raise
                 self._delete([name])  # half made by an attach that was killed
