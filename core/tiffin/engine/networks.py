@@ -273,7 +273,12 @@ async def attach(engine: Engine, attachments: tuple[Attachment, ...]) -> None:
         for attachment in attachments:
             driver = engine.network(attachment.network.driver)
             made.append((driver, attachment))
-            await driver.attach(attachment)
+            try:
+                await driver.attach(attachment)
+            except Conflict:
+                if not await _freed(engine, attachment):
+                    raise
+                await driver.attach(attachment)
     except BaseException:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
             for driver, attachment in made:
@@ -282,3 +287,23 @@ async def attach(engine: Engine, attachments: tuple[Attachment, ...]) -> None:
                 except DriverError:
                     continue  # the first error is the one to tell; the intent stays open for more
         raise
+
+
+HOLDING = "SELECT * FROM containers WHERE attachments<>'[]' AND id<>?"
+
+
+async def _freed(engine: Engine, wanted: Attachment) -> bool:
+    """True when a port that an attachment wants was that of a container which has ended with nobody
+    recording it (its conmon was killed), and is free now."""
+    from .. import processes
+    from .hold import hold
+
+    ports = {(port.host_port, port.protocol) for port in wanted.ports}
+    freed = False
+    for row in await engine.store.rows(HOLDING, (wanted.container,)):
+        held = {(p["host_port"], p.get("protocol", "tcp")) for p in row["ports"]}
+        pids = row["pid"], row["conmon_pid"]
+        if ports & held and processes.observe(engine.layout, row["id"], *pids) is not None:
+            async with hold(engine, row["id"]):  # which resolves it
+                freed = True
+    return freed
