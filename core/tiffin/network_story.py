@@ -146,6 +146,8 @@ def _plug_differences(
 
 def _cable(called: str, attachment: Attachment, host: Namespace, link: Interface) -> list[str]:
     """The other end must be the network's interface (macvlan), or a port of it (bridge)."""
+    if link.kind == "tun":
+        return []  # its other end is a process, which the driver tells of as a rule
     wanted = attachment.network.interface
     other = host.numbered(link.lower)
     if other is None:

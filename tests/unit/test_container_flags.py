@@ -212,7 +212,8 @@ def test_ulimits_devices_hosts_networks() -> None:
         ("--annotation x", "NAME=VALUE"),
         ("-a out", "is not a stream"),
         ("--network container:", "names no container"),
-        ("--network pasta", "is not there yet"),
+        ("--network pasta --ip 10.1.2.3", "--ip can only be set on a network"),
+        ("--network slirp4netns:mtu=9000 --network-alias x", "--network-alias x is for networks"),
         ("--stop-timeout -1", "--stop-timeout -1 is too small"),
     ],
 )

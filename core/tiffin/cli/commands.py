@@ -65,7 +65,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "events verify": ("verify:VERIFY", STORY, "Check the chain of hashes over all events"),
     "events consumers": ("consumers:CONSUMERS", STORY, "List the durable consumers of the log"),
     "events ack": ("consumers:ACK", STORY, "Acknowledge events for a durable consumer"),
-    "events export": ("export:EXPORT", STORY, "Carry the log to journald, syslog, a webhook, ..."),
+    "events export": (
+        "consumers:EXPORT",
+        STORY,
+        "Carry the log to journald, syslog, webhooks, ...",
+    ),
     "events forget": ("consumers:FORGET", STORY, "Forget how far a durable consumer has come"),
     "events schema": ("event_schema:SCHEMA", STORY, "Print the JSON Schema of events"),
     "events seal": ("verify:SEAL", STORY, "Write a signed checkpoint of the log"),
@@ -104,7 +108,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "container diff": ("files:CONTAINER_DIFF", CONTAINERS, "Show which files it has changed"),
     "container exec": ("life:EXEC", CONTAINERS, "Run another process in a running container"),
     "container export": ("files:EXPORT", CONTAINERS, "Write its file system as a tar"),
-    "container history": ("life_story:CONTAINER_HISTORY", CONTAINERS, "Tell a container's life"),
+    "container history": ("history:CONTAINER_HISTORY", CONTAINERS, "Tell a container's life"),
     "container init": ("life:INIT", CONTAINERS, "Let the runtime create the container"),
     "container inspect": ("inspect:CONTAINER_INSPECT", CONTAINERS, "Show all about containers"),
     "container kill": ("life:KILL", CONTAINERS, "Send a signal to containers"),
@@ -141,7 +145,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "network create": ("network:CREATE", ENGINE, "Define a network"),
     "network disconnect": ("connections:DISCONNECT", ENGINE, "Take a container off a network"),
     "network exists": ("networks:EXISTS", ENGINE, "Exit with 0 when there is such a network"),
-    "network explain": ("network_explain:EXPLAIN", ENGINE, "Draw a network, and what is amiss"),
+    "network explain": ("networks:EXPLAIN", ENGINE, "Draw a network, and what is amiss"),
     "network inspect": ("networks:INSPECT", ENGINE, "Show all that is known of networks"),
     "network ls": ("networks:LS", ENGINE, "List networks"),
     "network prune": ("network:PRUNE", ENGINE, "Remove networks that no container is on"),
@@ -184,11 +188,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "secret ls": ("secret:LS", ENGINE, "List secrets"),
     "secret rm": ("secret:RM", ENGINE, "Remove secrets"),
     "storage migrate": ("storage:MIGRATE", ENGINE, "Move containers to another storage driver"),
-    "system check": ("check:CHECK", ENGINE, "Look for damage in the store"),
-    "system compact": ("compact:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
+    "system check": ("system:CHECK", ENGINE, "Look for damage in the store"),
+    "system compact": ("system:COMPACT", ENGINE, "Fold old streams of the log into snapshots"),
     "system df": ("df:DF", ENGINE, "Show how much room images and containers take"),
     "system info": ("info:INFO", ENGINE, "Show the engine's drivers, paths and counts"),
     "system prune": ("prune:SYSTEM", ENGINE, "Remove what nobody uses"),
+    "generate systemd": ("generate:SYSTEMD", ENGINE, "Print units that run a container or a pod"),
     "system quadlet": ("quadlet:QUADLET", ENGINE, "Make systemd units of .container files"),
     "system rebuild": ("system:REBUILD", ENGINE, "Fold the log of events into the tables again"),
     "system recover": ("system:RECOVER", ENGINE, "Finish or undo what dead processes left open"),
@@ -218,6 +223,7 @@ ALIASES = {
 
 NOUNS = {
     "container": "Everything about containers",
+    "generate": "Files for others, of what is there",
     "healthcheck": "Whether containers do their work",
     "image": "Everything about images",
     "manifest": "Lists of images for several platforms",
@@ -230,33 +236,6 @@ NOUNS = {
     "volume": "Directories that outlive containers",
 }
 """First words that are no commands of their own."""
-
-
-READS = frozenset(
-    (
-        *("ps", "inspect", "logs", "port", "images", "history", "diff-state", "explain", "events"),
-        *("sql", "info", "version", "completion", "search", "login", "logout", "events verify"),
-        *("events consumers", "events ack", "events export", "events forget", "events schema"),
-        *("events seal", "image exists", "image history", "image inspect", "image ls"),
-        *("image search", "image tree", "container exists", "container history"),
-        *("container inspect", "container logs", "container ls", "container port"),
-        *("manifest exists", "manifest inspect", "manifest ls", "network exists"),
-        *("network inspect", "network ls", "plugin inspect", "plugin ls", "plugin new"),
-        *("volume exists", "volume inspect", "volume ls", "pod exists", "pod inspect"),
-        *("pod logs", "pod ps", "secret exists", "secret inspect", "secret ls", "system info"),
-    )
-)
-"""What an ordinary user does without entering their namespace: nothing is changed, and nothing
-looked at that belongs to other ids than their own."""
-
-
-UNSEEN = frozenset(("mount", "container mount", "image mount", "volume mount"))
-"""What shows its result only within the namespace: an ordinary user does it in `unshare`."""
-
-
-def enters(name: str, options: dict[str, object]) -> bool:
-    """Whether an ordinary user's command is one for their namespace."""
-    return name not in READS or bool(options.get("size"))
 
 
 def find(words: list[str]) -> tuple[str, int] | None:

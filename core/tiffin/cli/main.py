@@ -165,15 +165,10 @@ def dispatch(argv: list[str]) -> int:
         log_level=level,
         debug=chosen["debug"],
     )
-    if os.geteuid() and commands.enters(name, options):
-        if name in commands.UNSEEN:
-            raise UserError(
-                f"{name}: from here nobody sees what is mounted in your namespace",
-                hint=f"tiffin unshare, and in that shell: tiffin {name}",
-            )
-        from ..rootless import enter
+    if os.geteuid():
+        from . import namespaced
 
-        enter.enter(call.layout.uid)
+        namespaced.enter(name, options, call.layout)
     return command.run(call)
 
 

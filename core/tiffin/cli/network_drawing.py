@@ -93,7 +93,8 @@ def _differences(differences: Sequence[str], remedy: str) -> Iterable[str]:
 
 
 def _container(story: ContainerStory) -> Iterable[str]:
-    yield f"container {story.name}: {story.state}, --network {story.network}"
+    noun = "" if story.name.startswith("pod ") else "container "
+    yield f"{noun}{story.name}: {story.state}, --network {story.network}"
     yield ""
     if story.found is None:
         yield "  it does not run, so it has no interfaces"
@@ -117,6 +118,8 @@ def _namespace(story: ContainerStory) -> Iterable[str]:
     for link in found.interfaces:
         plug = plugs.get(link.name)
         where = f"  --- {plug.host_interface} on {plug.network}" if plug else ""
+        if plug and link.kind == "tun":
+            where = f"  --- a process of {plug.network}"
         yield f"    {_interface(link.name, link)}{where}"
         for port in plug.ports if plug else ():
             yield f"      {port}"

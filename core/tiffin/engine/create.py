@@ -51,6 +51,8 @@ async def creating(
     """A new container whose lock is held; `Created` is noted, and written with what comes next."""
     journal = engine.journal()
     driver = await drivers.storage_name(engine, options.storage_driver)
+    if _has_own_ids(options) and options.userns != "host":
+        driver = await drivers.mapping_storage(engine, driver, options.storage_driver)
     runtime = await drivers.runtime_name(engine, options.runtime)
     engine.runtime(runtime).program()  # a missing runtime is an error before anything is made
     if options.name:
@@ -255,7 +257,6 @@ PUBLISHED = (
     "SELECT ports FROM containers WHERE ports<>'[]' UNION ALL "
     "SELECT ports FROM pods WHERE ports<>'[]'"
 )
-TRIES = 20
 
 
 async def choose_ports(
@@ -264,7 +265,8 @@ async def choose_ports(
     """Published ports, free host ports chosen; `-P` publishes what the image and
     --expose expose and -p does not publish.
 
-    Error: UserError for the same host port twice, and for ports with a network that has none.
+    Error: UserError for the same host port twice, and for one that is not for ordinary users, where
+    the caller is one.
     """
     ports = list(options.ports)
     if options.publish_all:
@@ -295,6 +297,10 @@ async def choose_ports(
             raise UserError(f"host port {host_port}/{port.protocol} is published twice")
         seen.add(key)
         taken.add((host_port, port.protocol))
+        if engine.layout.uid:
+            from .. import host_ports
+
+            host_ports.need_free(port.host_ip, host_port, port.protocol)
         chosen.append(msgspec.structs.replace(port, host_port=host_port))
     return chosen
 

@@ -43,7 +43,7 @@ def entries(
         elif flag and not controllers:
             raise UserError(
                 f"{flag}: a container without a cgroup of its own cannot be limited",
-                hint="an ordinary user has cgroups in a session of systemd with cgroup v2",
+                hint="a user has cgroups with cgroup v2 and a login that systemd knows of",
             )
         elif flag:
             raise UserError(

@@ -109,6 +109,7 @@ print("ready", flush=True)
 while True:
     if kind == socket.SOCK_STREAM:
         c, peer = s.accept()
+        c.recv(1)
         c.sendall(peer[0].encode())
         c.close()
     else:
@@ -124,8 +125,7 @@ family = socket.AF_INET6 if ":" in host else socket.AF_INET
 s = socket.socket(family, kind, 132 if protocol == "sctp" else 0)
 s.settimeout(3)
 s.connect((host, int(port)))
-if kind == socket.SOCK_DGRAM:
-    s.send(b"?")
+s.send(b"?")
 print(s.recv(100).decode())
 """
 
