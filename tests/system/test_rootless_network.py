@@ -76,7 +76,7 @@ def test_ports_the_world_and_the_host(box: TheirTiffin, outside: str, network: s
     assert box.inspect("web")["HostConfig"]["NetworkMode"] == (network or "pasta")
     for where, host in ((None, "127.0.0.1"), (outside, "198.51.100.1")):
         eventually(lambda w=where, h=host: fetched(w, f"http://{h}:18061"), seconds=30)  # type: ignore[misc]
-    ask = ("exec", "web", "sh", "-c", "echo '?' | nc -w 3 \"$0\" 4000")
+    ask = ("exec", "web", "sh", "-c", "printf '?' | nc -w 3 \"$0\" 4000")
     with server(outside, 4000), server("/proc/self/ns/net", 4000):
         for host in ("198.51.100.2", "host.containers.internal"):
             eventually(lambda h=host: box.attempt(*ask, h).out, seconds=30)  # type: ignore[misc]
@@ -141,3 +141,81 @@ def test_name_servers_of_the_hosts_loopback_are_asked_by_pasta(
     with dns.server("127.0.0.99", "198.51.100.77"), dns.host_resolver(tmp_path, text):
         said = shared.attempt("run", "--rm", "--network=pasta", BUSYBOX, *look)
     assert "nameserver 10." in said.out and "198.51.100.77" in said.out, said
+
+
+# --- networks of one's own: bridges in the user's own network namespace ---------------------------
+
+
+@pytest.fixture
+def lunch(box: TheirTiffin) -> Iterator[TheirTiffin]:
+    """`web` publishes a port on the network `lunch`."""
+    box("network", "create", "lunch")
+    flags = ("--name", "web", "--network", "lunch:alias=cook", "-p", "18063:80")
+    box.detached(*flags, BUSYBOX, "sh", "-c", SERVE)
+    yield box
+    box("rm", "-a", "-f", "-t", "0")
+    box("network", "rm", "-f", "lunch")
+    eventually(lambda: not others(box), lambda: f"processes are left: {others(box)}")
+    directory = box.run / "drivers/network-bridge"
+    left = {path.name for path in directory.iterdir()} - {"lock", "home.lock", "names"}
+    assert not left
+
+
+def others(tiffin: TheirTiffin) -> list[int]:
+    """The user's processes, but for the keeper of the namespace."""
+    return [pid for pid in tiffin.who.processes() if pid != tiffin.keeper()]
+
+
+def guest(tiffin: Tiffin, *command: str) -> str:
+    return tiffin.attempt("run", "--rm", "--network", "lunch", BUSYBOX, *command).out
+
+
+def test_a_bridge_names_ports_and_the_world(lunch: TheirTiffin, outside: str) -> None:
+    address = lunch("inspect", "-f", "{{.NetworkSettings.Networks.lunch.IPAddress}}", "web").word
+    assert address in guest(lunch, "nslookup", "web.dns.podman")
+    assert address in guest(lunch, "nslookup", "cook.dns.podman")
+    assert guest(lunch, "wget", "-qO-", f"http://{address}/menu") == "lunch\n"
+    for where, host in ((None, "127.0.0.1"), (outside, "198.51.100.1")):
+        eventually(lambda w=where, h=host: fetched(w, f"http://{h}:18063"), seconds=30)  # type: ignore[misc]
+    script = "for h in 198.51.100.2 host.containers.internal; do printf '?' | nc -w 3 $h 4000; done"
+    with server(outside, 4000), server("/proc/self/ns/net", 4000):
+        assert guest(lunch, "sh", "-c", script).count("198.51.100.1") == 2
+    assert len(processes(lunch, "web")) == 2, "one that publishes, one for all containers"
+    told = lunch("network", "explain", "lunch").out
+    assert "the kernel has what the log says" in told
+    assert not world.links() & set(told.split()), "an interface is on the host"
+
+
+def test_a_users_host_is_made_again(lunch: TheirTiffin) -> None:
+    """When its process was killed, and when all of the user's processes were."""
+    outward = processes(lunch, "web")[-1]
+    world.kill(outward["pid"])
+    eventually(lambda: not world.alive(outward["pid"]))
+    assert "process pasta is missing" in lunch("system", "check", code=1).out
+    lunch("network", "reload", "web")
+    assert processes(lunch, "web")[-1] != outward
+    lunch.who.log_out()
+    lunch("start", "web")
+    eventually(lambda: fetched(None, "http://127.0.0.1:18063"), seconds=30)
+    assert "dns.podman" in guest(lunch, "nslookup", "web.dns.podman")
+    lunch("system", "check")
+
+
+def test_connecting_and_pods(lunch: TheirTiffin) -> None:
+    lunch("network", "create", "attic")
+    try:
+        lunch("network", "connect", "attic", "web")
+        lunch("network", "disconnect", "lunch", "web")
+        eventually(lambda: fetched(None, "http://127.0.0.1:18063"), seconds=30)
+        assert "the kernel has" in lunch("network", "explain", "web").out
+        lunch("pod", "create", "--name", "table", "--network", "attic", "-p", "18064:80")
+        lunch.detached("--pod", "table", BUSYBOX, "sh", "-c", SERVE)
+        eventually(lambda: fetched(None, "http://127.0.0.1:18064"), seconds=30)
+    finally:
+        lunch("pod", "rm", "-f", "-t", "0", "-a")
+        lunch("network", "rm", "-f", "-t", "0", "attic")
+
+
+def test_networks_on_the_hosts_interfaces_are_roots(box: TheirTiffin) -> None:
+    said = box.attempt("network", "create", "-d", "macvlan", "--subnet", "10.3.0.0/24", "wire")
+    assert said.code == 125 and "driver macvlan is for root" in said.err
