@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ from support.cli import BUSYBOX, Tiffin, eventually
 from support.person import Person, TheirTiffin, person
 
 from tiffin.testing import stack
-from tiffin.testing.network import server
 
+GET = ("timeout", "5", "wget", "-qO-")  # busybox's own -T ends in a segmentation fault
 SERVE = "mkdir -p /w; echo lunch > /w/menu; exec httpd -f -p 80 -h /w"
 
 
@@ -30,7 +31,15 @@ def tun() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with stack.world(tmp_path_factory.mktemp("world")) as path:
+    """Another machine; there and on the host, the menu is served on port 18060."""
+    directory = tmp_path_factory.mktemp("world")
+    (directory / "menu").write_text("lunch\n")
+    with stack.world(directory) as path, contextlib.ExitStack() as stop:
+        for where in (path, "/proc/self/ns/net"):
+            serve = ("busybox", "httpd", "-f", "-p", "18060", "-h", str(directory))
+            process = subprocess.Popen(["nsenter", f"--net={where}", *serve])
+            stop.callback(process.wait)
+            stop.callback(process.kill)
         yield path
 
 
@@ -76,10 +85,9 @@ def test_ports_the_world_and_the_host(box: TheirTiffin, outside: str, network: s
     assert box.inspect("web")["HostConfig"]["NetworkMode"] == (network or "pasta")
     for where, host in ((None, "127.0.0.1"), (outside, "198.51.100.1")):
         eventually(lambda w=where, h=host: fetched(w, f"http://{h}:18061"), seconds=30)  # type: ignore[misc]
-    ask = ("exec", "web", "sh", "-c", "printf '?' | nc -w 3 \"$0\" 4000")
-    with server(outside, 4000), server("/proc/self/ns/net", 4000):
-        for host in ("198.51.100.2", "host.containers.internal"):
-            eventually(lambda h=host: box.attempt(*ask, h).out, seconds=30)  # type: ignore[misc]
+    for host in ("198.51.100.2", "host.containers.internal"):
+        get = ("exec", "web", *GET, f"http://{host}:18060/menu")
+        eventually(lambda g=get: box.attempt(*g).out == "lunch\n", seconds=30)  # type: ignore[misc]
     (process,) = processes(box, "web")
     assert process["program"] == (network or "pasta")
     assert world.status(process["pid"], "Uid").split() == [str(box.who.uid)] * 4
@@ -177,9 +185,9 @@ def test_a_bridge_names_ports_and_the_world(lunch: TheirTiffin, outside: str) ->
     assert guest(lunch, "wget", "-qO-", f"http://{address}/menu") == "lunch\n"
     for where, host in ((None, "127.0.0.1"), (outside, "198.51.100.1")):
         eventually(lambda w=where, h=host: fetched(w, f"http://{h}:18063"), seconds=30)  # type: ignore[misc]
-    script = "for h in 198.51.100.2 host.containers.internal; do printf '?' | nc -w 3 $h 4000; done"
-    with server(outside, 4000), server("/proc/self/ns/net", 4000):
-        assert guest(lunch, "sh", "-c", script).count("198.51.100.1") == 2
+    for host in ("198.51.100.2", "host.containers.internal"):
+        get = (*GET, f"http://{host}:18060/menu")
+        eventually(lambda g=get: guest(lunch, *g) == "lunch\n", seconds=30)  # type: ignore[misc]
     assert len(processes(lunch, "web")) == 2, "one that publishes, one for all containers"
     told = lunch("network", "explain", "lunch").out
     assert "the kernel has what the log says" in told
