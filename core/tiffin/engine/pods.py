@@ -106,7 +106,7 @@ async def create(
         raise UserError("ports are published by the pod's network", hint="--share net")
     if "net" not in share and options.network:
         raise UserError("--network does not go with a pod that shares no network")
-    ports = choose_ports(options, {}, unprivileged=engine.layout.uid != 0)
+    ports = await choose_ports(engine, options, {})
     async with networks.in_use(engine):
         network = ""
         if "net" in share:
