@@ -509,3 +509,10 @@ def test_a_wrong_command_line_is_told() -> None:
     for words in (["--nothing"], [], ["a", "b"]):
         with pytest.raises(UserError):
             generator.Call(words, {})
+
+
+def test_users_do_not_enter_their_namespace_for_it() -> None:
+    """Within, the generator would be root's."""
+    for name in ("system quadlet", "generate systemd"):
+        assert name in commands.COMMANDS
+        assert not commands.enters(name, {})
