@@ -27,6 +27,8 @@ from .damage import Damage, is_busy
 from .proc import below, conmons, inside, is_inside
 
 ID = re.compile(r"[0-9a-f]{64}")
+CONMON = "tiffin-conmon-"
+"""How the scopes begin that systemd makes for what monitors a container."""
 LOOKS = 20
 """Of what is on its way out anyway (conmon's exit command), nothing is left at the last look."""
 GLANCE = 0.25
@@ -172,6 +174,8 @@ def _cgroups() -> Iterator[Damage]:
                 cid = ID.search(name)
                 if cid:
                     directories.remove(name)
+                    if name.startswith(CONMON):
+                        continue  # who starts a container again, after a pause, is in it meanwhile
                     whole = f"{path}/{name}"
                     yield Damage("stray-cgroup", "", f"{whole} is of a container", cid[0], whole)
 
