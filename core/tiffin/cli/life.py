@@ -127,7 +127,7 @@ RESTART = Command(
 def _kill(call: Call) -> int:
     from ..engine.create import parse_signal
 
-    number = parse_signal(call.options["signal"] or "KILL")
+    number = parse_signal(call.options["signal"])
 
     async def work(engine: Engine, name: str) -> str:
         from ..engine.stop import kill
@@ -211,6 +211,11 @@ RM = Command(
 def _wait(call: Call) -> int:
     from ..engine import waiting
 
+    if interval := call.options["interval"]:
+        from ..units import parse_duration
+
+        text = f"{interval}ms" if interval.isdecimal() else interval
+        parse_duration(text, "--interval")  # ignored, but a wrong one is a mistake
     words = [word for text in call.options["condition"] for word in text.split(",")]
     conditions = waiting.conditions(words)
 
