@@ -161,6 +161,7 @@ def follow(
 
 def run(call: Call) -> int:
     options = call.options
+    options["follow"] = options["follow"] or options["stream"]
     if options["consumer"]:
         from ..store import cursors
         from . import consumers
@@ -231,6 +232,8 @@ EVENTS = Command(
             "`podman TEMPLATE`, `docker TEMPLATE` over their fields",
         ),
         Flag("follow", help="Wait for more"),
+        Flag("stream", help="The same, as podman calls it; there it is the default"),
+        Flag("no-trunc", help="Taken for podman's sake: nothing is shortened"),
     ),
     (0, 0),
     (

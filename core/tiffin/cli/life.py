@@ -456,7 +456,11 @@ def _commit(call: Call) -> int:
     from ..engine.commit import CommitOptions, commit
     from .session import drive
 
+    if call.options["format"] not in ("oci", "docker"):
+        raise UserError(f"--format {call.options['format']!r} is not known", hint="oci or docker")
     options = CommitOptions(
+        squash=bool(call.options["squash"]),
+        docker=call.options["format"] == "docker",
         author=call.options["author"] or "",
         message=call.options["message"] or "",
         changes=tuple(call.options["change"]),
@@ -483,10 +487,12 @@ COMMIT = Command(
     flags=(
         Flag("author", "a", kind="str", metavar="NAME", help="who made it"),
         Flag("change", "c", kind="list", metavar="INSTRUCTION", help="CMD, ENV, ... of the image"),
+        Flag("format", "f", "str", "FORMAT", "of manifest and media types: oci or docker", "oci"),
         Flag("iidfile", kind="str", metavar="FILE", help="write the image's id to a file"),
         Flag("message", "m", kind="str", metavar="TEXT", help="what was done"),
         Flag("pause", "p", default=True, help="pause a running container meanwhile"),
         Flag("quiet", "q", help="print nothing but the id"),
+        Flag("squash", "s", help="make one layer of all, the image's layers as well"),
     ),
     arguments=(1, 2),
     examples=("tiffin commit web web:patched", "tiffin commit -c 'CMD [\"sh\"]' web mine"),
