@@ -162,6 +162,10 @@ def follow(
 def run(call: Call) -> int:
     options = call.options
     options["follow"] = options["follow"] or options["stream"]
+    if options["all_users"]:
+        from . import all_users
+
+        return all_users.run(call.layout, options)
     if options["consumer"]:
         from ..store import cursors
         from . import consumers
@@ -234,6 +238,7 @@ EVENTS = Command(
         Flag("follow", help="Wait for more"),
         Flag("stream", help="The same, as podman calls it; there it is the default"),
         Flag("no-trunc", help="Taken for podman's sake: nothing is shortened"),
+        Flag("all-users", help="Of everybody on the machine, each with its owner: for root"),
     ),
     (0, 0),
     (
@@ -242,6 +247,7 @@ EVENTS = Command(
         "tiffin events --filter container=web --filter event=exited",
         "tiffin events --consumer audit --ack --follow --format json",
         "tiffin events --format 'docker {{.Type}} {{.Action}} {{.Actor.ID}}'",
+        "tiffin events --all-users --follow",
         "tiffin events verify",
     ),
     run,
