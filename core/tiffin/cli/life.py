@@ -127,7 +127,7 @@ RESTART = Command(
 def _kill(call: Call) -> int:
     from ..engine.create import parse_signal
 
-    number = parse_signal(call.options["signal"] or "KILL")
+    number = parse_signal(call.options["signal"])
 
     async def work(engine: Engine, name: str) -> str:
         from ..engine.stop import kill
@@ -211,6 +211,11 @@ RM = Command(
 def _wait(call: Call) -> int:
     from ..engine import waiting
 
+    if interval := call.options["interval"]:
+        from ..units import parse_duration
+
+        text = f"{interval}ms" if interval.isdecimal() else interval
+        parse_duration(text, "--interval")  # ignored, but a wrong one is a mistake
     words = [word for text in call.options["condition"] for word in text.split(",")]
     conditions = waiting.conditions(words)
 
@@ -454,7 +459,11 @@ def _commit(call: Call) -> int:
     from ..engine.commit import CommitOptions, commit
     from .session import drive
 
+    if call.options["format"] not in ("oci", "docker"):
+        raise UserError(f"--format {call.options['format']!r} is not known", hint="oci or docker")
     options = CommitOptions(
+        squash=bool(call.options["squash"]),
+        docker=call.options["format"] == "docker",
         author=call.options["author"] or "",
         message=call.options["message"] or "",
         changes=tuple(call.options["change"]),
@@ -481,10 +490,12 @@ COMMIT = Command(
     flags=(
         Flag("author", "a", kind="str", metavar="NAME", help="who made it"),
         Flag("change", "c", kind="list", metavar="INSTRUCTION", help="CMD, ENV, ... of the image"),
+        Flag("format", "f", "str", "FORMAT", "of manifest and media types: oci or docker", "oci"),
         Flag("iidfile", kind="str", metavar="FILE", help="write the image's id to a file"),
         Flag("message", "m", kind="str", metavar="TEXT", help="what was done"),
         Flag("pause", "p", default=True, help="pause a running container meanwhile"),
         Flag("quiet", "q", help="print nothing but the id"),
+        Flag("squash", "s", help="make one layer of all, the image's layers as well"),
     ),
     arguments=(1, 2),
     examples=("tiffin commit web web:patched", "tiffin commit -c 'CMD [\"sh\"]' web mine"),
