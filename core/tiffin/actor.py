@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 
+from . import USER_MARK
+
 UNSET = 4294967295
 """The kernel's value of loginuid and sessionid when nobody has logged in (audit, `-1`)."""
 
@@ -17,9 +19,16 @@ def _number(path: str) -> int:
         return UNSET
 
 
-def login() -> tuple[int, int]:
-    """Login uid and audit session of this process."""
-    return _number("/proc/self/loginuid"), _number("/proc/self/sessionid")
+def who() -> tuple[int, int, int]:
+    """uid, login uid and audit session of this process; within an ordinary user's namespace as
+    they are outside of it."""
+    uid = os.getuid()
+    if uid == 0 and USER_MARK in os.environ:
+        from .rootless import person
+
+        if (found := person()) is not None:
+            return found
+    return uid, _number("/proc/self/loginuid"), _number("/proc/self/sessionid")
 
 
 def current(front_end: str, cause: int = 0) -> str:
@@ -29,10 +38,10 @@ def current(front_end: str, cause: int = 0) -> str:
         program = os.readlink("/proc/self/exe")
     except OSError:
         program = "?"
-    loginuid, session = login()
+    uid, loginuid, session = who()
     return json.dumps(
         {
-            "uid": os.getuid(),
+            "uid": uid,
             "loginuid": loginuid,
             "session": session,
             "pid": os.getpid(),

@@ -92,15 +92,26 @@ def connect(directory: str) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def raw_mode(fd: int) -> Iterator[None]:
-    """The terminal passes every key on, at once and unchanged. Always put back."""
+def raw_mode(fd: int, *, forget: bool = False) -> Iterator[None]:
+    """The terminal passes every key on, at once and unchanged. Always put back. With `forget`,
+    what was typed and nobody has read does not wait for the next program."""
     before = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSANOW)
+    if not forget or _in_foreground(fd):
+        tty.setraw(fd, termios.TCSANOW)
     try:
         yield
     finally:
         with contextlib.suppress(termios.error):  # the terminal has hung up
-            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+            if not forget or _in_foreground(fd):
+                termios.tcsetattr(fd, termios.TCSAFLUSH if forget else termios.TCSADRAIN, before)
+
+
+def _in_foreground(fd: int) -> bool:
+    """Whether a terminal is ours to change: a job in the background would be stopped for it."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return False  # not our terminal, or it has hung up
 
 
 def window_size(fd: int) -> tuple[int, int] | None:
@@ -141,11 +152,12 @@ async def attach(
     a terminal: there the keys say it). A SIGTERM, SIGHUP or SIGQUIT that is not passed on ends this
     process as usual, but first the terminal is put back.
     """
-    keyboard = session.stdin and os.isatty(session.stdin_fd)
+    keyboard = os.isatty(session.stdin_fd)
     stop = _Stop()
     with contextlib.ExitStack() as stack:
         if keyboard and session.terminal:
-            stack.enter_context(raw_mode(session.stdin_fd))
+            # Without stdin as well: keys, Ctrl-C too, are the container's, and it has none.
+            stack.enter_context(raw_mode(session.stdin_fd, forget=not session.stdin))
         try:
             async with trio.open_nursery() as nursery:
                 stop.scope = nursery.cancel_scope
@@ -165,6 +177,16 @@ async def attach(
     if stop.error is not None:
         raise stop.error
     return stop.outcome
+
+
+async def pass_signals(on_signal: OnSignal) -> None:
+    """Only signals, for ever: where the streams need nobody to carry them."""
+    stop = _Stop()
+    session = AttachSession(directory="", stdin=False)
+    async with trio.open_nursery() as nursery:
+        stop.scope = nursery.cancel_scope
+        await nursery.start(_watch_signals, session, on_signal, stop)
+        await trio.sleep_forever()
 
 
 class _Stop:
@@ -264,6 +286,11 @@ async def _pump_output(connection: socket.socket, session: AttachSession, stop: 
                 await trio.lowlevel.checkpoint()
 
 
+def _is_ours(session: AttachSession) -> bool:
+    fd = session.stdin_fd
+    return os.isatty(fd) and (session.stdin or _in_foreground(fd))
+
+
 async def _watch_signals(
     session: AttachSession,
     on_signal: OnSignal | None,
@@ -290,7 +317,7 @@ async def _watch_signals(
             elif number in proxied and on_signal is not None:
                 with contextlib.suppress(TiffinError):  # it has just ended: so will its output
                     await on_signal(number)
-            elif number == signal.SIGCONT and session.stdin and os.isatty(session.stdin_fd):
+            elif number == signal.SIGCONT and _is_ours(session):
                 tty.setraw(session.stdin_fd, termios.TCSANOW)  # the shell has put it back
                 fit_window(session)
             else:
@@ -299,5 +326,5 @@ async def _watch_signals(
 
 __all__ = [
     *("AttachSession", "Outcome", "attach", "connect", "fit_window"),
-    *("raw_mode", "resize", "window_size"),
+    *("pass_signals", "raw_mode", "resize", "window_size"),
 ]

@@ -9,6 +9,8 @@ import time
 
 from .errors import DriverError
 
+UNIFIED = "/sys/fs/cgroup"
+"""Where the one hierarchy of v2 is mounted."""
 PATIENCE = 10.0
 """Seconds in which init reaps what is dead; it is milliseconds as a rule."""
 
@@ -23,6 +25,40 @@ def places(cgroup: str) -> list[str]:
         return []
     paths = [f"{top}/{cgroup.strip('/')}" for top in hierarchies()]
     return [path for path in paths if os.path.isdir(path)]
+
+
+def unified() -> bool:
+    """True where cgroup v2 is all that there is (cgroups(7))."""
+    return os.path.exists(f"{UNIFIED}/cgroup.controllers")
+
+
+def usual_manager(uid: int) -> str:
+    """As podman: systemd where it runs the machine with cgroup v2."""
+    from . import systemd
+
+    return "systemd" if unified() and systemd.reachable(uid) else "cgroupfs"
+
+
+def own() -> str:
+    """The cgroup of this process in the unified hierarchy."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return line[3:].rstrip("\n")
+    return "/"
+
+
+def controllers(below: str = "") -> frozenset[str]:
+    """Those that may limit what is made below a cgroup (v2), or that a hierarchy has (v1)."""
+    try:
+        if unified():
+            with open(f"{UNIFIED}{below}/cgroup.controllers", encoding="ascii") as file:
+                return frozenset(file.read().split())
+        with open("/proc/cgroups", encoding="ascii") as file:
+            rows = [line.split() for line in file if not line.startswith("#")]
+    except OSError:
+        return frozenset()
+    return frozenset(row[0] for row in rows if row[1] != "0" and row[3] == "1")
 
 
 _seen: tuple[float, list[str]] = (0.0, [])

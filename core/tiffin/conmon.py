@@ -27,12 +27,18 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from . import processes, programs, syscalls
+from . import USER_MARK, cgroups, processes, programs, syscalls
 from .errors import DriverError, RuntimeFailed, UserError
 
-KEPT_ENVIRONMENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+KEPT_ENVIRONMENT = (
+    *("PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
+    USER_MARK,
+)
 """All that conmon, the runtime and the exit command get of our environment. TMPDIR is not among
 them: conmon makes a socket there, whose path must be short."""
+OF_A_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+PASSTHROUGH = "passthrough"
+"""A `Monitor.log`."""
 PROMPT = 5.0
 """Seconds in which nobody asks why conmon is silent."""
 GLANCE = 1.0
@@ -62,9 +68,14 @@ class Monitor(Struct, frozen=True, kw_only=True):
     session: str = ""
     """Id of the exec."""
     log: str = ""
-    """The log file (format k8s-file). Empty: no log."""
+    """The log file (format k8s-file), `journald`, or `passthrough`: its stdio is the caller's, and
+    there is nothing to attach to. Empty: no log."""
+    log_tag: str = ""
+    """What entries of the journal are tagged with."""
     log_size_max: int = 0
     """Bytes; 0: no limit."""
+    timeout: int = 0
+    """Seconds after which it is killed; 0: never."""
     terminal: bool = False
     stdin: bool = False
     """Without a terminal: keep a pipe to the container's stdin. With one, its stdin is the
@@ -74,6 +85,16 @@ class Monitor(Struct, frozen=True, kw_only=True):
     sync_log: bool = False
     """fsync the log at the end. Off: a log may lose its tail in a power failure, as any file."""
     debug: bool = False
+    by_systemd: bool = False
+    """The runtime is to let systemd make the container's cgroup."""
+    unit: str = ""
+    """A scope that conmon itself is put into; empty: it stays in our cgroup."""
+    slice: str = ""
+    uid: int = 0
+    """Whose systemd is asked for it."""
+    notify: str = ""
+    """The service manager's socket (sd_notify(3)), if the container may write to it: it finds it
+    in `BUNDLE/notify`."""
 
     @property
     def pid_file(self) -> str:
@@ -115,13 +136,21 @@ def arguments(monitor: Monitor, program: str) -> list[str]:
         *("-r", monitor.runtime, "-b", monitor.bundle, "-p", monitor.pid_file),
         *("--conmon-pidfile", monitor.conmon_pid_file, "--persist-dir", monitor.persist),
         *("--exit-dir", os.path.dirname(monitor.exit_file), "--full-attach"),
-        *("-l", f"k8s-file:{monitor.log}" if monitor.log else "none"),
+        *("-l", f"k8s-file:{monitor.log}" if "/" in monitor.log else monitor.log or "none"),
         *("--log-level", "debug" if monitor.debug else "error"),
     ]
     for word in (*monitor.arguments, "--log", monitor.oci_log, "--log-format", "json"):
         argv.append(f"--runtime-arg={word}")
+    if monitor.log_tag:
+        argv += ("--log-tag", monitor.log_tag)
     if monitor.log_size_max:
         argv += ("--log-size-max", str(monitor.log_size_max))
+    if monitor.timeout:
+        argv += ("--timeout", str(monitor.timeout))
+    if monitor.by_systemd:
+        argv.append("--systemd-cgroup")
+    if monitor.notify:
+        argv += ("--sdnotify-socket", monitor.notify)
     if not monitor.sync_log:
         argv.append("--no-sync-log")
     if monitor.terminal:
@@ -188,8 +217,14 @@ def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
         yield reader, writer
 
 
-def _environment(pipes: Mapping[str, int]) -> dict[str, str]:
+def _environment(monitor: Monitor, pipes: Mapping[str, int]) -> dict[str, str]:
     env = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    if monitor.by_systemd:
+        from . import systemd
+
+        for name in OF_A_USER:  # a runtime would ask the systemd of root's login
+            env.pop(name, None)
+        env |= systemd.environment(monitor.uid)
     return env | {name: str(fd) for name, fd in pipes.items()}
 
 
@@ -229,15 +264,16 @@ class _Spawned:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(stale)
         self._stderr = os.memfd_create("conmon-stderr")
+        own = monitor.log == PASSTHROUGH
         blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
         try:
             self._process = subprocess.Popen(
                 [*_undo_ignored(), *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
+                stdin=None if own else subprocess.DEVNULL,
+                stdout=None if own else subprocess.DEVNULL,
+                stderr=None if own else self._stderr,
                 pass_fds=tuple(pipes.values()),
-                env=_environment(pipes),
+                env=_environment(monitor, pipes),
                 # conmon makes the file `oom` where it stands, besides the one in --persist-dir
                 cwd=monitor.persist,
             )
@@ -246,6 +282,10 @@ class _Spawned:
             raise DriverError(f"cannot run conmon: {error.strerror}") from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    @property
+    def first_pid(self) -> int:
+        return self._process.pid
 
     def pid(self) -> int:
         """Process id of the lasting conmon; 0 while there is none."""
@@ -340,13 +380,39 @@ async def create(monitor: Monitor) -> Monitored:
     Errors: DriverError (no conmon), RuntimeFailed (exit code 126 or 127: the command is at fault).
     """
     argv = arguments(monitor, programs.find("conmon"))
-    with _pipe() as (sync, to_sync), _spawn(argv, monitor, _OCI_SYNCPIPE=to_sync) as spawned:
+    with contextlib.ExitStack() as stack:
+        sync, to_sync = stack.enter_context(_pipe())
+        pipes = {"_OCI_SYNCPIPE": to_sync}
+        if monitor.unit:
+            pipes["_OCI_STARTPIPE"], release = stack.enter_context(_pipe())
+        spawned = stack.enter_context(_spawn(argv, monitor, **pipes))
+        if monitor.unit:
+            # conmon holds still until it is told, so that all that it forks is in its scope.
+            await _place(monitor, spawned.first_pid)
+            release.write(b"0")
+            release.close()
         report = await spawned.report(_Reader(sync))
         if report is None or report.data <= 0:
             raise spawned.failure(report.message if report else "")
         spawned.reap()
         spawned.settled = True
         return Monitored(report.data, spawned.pid())
+
+
+async def _place(monitor: Monitor, pid: int) -> None:
+    """Into its scope; while what is left of an earlier life is still in the one of that name, into
+    another. Error: DriverError."""
+    from . import systemd
+
+    def place() -> None:
+        name = monitor.unit
+        text = f"conmon of container {monitor.name or monitor.container}"
+        where = f"{systemd.manager_cgroup(monitor.uid)}{systemd.slice_path(monitor.slice)}"
+        if cgroups.places(f"{where}/{name}"):
+            name = f"{name.removesuffix('.scope')}-{pid}.scope"
+        systemd.start_scope(monitor.uid, name, pid, slice=monitor.slice, description=text)
+
+    await trio.to_thread.run_sync(place)
 
 
 class Exec:

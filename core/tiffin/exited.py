@@ -1,8 +1,9 @@
 """conmon's exit command: record that a container ended, with nobody watching.
 
-Run as `python -I -S exited.py ROOT RUN CONTAINER`: no site, no trio, no msgspec. While a foreground
-`run` attends the container it records the end itself, and this does nothing. Otherwise the end is
-recorded, and a full engine is started for the clean-up (mount, network, and --rm).
+Run as `python -I -S exited.py ROOT RUN CONTAINER PYTHON [EXEC]`: no site, no trio, no msgspec.
+While a foreground `run` attends the container it records the end itself, and this does nothing.
+Otherwise the end is recorded, and a full engine is started for the clean-up (mount, network, and
+--rm). An exec's run directory is all there is of it to clean up.
 
 When many containers end at once one engine cleans up after all of the same login: whoever holds
 that login's lock looks for more until there are none, and once again when it has let go. So who
@@ -25,10 +26,10 @@ from tiffin.layout import Layout
 RECORDED, ALONE, NOT_OURS = "recorded", "alone", ""
 
 
-def attended(layout: Layout, cid: str) -> bool:
-    """True while a foreground `run` holds the container's `attended` lock."""
+def attended(path: str) -> bool:
+    """True while a foreground `run` or `exec` holds its lock."""
     try:
-        fd = os.open(layout.attended(cid), os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -85,10 +86,55 @@ def record(layout: Layout, cid: str) -> str:
             return ALONE if row[3] else RECORDED
 
 
+def record_exec(layout: Layout, cid: str, exec_id: str) -> None:
+    """Append `exec.exited`, unless the log has it or does not know that it went on by itself."""
+    import contextlib
+    import sqlite3
+
+    from tiffin import actor, processes
+    from tiffin.store import log, sync
+
+    stream = f"exec/{exec_id}"
+    with contextlib.closing(sync.open_for_append(layout.database)) as connection:
+        row = connection.execute(
+            "SELECT directory, (SELECT max(version) FROM events WHERE stream=?1), "
+            "(SELECT max(seq) FROM events WHERE stream=?1) FROM execs WHERE id=?2 AND "
+            "state='running' AND NOT EXISTS (SELECT 1 FROM intents WHERE stream=?1)",
+            (stream, exec_id),
+        ).fetchone()
+        if row is None:
+            return
+        code = processes.exit_code(row[0], cid)
+        data = f'{{"exit_code":{255 if code is None else code}}}'
+        steps = log.append(
+            [log.Record(stream, "exec.exited", data)],
+            command=os.urandom(8).hex(),
+            actor=actor.current("exit", row[2]),
+            expect={stream: row[1]},
+        )
+        with contextlib.suppress(log.Stale, sqlite3.IntegrityError):
+            sync.run(connection, steps)
+    discard(row[0])
+
+
+def discard(directory: str) -> None:
+    """Take away an exec's run directory: nobody else writes to it any more."""
+    import contextlib
+
+    for top, directories, files in os.walk(directory, topdown=False):
+        with contextlib.suppress(OSError):
+            for name in files:
+                os.unlink(f"{top}/{name}")
+            for name in directories:
+                os.rmdir(f"{top}/{name}")
+    with contextlib.suppress(OSError):
+        os.rmdir(directory)
+
+
 def begin_round(layout: Layout) -> int | None:
     """A descriptor that holds the lock, and stays open in the program that follows; None when
     another process has it."""
-    login = actor.login()
+    login = actor.who()[1:]
     fd = os.open(layout.round(*login), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,9 +146,13 @@ def begin_round(layout: Layout) -> int | None:
 
 
 def main(arguments: list[str]) -> None:
-    root, run, cid, python = arguments
+    root, run, cid, python, *execs = arguments
     layout = Layout(root, run)
-    if attended(layout, cid):
+    if execs:
+        if not attended(layout.exec_lock(execs[0])):
+            record_exec(layout, cid, execs[0])
+        return
+    if attended(layout.attended(cid)):
         return
     how = record(layout, cid)
     if how == NOT_OURS:

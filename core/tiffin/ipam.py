@@ -58,14 +58,21 @@ def choose(network: NetworkConfig, used: Collection[str], last: str = "") -> Ite
         yield choose_one(network.name, subnet, used, last)
 
 
+def lease_range(subnet: str, ip_range: str) -> tuple[int, int]:
+    """The first of the addresses that containers get, and the one after the last."""
+    base, prefix, bits = parse_cidr(subnet)
+    size = 1 << (bits - prefix)
+    first, end = base + 1, base + size - (1 if bits == 32 and size > 2 else 0)
+    if ip_range:
+        low, length, _ = parse_cidr(ip_range)
+        first, end = max(first, low), min(end, low + (1 << (bits - length)))
+    return first, end
+
+
 def choose_one(name: str, subnet: Subnet, used: Collection[str], last: str = "") -> str:
     """One address of a subnet of network `name`; see `choose`."""
     base, prefix, bits = parse_cidr(subnet.subnet)
-    size = 1 << (bits - prefix)
-    first, end = base + 1, base + size - (1 if bits == 32 and size > 2 else 0)
-    if subnet.ip_range:
-        low, length, _ = parse_cidr(subnet.ip_range)
-        first, end = max(first, low), min(end, low + (1 << (bits - length)))
+    first, end = lease_range(subnet.subnet, subnet.ip_range)
     taken = {to_number(address) for address in used if (":" in address) == (bits == 128)}
     taken.add(to_number(subnet.gateway) if subnet.gateway else base + 1)
     start = first

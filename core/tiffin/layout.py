@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import os
 
+from . import USER_MARK
 from .errors import UserError
 
 CONTAINER_FILES = ("config.json", "origins.json", "hosts", "resolv.conf", "hostname")
+
+
+def _uid() -> int:
+    uid = os.geteuid()
+    if uid == 0 and USER_MARK in os.environ:
+        from .rootless import real_uid
+
+        return real_uid()
+    return uid
 
 
 class Layout:
@@ -18,15 +28,22 @@ class Layout:
     def __init__(self, root: str, run: str, uid: int | None = None) -> None:
         self.root = root
         self.run = run
-        self.uid = os.geteuid() if uid is None else uid
+        self.uid = _uid() if uid is None else uid
+        """Whose store it is; within a user's namespace not the effective uid."""
 
     @classmethod
-    def find(cls, root: str | None = None, run: str | None = None) -> Layout:
-        """Flags first, then TIFFIN_ROOT and TIFFIN_RUNROOT, then the default of this user."""
-        env = os.environ
+    def find(
+        cls, root: str | None = None, run: str | None = None, *, usual: bool = False
+    ) -> Layout:
+        """Flags first, then TIFFIN_ROOT and TIFFIN_RUNROOT, then the default of this user; that
+        alone if the `usual` one is wanted."""
+        env = dict(os.environ)
+        if usual:
+            env.pop("TIFFIN_ROOT", None)
+            env.pop("TIFFIN_RUNROOT", None)
         root = root or env.get("TIFFIN_ROOT")
         run = run or env.get("TIFFIN_RUNROOT")
-        uid = os.geteuid()
+        uid = _uid()
         if root is None:
             if uid == 0:
                 root = "/var/lib/tiffin"
@@ -37,7 +54,9 @@ class Layout:
             if uid == 0:
                 run = "/run/tiffin"
             else:
-                run = f"{env.get('XDG_RUNTIME_DIR') or f'/run/user/{uid}'}/tiffin"
+                from .rootless import places
+
+                run = f"{places.runtime_dir(uid)}/tiffin"
         for name, path in (("--root", root), ("--runroot", run)):
             if not path or "\0" in path or "\n" in path:
                 raise UserError(f"{name} {path!r} is not a usable path")
@@ -84,6 +103,10 @@ class Layout:
 
     def lock(self, cid: str) -> str:
         return f"{self.run}/locks/{cid}"
+
+    def exec_lock(self, exec_id: str) -> str:
+        """Locked by the command that runs an exec, as long as it sees to its end."""
+        return f"{self.run}/locks/exec-{exec_id}"
 
     def round(self, loginuid: int, session: int) -> str:
         """Lock of whoever cleans up after the containers of this login that end by themselves."""

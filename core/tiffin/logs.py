@@ -194,13 +194,14 @@ def read(
         if follow:
             yield from _follow(log, since, until, stop, wake)
         else:
-            yield from _chosen(log.records(), since, until)
-            yield from _chosen(log.last(), since, until)
+            yield from chosen(log.records(), since, until)
+            yield from chosen(log.last(), since, until)
     finally:
         log.close()
 
 
-def _chosen(records: Iterator[Record], since: int | None, until: int | None) -> Iterator[Record]:
+def chosen(records: Iterator[Record], since: int | None, until: int | None) -> Iterator[Record]:
+    """Those between two times, in nanoseconds since 1970."""
     for record in records:
         if since is not None and record.time < since:
             continue
@@ -243,12 +244,12 @@ def _follow(
             # First whether it is over, then what there is: then nothing can come in between.
             over = ended() or not os.path.isdir(directory)
             over = over or (until is not None and time_ns() > until)
-            yield from _chosen(log.records(), since, until)
+            yield from chosen(log.records(), since, until)
             while log.changed():
                 watched = _watch(watcher, log, watched)
-                yield from _chosen(log.records(), since, until)
+                yield from chosen(log.records(), since, until)
             if over:
-                yield from _chosen(log.last(), since, until)
+                yield from chosen(log.last(), since, until)
                 return
             left = None if until is None else max(0.0, (until - time_ns()) / SECOND) + 0.001
             watcher.wait(left)

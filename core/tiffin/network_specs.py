@@ -14,7 +14,10 @@ from .hooks import NetworkConfig, StaticRoute, Subnet
 INTERFACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}\Z")
 """What we accept as a link's name: at most 15 bytes (IFNAMSIZ)."""
 
-RESERVED = ("none", "host", "bridge", "container", "ns", "pasta", "slirp4netns", "private")
+RESERVED = (
+    *("none", "host", "bridge", "private", "default"),
+    *("container", "ns", "pasta", "slirp4netns"),
+)
 """Words of --network that no network can be called."""
 
 MTU = range(68, 65536)

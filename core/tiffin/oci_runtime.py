@@ -23,6 +23,9 @@ _LOGRUS = r'level=(\w+) msg=("(?:[^"\\]|\\.)*"|\S+)'
 """The text form of logrus, which Go's programs log with: time="..." level=error msg="..."."""
 
 
+OF_A_USER = frozenset(("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"))
+
+
 class Words(Struct, frozen=True):
     """How a runtime's program words its failures: regular expressions, searched in the cause
     without regard to case. They are compiled when first needed (re keeps them): only a failure is
@@ -95,6 +98,7 @@ class CommandLineRuntime:
         wrap: Callable[[str], str] | None = None,
         words: Words = COMMON,
         host_process: bool = False,
+        without_cgroup: Sequence[str] = (),
     ) -> None:
         """`executable` is a name looked up on PATH, or an absolute path. `wrap` is given its path
         and returns that of the program which conmon is to run in its place. `words`: how it says
@@ -107,6 +111,8 @@ class CommandLineRuntime:
         self._package = package
         self._wrap = wrap
         self._words = words
+        self.without_cgroup = tuple(without_cgroup)
+        """Arguments with which it makes no cgroup for a container; empty: it always does."""
         self._found = ""
 
     def _path(self) -> str:
@@ -137,7 +143,10 @@ class CommandLineRuntime:
         self, *words: str, stdin: bytes | None = None, prefix: Sequence[str] = ()
     ) -> tuple[int, bytes, bytes]:
         return await programs.run(
-            [*prefix, self._path(), *self.arguments(), *words], stdin=stdin, check=False
+            [*prefix, self._path(), *self.arguments(), *words],
+            stdin=stdin,
+            check=False,
+            env=None if self._context.rootless else _roots_environment(),
         )
 
     async def _do(
@@ -215,6 +224,14 @@ class CommandLineRuntime:
         if code:
             raise self.failure(stderr, "--version")
         return stdout.decode(errors="replace").partition("\n")[0].strip()
+
+
+def _roots_environment() -> dict[str, str] | None:
+    """Ours, in which a runtime finds PID 1 and not the systemd of root's own login; None: as it
+    is."""
+    if not OF_A_USER.intersection(os.environ):
+        return None
+    return {name: value for name, value in os.environ.items() if name not in OF_A_USER}
 
 
 def wrapper(context: DriverContext, name: str, script: str) -> str:

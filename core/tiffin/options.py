@@ -47,6 +47,18 @@ class Device(Struct, frozen=True, omit_defaults=True):
     permissions: str = "rwm"
 
 
+class DeviceLimit(Struct, frozen=True):
+    """`--blkio-weight-device`, `--device-read-bps` and their like."""
+
+    kind: str
+    """`weight`, `read_bps`, `write_bps`, `read_iops`, `write_iops`."""
+    path: str
+    """Of the device, on the host."""
+    major: int
+    minor: int
+    value: int
+
+
 class Resources(Struct, frozen=True, omit_defaults=True):
     memory: int = 0
     memory_swap: int = 0
@@ -58,6 +70,20 @@ class Resources(Struct, frozen=True, omit_defaults=True):
     cpuset_mems: str = ""
     pids_limit: int = 0
     """0: the engine's default (2048); -1: unlimited."""
+    cpu_period: int = 0
+    """Microseconds."""
+    cpu_quota: int = 0
+    """Microseconds of each period; -1: unlimited."""
+    cpu_rt_period: int = 0
+    cpu_rt_runtime: int = 0
+    memory_swappiness: int = -1
+    """0 to 100; -1: the host's."""
+    oom_kill_disable: bool = False
+    blkio_weight: int = 0
+    """10 to 1000."""
+    blkio_devices: tuple[DeviceLimit, ...] = ()
+    unified: tuple[tuple[str, str], ...] = ()
+    """Files of cgroup v2 and what is written there (`--cgroup-conf`)."""
 
 
 class NetworkOptions(Struct, frozen=True, omit_defaults=True):
@@ -72,6 +98,8 @@ class NetworkOptions(Struct, frozen=True, omit_defaults=True):
     """Name inside the container."""
     aliases: tuple[str, ...] = ()
     """More names of the container on this network."""
+    words: tuple[str, ...] = ()
+    """Options of `--network pasta:...` and its like, for the program that makes the network."""
 
 
 class Health(Struct, frozen=True, omit_defaults=True):
@@ -114,8 +142,29 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """None: the image's. Empty: cleared."""
     env: tuple[tuple[str, str], ...] = ()
     """In order; already resolved (`-e NAME` takes the caller's value)."""
+    host_env: tuple[tuple[str, str], ...] = ()
+    """`--env-host`: what image and user say goes over it."""
+    proxy_env: tuple[tuple[str, str], ...] = ()
+    """The caller's proxies (`--http-proxy`): over the image's, below the user's own."""
+    env_merge: tuple[tuple[str, str], ...] = ()
+    """Values in which `$NAME` is what the variables had before."""
+    unset_env: tuple[str, ...] = ()
+    unset_env_all: bool = False
+    """Nothing of the image's and the engine's."""
     workdir: str = ""
     user: str = ""
+    passwd: bool = True
+    """A user without a name gets one in /etc/passwd."""
+    passwd_entry: str = ""
+    """Template of that line."""
+    host_users: tuple[str, ...] = ()
+    """Lines of passwd(5) of users of the host (`--hostuser`)."""
+    umask: int = 0o22
+    timezone: str = ""
+    """A file below /usr/share/zoneinfo, or `local`."""
+    oom_score_adj: int | None = None
+    timeout: int = 0
+    """Seconds after which conmon kills it; 0: never."""
     hostname: str = ""
     tty: bool = False
     interactive: bool = False
@@ -125,7 +174,7 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """`--rm`."""
     mounts: tuple[Mount, ...] = ()
     image_volumes: str = ""
-    """`ignore`: no anonymous volumes where the image declares some."""
+    """Where the image declares volumes: `ignore`: nothing; `tmpfs`; else anonymous volumes."""
     volumes_from: tuple[str, ...] = ()
     """`CONTAINER[:ro|rw]`."""
     network: str = ""
@@ -139,6 +188,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """`PORT/PROTO`; what `publish_all` publishes besides the image's own."""
     add_hosts: tuple[tuple[str, str], ...] = ()
     """(name, address) pairs."""
+    no_hosts: bool = False
+    """/etc/hosts is the image's."""
     dns: tuple[str, ...] = ()
     """Addresses; `none` alone: /etc/resolv.conf is the image's."""
     dns_search: tuple[str, ...] = ()
@@ -148,8 +199,14 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     cap_drop: tuple[str, ...] = ()
     privileged: bool = False
     read_only: bool = False
+    read_only_tmpfs: bool = True
+    """With `read_only`: /run, /tmp and /var/tmp can be written to."""
     init: bool = False
+    init_path: str = ""
+    """The program of `init`; empty: catatonit."""
     devices: tuple[Device, ...] = ()
+    device_rules: tuple[str, ...] = ()
+    """`TYPE MAJOR:MINOR ACCESS`, as in devices.allow of cgroup v1."""
     security_opt: tuple[str, ...] = ()
     """`seccomp=FILE|unconfined`, `no-new-privileges`, `label=...`, `apparmor=...`, `mask=`,
     `unmask=`."""
@@ -177,9 +234,21 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     log_driver: str = ""
     log_path: str = ""
     """Empty: in the container's directory."""
+    log_tag: str = ""
+    """Of `log_driver` journald: a template, see `tiffin.log_tags`."""
     log_size_max: int = 0
     """Bytes after which the log begins anew; 0: never."""
     cgroup_parent: str = ""
+    requires: tuple[str, ...] = ()
+    """Containers that are started before it; in what is recorded, their ids."""
+    cgroups: str = ""
+    """`disabled`, `no-conmon`, `split`; empty: `enabled`."""
+    sdnotify: str = ""
+    """`conmon`, `ignore`; empty: `container`."""
+    create_command: tuple[str, ...] = ()
+    """The words after the program's name of the command line that made it."""
+    pid_file: str = ""
+    conmon_pid_file: str = ""
     pid: str = ""
     """`host` or empty (own)."""
     ipc: str = ""

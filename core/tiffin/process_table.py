@@ -77,6 +77,16 @@ def cgroup_pids(directories: Sequence[str]) -> list[int]:
     return sorted(found)
 
 
+def tree(pid: int) -> list[int]:
+    """A process and all below it: what there is of a container without a cgroup of its own."""
+    from .processes import children
+
+    found = [pid]
+    for one in found:
+        found += children(one)
+    return found
+
+
 def processes(pids: Sequence[int]) -> list[Process]:
     """Those that are still there."""
     found = []

@@ -57,24 +57,24 @@ def signal_child(pid: int, of: int, number: int) -> bool:
     return True
 
 
-def exit_file(layout: Layout, cid: str) -> str:
-    """Where conmon writes the exit code of a container."""
-    return f"{layout.container_run(cid)}/exits/{cid}"
-
-
 def oom_file(layout: Layout, cid: str) -> str:
     """conmon touches it when the kernel killed for want of memory."""
     return f"{layout.container_run(cid)}/persist/oom"
 
 
-def recorded_exit(layout: Layout, cid: str) -> tuple[int, bool] | None:
-    """(exit code, out of memory) as conmon left it, or None while there is none."""
+def exit_code(run: str, cid: str) -> int | None:
+    """What conmon left in its run directory, an exec's for example; None while there is none."""
     try:
-        with open(exit_file(layout, cid), "rb") as file:
-            code = int(file.read())
+        with open(f"{run}/exits/{cid}", "rb") as file:
+            return int(file.read())
     except (OSError, ValueError):
         return None
-    return code, os.path.exists(oom_file(layout, cid))
+
+
+def recorded_exit(layout: Layout, cid: str) -> tuple[int, bool] | None:
+    """(exit code, out of memory) as conmon left it, or None while there is none."""
+    code = exit_code(layout.container_run(cid), cid)
+    return None if code is None else (code, os.path.exists(oom_file(layout, cid)))
 
 
 def observe(layout: Layout, cid: str, pid: int, conmon_pid: int) -> tuple[int, bool, str] | None:

@@ -182,6 +182,30 @@ def configured(index: int, attachment: Attachment) -> list[Any]:
     return batch
 
 
+class Raw:
+    """A message that pyroute2 has no class for, or too slow a one: its bytes after the header."""
+
+    def __init__(self, kind: int, body: bytes) -> None:
+        self.header = {"type": kind, "flags": NLM_F_REQUEST, "sequence_number": 0}
+        self.body = body
+        self.data = b""
+
+    def __getitem__(self, name: str) -> dict[str, int]:
+        return self.header
+
+    def reset(self) -> None:
+        self.data = b""
+
+    def encode(self) -> None:
+        kind, flags, sequence = self.header.values()
+        self.data = HEADER.pack(HEADER.size + len(self.body), kind, flags, sequence, 0) + self.body
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute of a `Raw` message, or of another attribute."""
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
 def _message(kind: str, number: int, flags: int = 0) -> Any:
     message = getattr(sys.modules[f"pyroute2.netlink.rtnl.{kind}"], kind)()
     message["header"]["type"] = number
@@ -195,9 +219,9 @@ def _message(kind: str, number: int, flags: int = 0) -> Any:
 class Netlink:
     """A socket of the network namespace that the calling thread is in; it stays there."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
         self._socket.bind((0, 0))
         self._sequence = 0
 
@@ -231,8 +255,16 @@ class Netlink:
 
     def link(self, name: str) -> Link | None:
         """The link with this name, if there is one."""
+        return self._link([("IFLA_IFNAME", name)])
+
+    def numbered(self, index: int) -> Link | None:
+        """The link with this index, if there is one."""
+        return self._link([], index)
+
+    def _link(self, attributes: Attributes, index: int = 0) -> Link | None:
         message = _message("ifinfmsg", RTM_GETLINK)
-        message["attrs"] = [("IFLA_IFNAME", name), ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
+        message["index"] = index
+        message["attrs"] = [*attributes, ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
         self._socket.send(self._encode(message, 0))
         for kind, _, sequence, body in self._receive():
             if sequence != self._sequence:
@@ -249,27 +281,27 @@ class Netlink:
         message = _message("ifinfmsg", RTM_GETLINK)
         message["attrs"] = [("IFLA_MASTER", bridge), ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
         # The kernel filters, except one that is too old to: so we do.
-        found = (_link(body) for body in self._dump(message))
+        found = (_link(body) for body in self.dump(message))
         return {link.number for link in found if link.master == bridge}
 
     def addresses(self) -> Iterator[tuple[int, str]]:
         """(index of the link, address) of all in this namespace."""
-        for body in self._dump(_message("ifaddrmsg", RTM_GETADDR)):
+        for body in self.dump(_message("ifaddrmsg", RTM_GETADDR)):
             family, _, _, _, index = IFADDR.unpack_from(body)
-            value = dict(_attributes(body, IFADDR.size)).get(IFA_ADDRESS)
+            value = dict(attributes(body, IFADDR.size)).get(IFA_ADDRESS)
             if value is not None and family in (socket.AF_INET, socket.AF_INET6):
                 yield index, socket.inet_ntop(family, value)
 
     def all_links(self) -> list[Link]:
         message = _message("ifinfmsg", RTM_GETLINK)
         message["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
-        return [_link(body) for body in self._dump(message)]
+        return [_link(body) for body in self.dump(message)]
 
     def all_addresses(self) -> list[Address]:
         found = []
-        for body in self._dump(_message("ifaddrmsg", RTM_GETADDR)):
+        for body in self.dump(_message("ifaddrmsg", RTM_GETADDR)):
             family, prefix, _, scope, index = IFADDR.unpack_from(body)
-            value = dict(_attributes(body, IFADDR.size)).get(IFA_ADDRESS)
+            value = dict(attributes(body, IFADDR.size)).get(IFA_ADDRESS)
             if value is not None and family in (socket.AF_INET, socket.AF_INET6):
                 text = f"{socket.inet_ntop(family, value)}/{prefix}"
                 found.append(Address(index, text, scope))
@@ -282,12 +314,12 @@ class Netlink:
         for family in (socket.AF_INET, socket.AF_INET6):
             message = _message("rtmsg", RTM_GETROUTE)
             message["family"] = family
-            bodies += self._dump(message)
+            bodies += self.dump(message)
         for body in bodies:
             family, prefix, _, _, table, _, _, kind, _ = RTMSG.unpack_from(body)
             if table != RT_TABLE_MAIN or kind != RTN_UNICAST:
                 continue
-            values = dict(_attributes(body, RTMSG.size))
+            values = dict(attributes(body, RTMSG.size))
             to, by = values.get(RTA_DST, b""), values.get(RTA_GATEWAY, b"")
             found.append(
                 Route(
@@ -299,7 +331,7 @@ class Netlink:
             )
         return found
 
-    def _dump(self, message: Any) -> list[bytes]:
+    def dump(self, message: Any) -> list[bytes]:
         while True:
             self._socket.send(self._encode(message, NLM_F_DUMP))
             found, complete, changed = [], False, False
@@ -368,8 +400,8 @@ def opened(path: str) -> Iterator[int]:
 
 def _link(body: bytes) -> Link:
     _, _, index, flags, _ = IFINFO.unpack_from(body)
-    found = dict(_attributes(body, IFINFO.size))
-    info = dict(_attributes(found.get(IFLA_LINKINFO, b""), 0))
+    found = dict(attributes(body, IFINFO.size))
+    info = dict(attributes(found.get(IFLA_LINKINFO, b""), 0))
     return Link(
         index,
         info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(),
@@ -383,7 +415,7 @@ def _link(body: bytes) -> Link:
     )
 
 
-def _attributes(data: bytes, position: int) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes, position: int) -> Iterator[tuple[int, bytes]]:
     """(type, value) of the attributes from a position on; a few bytes of what pyroute2 decodes."""
     while position + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, position)

@@ -12,11 +12,14 @@ from .layout import Layout
 class Settings:
     """What was chosen; an empty name means: what works here."""
 
-    __slots__ = ("runtime", "storage_driver", "tables")
+    __slots__ = ("cgroup_manager", "runtime", "storage_driver", "tables")
 
-    def __init__(self, storage_driver: str, runtime: str, tables: dict[str, Any]) -> None:
+    def __init__(
+        self, storage_driver: str, runtime: str, tables: dict[str, Any], cgroup_manager: str = ""
+    ) -> None:
         self.storage_driver = storage_driver
         self.runtime = runtime
+        self.cgroup_manager = cgroup_manager
         self.tables = tables
 
 
@@ -31,7 +34,9 @@ def path(layout: Layout) -> str:
     return f"{home}/tiffin/tiffin.toml"
 
 
-def load(layout: Layout, *, storage_driver: str = "", runtime: str = "") -> Settings:
+def load(
+    layout: Layout, *, storage_driver: str = "", runtime: str = "", cgroup_manager: str = ""
+) -> Settings:
     """Flag, then environment, then file. Error: UserError for a file that is not TOML."""
     file_name = path(layout)
     tables: dict[str, Any] = {}
@@ -50,4 +55,7 @@ def load(layout: Layout, *, storage_driver: str = "", runtime: str = "") -> Sett
         or str(engine.get("storage_driver", "")),
         runtime or os.environ.get("TIFFIN_RUNTIME", "") or str(engine.get("runtime", "")),
         tables,
+        cgroup_manager
+        or os.environ.get("TIFFIN_CGROUP_MANAGER", "")
+        or str(engine.get("cgroup_manager", "")),
     )

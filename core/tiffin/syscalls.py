@@ -117,6 +117,13 @@ def setns(fd: int, nstype: int = 0) -> None:
     _check(_libc().setns(fd, nstype))
 
 
+def prctl(option: int, argument: int) -> None:
+    """prctl(2)."""
+    import ctypes
+
+    _check(_libc().prctl(option, ctypes.c_ulong(argument), *(ctypes.c_ulong(0),) * 3))
+
+
 def syncfs(fd: int) -> None:
     """syncfs(2): everything of the file system that `fd` is on."""
     _check(_libc().syncfs(fd))

@@ -153,8 +153,8 @@ def case(
 
 
 OF_PODMAN = """
-Config.CreateCommand Config.HealthcheckOnFailureAction Config.Passwd Config.Timeout Config.Umask
-Config.sdNotifyMode ImageDigest State.CheckpointedAt State.Health State.RestoredAt
+Config.HealthcheckOnFailureAction Config.Passwd Config.Timeout Config.Umask
+ImageDigest State.CheckpointedAt State.Health State.RestoredAt
 """
 """Of checkpoints, systemd's notification and health: what is not there, or not by that name."""
 
@@ -454,6 +454,38 @@ CASES = [
     case("system df", "table"),
     case("system df --format '{{.Type}} {{.Total}}'"),
     case("version --format '{{.Client.Os}}'", "code"),
+    case("inspect -s --format '{{.SizeRw}}' made"),
+    case("container inspect -s made", "keys", lacks=OF_PODMAN),
+    case("inspect --format '{{.Name}} {{.Driver}}' store"),
+    case("inspect --type volume --format '{{.Name}}' store"),
+    case("inspect --type pod store", "code"),
+    case("inspect --type network made", "code"),
+    case("create --name tmp --network private same true", after="rm tmp"),
+    case("create --name tmp --requires nosuch same true", "code"),
+    case(
+        "create --name tmp --network none --requires made same true",
+        after="rm --depend tmp",
+    ),
+    case("rm --depend nosuch", "code"),
+    case("rm --filter name=nosuch"),
+    case("stop --filter name=nosuch"),
+    case("stop -i nosuch"),
+    case("stop --cidfile nosuch", "code"),
+    case("kill --cidfile nosuch", "code"),
+    case("pause --filter name=nosuch"),
+    case("logs -n ended", prints="podman names the lines of several only"),
+    case("version --format '{{.Client.OsArch}} {{.Client.Built}}'"),
+    case("version --format '{{.OsArch}} {{.Built}}'"),
+    case("version --format '{{.Nosuch}}'", "code"),
+    case("info --format '{{.Host.Arch}} {{.Host.OS}} {{.Host.CPUs}} {{.Host.Kernel}}'"),
+    case("info --format '{{.Host.CgroupsVersion}} {{json .Host.CgroupControllers}}'"),
+    case("info --format '{{.Host.OCIRuntime.Name}} {{.Host.Conmon.Path}} {{.Host.Hostname}}'"),
+    case("info --format '{{.Host.Conmon.Version}} {{.Host.OCIRuntime.Version}}'"),
+    case("info --format '{{json .Host.Distribution}} {{json .Host.IDMappings}}'"),
+    case("info --format '{{json .Store.ContainerStore}} {{.Store.ImageStore.Number}}'"),
+    case("info --format '{{.Host.Security.Rootless}} {{.Host.Security.SELinuxEnabled}}'"),
+    case("info --format '{{.Nosuch}}'", "code"),
+    case("info extra", "code"),
     # -- the command line itself
     case("nosuchcommand", "code"),
     case("ps --nosuch", "code"),
@@ -532,3 +564,30 @@ def test_the_same(pair: Pair, given: Case) -> None:
         for line in given.after:
             for engine in pair:
                 engine(line)
+
+
+OF_PODMAN_ALONE = """
+host.buildahVersion host.remoteSocket host.remoteSocket.path host.slirp4netns
+host.slirp4netns.executable host.slirp4netns.package host.slirp4netns.version host.conmon.package
+host.ociRuntime.package plugins.authorization version.GoVersion
+"""
+"""Of programs that have no part in it here; packages are the distribution's to tell."""
+
+
+def _keys(node: Any, above: str = "") -> set[str]:
+    if not isinstance(node, dict):
+        return set()
+    return {f"{above}{key}" for key in node} | {
+        key for name, inner in node.items() for key in _keys(inner, f"{above}{name}.")
+    }
+
+
+def test_info_has_all_that_podmans_has(pair: Pair) -> None:
+    ours, theirs = (json.loads(engine.must("info --format json")) for engine in pair)
+    lacking = _keys(theirs) - _keys(ours)
+    assert lacking == set(OF_PODMAN_ALONE.split())
+    for key in ("arch", "cgroupVersion", "cpus", "hostname", "kernel", "memTotal", "os"):
+        assert ours["host"][key] == theirs["host"][key], key
+    lines = pair.ours.must("info").splitlines()
+    assert f"  kernel: {os.uname().release}" in lines
+    assert "  distribution:" in lines and "  serviceIsRemote: false" in lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from support.cli import BUSYBOX, Tiffin
@@ -30,6 +31,53 @@ def test_of_several(tiffin: Tiffin) -> None:
     named = tiffin("logs", "--names", "--color", "a", "b").out
     assert named.startswith("\x1b[31ma \x1b[0mno newline")
     assert "\x1b[32mb \x1b[0mno newline" in named
+
+
+def test_several_are_followed_side_by_side(tiffin: Tiffin) -> None:
+    """Lines do not mix, also those that come in pieces; it ends with the last container."""
+    flags = ("-d", "-i", "--network=none")
+    for name in ("a", "b"):
+        tiffin("run", *flags, f"--name={name}", BUSYBOX, "cat")
+    with (
+        tiffin.start("logs", "-f", "--names", "--color", "a", "b") as process,
+        tiffin.start("attach", "a", stdin=subprocess.PIPE) as first,
+        tiffin.start("attach", "b", stdin=subprocess.PIPE) as second,
+    ):
+        assert process.stdout is not None and first.stdin is not None and second.stdin is not None
+        for typist, text in ((first, b"one "), (second, b"two\n"), (first, b"three\n")):
+            typist.stdin.write(text)  # type: ignore[union-attr]
+            typist.stdin.flush()  # type: ignore[union-attr]
+            if text.endswith(b"\n"):
+                line = process.stdout.readline()
+                name, colour = ("a", 31) if typist is first else ("b", 32)
+                words = b"one three" if typist is first else b"two"
+                assert line == b"\x1b[%dm%s \x1b[0m%s\n" % (colour, name.encode(), words)
+        first.stdin.close()
+        assert first.wait(30) == 0
+        second.stdin.write(b"last")
+        second.stdin.close()
+        assert second.wait(30) == 0
+        assert process.wait(30) == 0
+        assert process.stdout.read().endswith(b"last\n")
+
+
+def test_streams_that_pass_through(tiffin: Tiffin) -> None:
+    flags = ("--network=none", "--log-driver=passthrough", "--name=c")
+    script = "cat; echo oops >&2; exit 4"
+    done = tiffin("run", *flags, BUSYBOX, "sh", "-c", script, input="one\ntwo\n", code=4)
+    assert (done.out, done.err) == ("one\ntwo\n", "oops\n")
+    tiffin.fails("logs", "c", says="keeps no log")
+    assert tiffin("start", "-a", "c", input="again", code=4).out == "again"
+    tiffin("rm", "c")
+    tiffin.fails("run", "-t", *flags, BUSYBOX, "true", says="terminal")
+    argv = ("run", *flags, BUSYBOX, "sh", "-c", "trap 'exit 7' TERM; echo up; sleep 60 & wait")
+    with tiffin.start(*argv) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        tiffin("exec", "c", "true")
+        tiffin.fails("attach", "c", says="pass through")
+        process.terminate()
+        assert process.wait(30) == 7
+    assert tiffin.inspect("c")["HostConfig"]["LogConfig"]["Type"] == "passthrough"
 
 
 def test_bad_options(tiffin: Tiffin, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -222,6 +223,54 @@ def test_flags_of_resolv_conf(box: Tiffin) -> None:
     assert (inspected["Dns"], inspected["DnsSearch"], inspected["DnsOptions"]) == ([], [], [])
 
 
+@contextlib.contextmanager
+def resolved(directory: Path, text: str) -> Iterator[None]:
+    """A host with systemd-resolved: its file names a stub, another one the real servers."""
+    folder = Path("/run/systemd/resolve")
+    made = [path for path in (folder, folder.parent) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    (directory / "resolved").mkdir()
+    (directory / "resolved/resolv.conf").write_text(text)
+    subprocess.run(["mount", "--bind", directory / "resolved", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+        for path in made:
+            path.rmdir()
+
+
+def test_a_host_with_systemd_resolved(box: Tiffin, tmp_path: Path) -> None:
+    """Its stub on 127.0.0.53 is out of a container's reach, the servers behind it are not."""
+    real = f"nameserver {OTHER}\nsearch office.example\n"
+    stub = "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch office.example\n"
+    (tmp_path / "stub").mkdir()
+    show = (BUSYBOX, "cat", "/etc/resolv.conf")
+    with dns.host_resolver(tmp_path / "stub", stub), resolved(tmp_path, real):
+        lines = box("run", "--rm", *show).lines
+        assert lines == ["search office.example", f"nameserver {OTHER}"]
+        assert box("run", "--rm", "--network", "host", *show).lines[1] == "nameserver 127.0.0.53"
+
+
+def test_hosts_are_the_images_or_the_hosts(box: Tiffin, tmp_path: Path) -> None:
+    show = (BUSYBOX, "cat", "/etc/hosts")
+    image = box("run", "--rm", "--no-hosts", *show).out
+    assert "host.containers.internal" not in image and "localhost" in image
+    box.detached("--name", "bare", "--no-hosts", BUSYBOX, "sleep", "1000")
+    assert box("run", "--rm", "--network", "container:bare", *show).out == image
+    box("network", "create", "lunch")
+    box("network", "connect", "lunch", "bare")
+    assert box("exec", "bare", "cat", "/etc/hosts").out == image
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n10.1.2.3 printer\n")
+    subprocess.run(["mount", "--bind", tmp_path / "hosts", "/etc/hosts"], check=True)
+    try:
+        up = ("--add-host", "up:host-gateway")
+        lines = box("run", "--rm", "--network", "host", *up, *show).lines
+    finally:
+        subprocess.run(["umount", "/etc/hosts"], check=True)
+    assert lines[:3] == ["127.0.0.1\tup", "127.0.0.1 localhost", "10.1.2.3 printer"]
+
+
 @pytest.mark.parametrize(
     "alias", ["ünï", "two words", "a,b", "a\n10.0.0.1", "-x", "a..b", "a.", "x" * 64, "", "a/b"]
 )
@@ -261,7 +310,7 @@ def test_no_query_is_lost_while_containers_come_and_go(box: Tiffin) -> None:
     assert outside == {f"www.example {OUTSIDE_ANSWER}"}
     # A server that still had answers to give when it was replaced is ended by the next change.
     box("run", "--rm", "--network", "lunch", BUSYBOX, "true")
-    assert len(servers(box)) == 1
+    assert len(servers(box)) == 2, "the present one and the spare"
     gone = dns.ask(place, server, "guest0", "guest9")
     assert set(gone.values()) == {"NXDOMAIN"}
 
@@ -276,6 +325,34 @@ def test_a_killed_server_is_started_by_the_next_container(box: Tiffin) -> None:
     assert new != old
     found = dns.ask(netns(box, "guest"), gateway(box, "lunch"), "web")
     assert found == {"web": address(box, "web", "lunch")}
+
+
+def test_two_servers_take_turns(box: Tiffin) -> None:
+    """None is started for a change, unless the spare cannot be told of it; not by a version of it
+    that does not show when it has reloaded."""
+
+    def change(name: str) -> set[int]:
+        sleeper(box, name, "--network", "lunch")
+        found = dns.ask(netns(box, name), gateway(box, "lunch"), name)
+        assert found == {name: address(box, name, "lunch")}
+        return set(servers(box))
+
+    box("network", "create", "lunch")
+    (first,) = change("a")
+    both = change("b")
+    assert len(both) == 2 and first in both
+    assert change("c") == both == change("d")
+    (second,) = both - {first}
+    (place,) = box.run.rglob("names")
+    assert os.readlink(place / "present") == "2" and os.readlink(place / "spare") == "1"
+    os.utime(place / "1", (0, 0))  # long since it was asked: so it is not left to answer
+    os.kill(first, signal.SIGSTOP)
+    others = change("e")
+    assert second in others and first not in others and len(others) == 2
+    (place / "version").write_text("aardvark-dns 1.14.0\n")
+    third = change("f")
+    assert len(third) == 1 and not os.path.lexists(place / "spare")
+    assert not third & change("g")
 
 
 def test_the_server_is_in_no_containers_cgroup_and_keeps_nothing_open(box: Tiffin) -> None:

@@ -46,8 +46,17 @@ def test_create_says_the_name_and_inspect_says_the_rest(box: Tiffin) -> None:
     assert made["subnets"][0] == {  # type: ignore[index]
         "subnet": "10.221.7.0/24",
         "gateway": "10.221.7.1",
-        "lease_range": "10.221.7.64/26",
+        "lease_range": {"start_ip": "10.221.7.64", "end_ip": "10.221.7.127"},
     }
+
+    def shown(template: str) -> str:
+        return box("network", "inspect", "-f", template, "lunch").word
+
+    first, second = list(made["subnets"])  # type: ignore[call-overload]
+    assert json.loads(shown("{{json .Subnets}}")) == [first, second]
+    assert json.loads(shown("{{json .}}")).keys() == made.keys()
+    assert shown("{{.Labels}} {{(index .Subnets 0).LeaseRange.EndIP}}") == "map[a:b] 10.221.7.127"
+    assert box("network", "ls", "--format", "{{.Labels}}", "-f", "name=lunch").word == "a=b"
     types = [event["type"] for event in box.events() if event["stream"] == f"network/{made['id']}"]
     assert types == ["network.created"]
 
@@ -62,6 +71,9 @@ def test_lists_are_filtered_and_formatted(box: Tiffin) -> None:
         return [name for name in found if name != "bridge"]
 
     assert names() == ["dinner", "lunch"]
+    box("network", "connect", "dinner", "guest")
+    assert box("ps", "--format", "{{.Networks}}").word == "lunch,dinner"
+    box("network", "disconnect", "dinner", "guest")
     assert names("--filter", "label=meal") == ["lunch"]
     assert names("--filter", "label!=meal") == ["dinner"]
     assert names("--filter", "dangling=true") == ["dinner"]
@@ -91,6 +103,21 @@ def test_a_network_in_use_stays_unless_forced(box: Tiffin) -> None:
     box.fails("network", "rm", "lunch", says="no such network", code=1)
     box.fails("network", "rm", "-t", "3", "lunch", says="--time is for --force")
     box.fails("create", "--network", "lunch", BUSYBOX, says="no such network: lunch")
+
+
+def test_options_in_the_words_of_others(box: Tiffin) -> None:
+    docker = "com.docker.network."
+    box("network", "create", "-o", "isolate=1", "-o", f"{docker}driver.mtu=1400", "lunch")
+    assert network(box, "lunch")["options"] == {"isolate": "true", "mtu": "1400"}
+    box("network", "create", "-o", f"{docker}bridge.name=tfTestN", "dinner")
+    assert network(box, "dinner")["network_interface"] == "tfTestN"
+
+
+def test_the_default_network_is_there_before_it_is_used(tiffin: Tiffin) -> None:
+    for words in (("ls", "-q"), ("inspect", "-f", "{{.Name}}", "bridge")):
+        assert tiffin("network", *words).word == "bridge"
+    assert tiffin("network", "explain", "bridge").lines[0].startswith("network bridge: bridge, ")
+    assert len([e for e in tiffin.events() if e["type"] == "network.created"]) == 1
 
 
 def test_the_default_network_stays(box: Tiffin) -> None:
@@ -244,6 +271,24 @@ def test_a_vlan(box: Tiffin) -> None:
     for target in ("guest", box("inspect", "--format", gateway, "guest").word):
         ping = (BUSYBOX, "ping", "-c1", "-w5", target)
         box("run", "--rm", "--network=lunch", "--cap-add=NET_RAW", *ping)
+
+
+def test_a_chosen_port_is_no_other_containers(box: Tiffin) -> None:
+    """Published ports are bound by no program, so the kernel offers them again."""
+    (first, last) = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    number = int(first) + 101
+    Path("/proc/sys/net/ipv4/ip_local_port_range").write_text(f"{number} {number + 3}")
+    try:
+        for name in ("one", "two", "three"):
+            box("create", "--name", name, "-p", "80", "-p", "18089:81", "-p", "18089:81", BUSYBOX)
+        assert box("port", "one", "81").word == "0.0.0.0:18089", "said twice"
+        box.fails("create", "-p", "18089:81", "-p", "18089:82", BUSYBOX, says="published twice")
+        box("create", "--name", "four", "-p", "80", BUSYBOX)
+        found = {box("port", name, "80").word for name in ("one", "two", "three", "four")}
+        assert found == {f"0.0.0.0:{number + at}" for at in range(4)}
+        box.fails("create", "-p", "80", BUSYBOX, says="no free port on this host: containers pub")
+    finally:
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text(f"{first} {last}")
 
 
 def test_publish_all_publishes_what_is_exposed_and_not_published_already(box: Tiffin) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -11,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import world
+from support import invariants, world
 from support.cli import BUSYBOX, Tiffin, eventually
 
 from tiffin import exited
@@ -228,3 +229,66 @@ def test_rm_that_was_killed_takes_anonymous_volumes_all_the_same(tiffin: Tiffin)
     assert tiffin("ps", "-a", "-q").out == ""
     assert tiffin("volume", "ls", "-q").out == ""
     assert not list(tiffin.root.glob("volumes/*"))
+
+
+def test_the_end_of_a_detached_exec_is_recorded(shared: Tiffin) -> None:
+    """It is no unfinished command while it runs, and leaves nothing when it has ended."""
+    name = shared.detached("--network=none", BUSYBOX, "sleep", "1000")
+    directory = shared.run / "containers" / name / "execs"
+
+    def ends() -> list[int]:
+        return [
+            e["data"]["exit_code"]
+            for e in shared.events("--filter", f"container={name}")
+            if e["type"] == "exec.exited"
+        ]
+
+    shared("exec", "-d", name, "sh", "-c", "exit 3")
+    eventually(lambda: ends() == [3])
+    eventually(lambda: not os.listdir(directory))
+
+    shared("exec", "-d", name, "sleep", "500")
+    assert invariants.broken(shared.base) == []
+    assert "exec" not in shared("system", "recover").out
+    (conmon,) = (p for p, n, line in world.processes() if n == "conmon" and "/execs/" in line)
+    (child,) = (p for p, _, line in world.processes() if "sleep 500" in line and p != conmon)
+    world.kill(conmon)
+    world.kill(child)
+    eventually(lambda: not world.alive(child))
+    assert "running -> ended" in shared("system", "recover").out
+    assert ends() == [3, 255]
+    assert not os.listdir(directory)
+    shared("rm", "-f", "-t", "0", name)
+
+
+def test_a_mount_that_nobody_was_told_of_is_undone(shared: Tiffin) -> None:
+    """Found by torture: it stayed, without anybody who would unmount it. One that was acknowledged
+    before stays."""
+    cid = shared.create("--network=none", BUSYBOX, "true")
+    planned = '{"driver":"overlay","path":"%s"}'
+    path = Path(shared("mount", cid).word)
+    directory = path.parent
+    stream = f"container/{cid}"
+
+    def killed_in_the_middle() -> None:
+        """As if `mount` had been killed before it told the log."""
+        with sync.open_for_append(str(shared.root / "tiffin.db")) as connection:
+            record = log.Record(stream, "container.mount_planned", planned % path)
+            steps = log.append([record], command="0" * 16, actor="{}", expect={})
+            sync.run(connection, steps)
+
+    killed_in_the_middle()
+    shared("system", "recover")
+    assert world.mounts_below(directory)
+    assert not open_intents(shared)
+    with sync.open_for_append(str(shared.root / "tiffin.db")) as connection:
+        steps = log.append(
+            [log.Record(stream, "container.unmounted", "{}")],
+            command="0" * 16, actor="{}", expect={},
+        )  # fmt: skip
+        sync.run(connection, steps)
+    killed_in_the_middle()
+    shared("system", "recover")
+    assert not world.mounts_below(directory)
+    assert invariants.broken(shared.base) == []
+    shared("rm", cid)

@@ -43,6 +43,9 @@ async def test_certificates_are_checked_except_on_loopback(
     with pytest.raises(RegistryError, match=r"not trusted.*certs\.d.*--tls-verify=false"):
         await pull(outside, store)
     await pull(outside, store, tls_verify=False)
+    with monkeypatch.context() as patch:
+        patch.setenv(http.CERT_DIR, str(tmp_path))  # --cert-dir: ca.crt is in it
+        await pull(outside, store)
     authorities = tmp_path / "certs.d" / outside
     authorities.mkdir(parents=True)
     (authorities / "ca.crt").write_bytes((tmp_path / "ca.crt").read_bytes())

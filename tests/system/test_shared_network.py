@@ -72,9 +72,9 @@ def test_reads_show_the_others_ports_and_addresses(box: Tiffin) -> None:
     assert shown["HostConfig"]["NetworkMode"].startswith("container:")
     listed = box("ps", "-a", "--format", "{{.Names}} {{.Ports}} {{.Networks}}").lines
     assert sorted(listed) == [
-        "one 127.0.0.1:18099->80/tcp [bridge]",
-        "three 127.0.0.1:18099->80/tcp []",
-        "two 127.0.0.1:18099->80/tcp []",
+        "one 127.0.0.1:18099->80/tcp bridge",
+        "three 127.0.0.1:18099->80/tcp ",
+        "two 127.0.0.1:18099->80/tcp ",
     ]
     two = box("inspect", "-f", "{{.Id}}", "two").word
     assert shown["HostConfig"]["NetworkMode"] == f"container:{two}", "the full id"

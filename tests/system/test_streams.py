@@ -145,6 +145,21 @@ def test_ctrl_c_reaches_the_process_through_the_terminal(shared: Tiffin) -> None
         assert screen.wait() == 0
 
 
+def test_keys_mean_nothing_to_a_terminal_without_stdin(shared: Tiffin) -> None:
+    command = "echo there; until test -e /go; do sleep 0.05; done; exit 4"
+    argv = shared.argv(*RUN, "-t", "--name=deaf", BUSYBOX, "sh", "-c", command)
+    with terminal(argv, shared.environment()) as screen:
+        screen.expect("there")
+        eventually(screen.is_raw)
+        screen.type("\x03\x1c\x1aexit\n\x10\x11")  # ctrl-c, ctrl-\, ctrl-z; ctrl-p, ctrl-q
+        shared("exec", "deaf", "true")
+        assert screen.process.poll() is None
+        shared("exec", "deaf", "touch", "/go")
+        assert screen.wait() == 4
+        assert not screen.is_raw()
+        assert not screen.unread(), "what was typed does not go to the shell"
+
+
 def test_detach_keys_leave_it_running_and_attach_comes_back(shared: Tiffin) -> None:
     argv = shared.argv("run", "-it", "--name=back", *QUIET, "sh")
     with terminal(argv, shared.environment()) as screen:

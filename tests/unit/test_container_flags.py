@@ -153,8 +153,15 @@ def test_ulimits_devices_hosts_networks() -> None:
     assert options.devices == (Device("/dev/null", "/dev/zero", "r"),)
     assert options.add_hosts == (("a", "1.2.3.4"), ("b", "::1"), ("c", "host-gateway"))
     assert options.network == "one,two"
+    several = asked("--add-host", "a;b:1.2.3.4", "--add-host", "c=[fd00::1]")
+    assert several.add_hosts == (("a", "1.2.3.4"), ("b", "1.2.3.4"), ("c", "fd00::1"))
+    assert asked("--dns-opt", "a", "--dns-option", "b").dns_options == ("b", "a")
+    assert [asked("--network", w).network for w in ("private", "default")] == ["", ""]
+    assert asked("--no-hosts").no_hosts and not options.no_hosts
     assert asked(network_default="none").network == "none"
     assert asked("--network=host", network_default="none").network == "host"
+    assert asked("--network=private", network_default="none").network == "none"
+    assert asked("--ulimit=host").ulimits == (Ulimit("host", -1, -1),)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +202,8 @@ def test_ulimits_devices_hosts_networks() -> None:
         ("--device /dev/null:q", "is not a device"),
         ("--add-host x", "NAME:ADDRESS"),
         ("--add-host x:y", "is not an IP address"),
+        ("--add-host x;:1.2.3.4", "NAME:ADDRESS"),
+        ("--add-host x:1.2.3.4 --no-hosts", "--no-hosts leaves /etc/hosts to the image"),
         ("--dns x", "--dns 'x' is not an IP address"),
         ("--pull sometimes", "allowed: always, missing, never, newer"),
         ("--pid container:x", "--pid 'container:x' is not known"),
@@ -203,7 +212,8 @@ def test_ulimits_devices_hosts_networks() -> None:
         ("--annotation x", "NAME=VALUE"),
         ("-a out", "is not a stream"),
         ("--network container:", "names no container"),
-        ("--network pasta", "is not there yet"),
+        ("--network pasta --ip 10.1.2.3", "--ip can only be set on a network"),
+        ("--network slirp4netns:mtu=9000 --network-alias x", "--network-alias x is for networks"),
         ("--stop-timeout -1", "--stop-timeout -1 is too small"),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiffin import exited
-from tiffin.engine.bundle import UNLESS_ATTENDED
+from tiffin.engine.exit_command import UNLESS_ATTENDED
 from tiffin.layout import Layout
 
 
@@ -45,11 +45,11 @@ def attended(tmp_path: Path) -> Path:
 
 def test_both_looks_agree(tmp_path: Path, attended: Path) -> None:
     layout = Layout(str(tmp_path), str(tmp_path))
-    assert (shell(attended), exited.attended(layout, "c1")) == ("runs", False)
+    assert (shell(attended), exited.attended(layout.attended("c1"))) == ("runs", False)
     with open(attended, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert (shell(attended), exited.attended(layout, "c1")) == ("", True)
-    assert (shell(attended), exited.attended(layout, "c1")) == ("runs", False)
+        assert (shell(attended), exited.attended(layout.attended("c1"))) == ("", True)
+    assert (shell(attended), exited.attended(layout.attended("c1"))) == ("runs", False)
 
 
 def test_looking_makes_nothing(attended: Path) -> None:

@@ -316,7 +316,7 @@ def test_logs(store: Layout, tmp_path: Path, capfdbinary: pytest.CaptureFixture[
     command = (sys.executable, "-m", "tiffin.cli.main", "logs")
     done = subprocess.run((*command, "web"), capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"one\nthree\n", b"two\n")
-    done = subprocess.run((*command, "-t", "-n1", "web"), capture_output=True, check=True)
+    done = subprocess.run((*command, "-t", "--tail=1", "web"), capture_output=True, check=True)
     assert done.stdout == b"2026-11-25T07:41:08.000000001Z three\n"
 
 

@@ -194,6 +194,13 @@ def test_default_limits_are_clamped_to_the_callers_own() -> None:
     assert limits(facts=facts(may_raise_limits=True))["RLIMIT_NOFILE"] == (1048576, 1048576)
 
 
+def test_limits_of_the_host_are_inherited() -> None:
+    found = document({"ulimits": (Ulimit("host", -1, -1),)})["process"]
+    assert not found.get("rlimits")
+    both = {"ulimits": (Ulimit("host", -1, -1), Ulimit("core", 0, 0))}
+    assert limits(both) == {"RLIMIT_CORE": (0, 0)}
+
+
 def test_a_limit_above_the_callers_own_is_refused() -> None:
     asked = {"ulimits": (Ulimit("nofile", 10, 5000),)}
     with pytest.raises(UserError, match=r"above your own hard limit 4096.*CAP_SYS_RESOURCE"):

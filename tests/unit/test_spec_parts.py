@@ -128,6 +128,12 @@ def test_hosts() -> None:
         files.hosts([], ["box"], [("up", "host-gateway")])
 
 
+def test_on_the_hosts_network_the_hosts_names_are_known() -> None:
+    host = "127.0.0.1 localhost me\n# printer\n10.1.2.3 printer\n"
+    text = files.hosts([], ["me", "lunch"], [("up", "host-gateway")], host=host)
+    assert text == f"127.0.0.1\tup\n{host}127.0.1.1\tlunch\n"
+
+
 def test_resolv_conf() -> None:
     host = "# mine\nnameserver 127.0.0.53\nnameserver 10.0.0.2\nsearch lan\noptions edns0\n\n"
     own = files.resolv_conf(host, Resolving()).splitlines()
@@ -135,6 +141,8 @@ def test_resolv_conf() -> None:
     assert "nameserver 127.0.0.53" in files.resolv_conf(host, Resolving(own_network=False))
     chosen = files.resolv_conf(host, Resolving(servers=("9.9.9.9",)))
     assert "nameserver 9.9.9.9\n" in chosen and "10.0.0.2" not in chosen
+    linked = files.resolv_conf("nameserver fe80::1%eth0\nnameserver fd00::5\n", Resolving())
+    assert linked == "nameserver fd00::5\n"
     alone = files.resolv_conf("nameserver ::1\n", Resolving())
     assert "::1" not in alone and "nameserver" in alone
     words = files.resolv_conf(host, Resolving(domains=("a.b", "c"), options=("ndots:3",)))
@@ -142,6 +150,20 @@ def test_resolv_conf() -> None:
     assert "search" not in files.resolv_conf(host, Resolving(domains=(".",), own_domains=("d",)))
     both = files.resolv_conf("domain corp\n", Resolving(own_domains=("d",)))
     assert "search d corp\n" in both
+
+
+@pytest.mark.parametrize(
+    ("host", "only"),
+    [
+        ("nameserver 127.0.0.53\noptions edns0\n", True),
+        ("nameserver ::1\nnameserver fe80::1%eth0\n", True),
+        ("nameserver 127.0.0.53\nnameserver 10.0.0.2\n", False),
+        ("search lan\n", False),
+        ("", False),
+    ],
+)
+def test_servers_that_only_the_host_can_ask(host: str, only: bool) -> None:
+    assert files.only_here(host) is only
 
 
 def attached(name: str, gateway: str, **more: Any) -> Attachment:

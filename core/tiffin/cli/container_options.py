@@ -27,9 +27,14 @@ CHOICES = {
     "ipc": ("private", "shareable", "host", "none"),
     "uts": ("private", "host"),
     "cgroupns": ("", "private", "host"),
-    "log_driver": ("", "k8s-file", "json-file", "none", "passthrough"),
+    "image_volume": ("bind", "anonymous", "tmpfs", "ignore"),
+    "log_driver": ("", "k8s-file", "json-file", "journald", "none", "passthrough"),
+    "cgroups": ("enabled", "disabled", "no-conmon", "split"),
+    "sdnotify": ("container", "conmon", "ignore"),
 }
 
+
+IMAGE_VOLUMES = {"tmpfs": "tmpfs", "ignore": "ignore"}
 
 LOG_SIZE_LEAST = 64 << 10
 
@@ -68,29 +73,46 @@ def options_from(
         name=options["name"],
         entrypoint=_entrypoint(options["entrypoint"]),
         env=environment_flags.environment(options["env"], options["env_file"]),
+        host_env=environment_flags.of_host(options["env_host"]),
+        proxy_env=environment_flags.proxies(options["http_proxy"]),
+        env_merge=flag_words.pairs("--env-merge", options["env_merge"]),
+        unset_env=tuple(options["unsetenv"]),
+        unset_env_all=options["unsetenv_all"],
         workdir=flag_words.absolute("--workdir", options["workdir"]),
         user=options["user"],
+        passwd=options["passwd"],
+        passwd_entry=_passwd_line("--passwd-entry", options["passwd_entry"]),
+        host_users=tuple(_host_user(name) for name in options["hostuser"]),
+        umask=_umask(options["umask"]),
+        timezone=flag_words.clean("--tz", options["tz"]),
+        oom_score_adj=_oom_score(options["oom_score_adj"]),
+        timeout=flag_words.at_least("--timeout", options["timeout"] or 0, 0),
         hostname=_hostname(options["hostname"]),
         tty=options["tty"],
         interactive=options["interactive"],
         detach=options["detach"],
         remove=options["rm"],
         mounts=_mounts(options),
+        image_volumes=IMAGE_VOLUMES.get(options["image_volume"], ""),
         volumes_from=flag_words.by_comma(options["volumes_from"]),
         network=network,
         joins=joins,
         ports=network_flags.ports(options["publish"]),
         publish_all=options["publish_all"],
         expose=tuple(port for item in options["expose"] for port in network_flags.exposed(item)),
-        add_hosts=tuple(network_flags.add_host(item) for item in options["add_host"]),
+        add_hosts=network_flags.add_hosts(options),
+        no_hosts=options["no_hosts"],
         dns=network_flags.name_servers(options),
         dns_search=network_flags.domains(options["dns_search"]),
-        dns_options=tuple(flag_words.word("--dns-option", item) for item in options["dns_option"]),
+        dns_options=network_flags.resolver_options(options),
         cap_add=flag_words.by_comma(options["cap_add"]),
         cap_drop=flag_words.by_comma(options["cap_drop"]),
         privileged=options["privileged"],
         read_only=options["read_only"],
+        read_only_tmpfs=options["read_only_tmpfs"],
         init=options["init"],
+        init_path=options["init_path"],
+        device_rules=tuple(options["device_cgroup_rule"]),
         devices=tuple(_device(item) for item in options["device"]),
         security_opt=tuple(options["security_opt"]),
         label_providers=flag_words.by_comma(options["label_provider"]),
@@ -109,13 +131,21 @@ def options_from(
         secrets=_secrets(options["secret"]),
         log_driver=options["log_driver"],
         log_path=_log_option(options, "path"),
+        log_tag=_log_option(options, "tag"),
         log_size_max=_log_size_max(options),
         cgroup_parent=options["cgroup_parent"],
+        cgroups="" if options["cgroups"] == "enabled" else options["cgroups"],
+        sdnotify="" if options["sdnotify"] == "container" else options["sdnotify"],
+        pid_file=os.path.abspath(options["pidfile"]) if options["pidfile"] else "",
+        conmon_pid_file=os.path.abspath(options["conmon_pidfile"])
+        if options["conmon_pidfile"]
+        else "",
         pid=_namespace(options["pid"]),
         ipc=_namespace(options["ipc"]),
         uts=_namespace(options["uts"]),
         cgroupns=options["cgroupns"],
         pod=options["pod"],
+        requires=flag_words.by_comma(options["requires"]),
         userns=options["userns"],
         uid_maps=flag_words.by_comma(options["uidmap"]),
         gid_maps=flag_words.by_comma(options["gidmap"]),
@@ -127,10 +157,10 @@ def options_from(
 def step_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """What those flags of `run` ask for that `build` has as well, for the containers of its steps.
     Error: UserError."""
-    absent = dict.fromkeys(("cpus", "memory_reservation"), "")
-    options = {**absent, "pids_limit": None, "dns_search": (), "dns_option": (), **given}
+    nothing = dict.fromkeys(("dns_search", "dns_option", "dns_opt"), ())
+    options = {**limit_flags.NOT_GIVEN, **nothing, "no_hosts": False, **given}
     return {
-        "add_hosts": tuple(network_flags.add_host(item) for item in options["add_host"]),
+        "add_hosts": network_flags.add_hosts(options),
         "dns": network_flags.name_servers(options),
         "cap_add": flag_words.by_comma(options["cap_add"]),
         "cap_drop": flag_words.by_comma(options["cap_drop"]),
@@ -158,9 +188,11 @@ def _log_option(options: Mapping[str, Any], wanted: str) -> str:
     found = ""
     for item in options["log_opt"]:
         key, _, value = flag_words.clean("--log-opt", item).partition("=")
-        if key not in ("path", "max-size") or not value:
-            raise UserError(f"--log-opt {item!r} is not known", hint="max-size=10m or path=FILE")
-        if options["log_driver"] in ("none", "passthrough"):
+        if key not in ("path", "max-size", "tag") or not value:
+            raise UserError(
+                f"--log-opt {item!r} is not known", hint="max-size=10m, path=FILE or tag=TEXT"
+            )
+        if key != "tag" and options["log_driver"] in ("journald", "none", "passthrough"):
             raise UserError(f"--log-opt {item}: --log-driver {options['log_driver']} has no file")
         if key == wanted:
             found = value
@@ -234,6 +266,34 @@ def _entrypoint(values: list[str]) -> tuple[str, ...] | None:
             f"--entrypoint {text!r} is not a JSON array of strings", hint='["sh", "-c"]'
         )
     return (text,) if text else ()
+
+
+def _passwd_line(flag: str, text: str) -> str:
+    if not text.isprintable() or (text and text.count(":") > 6):
+        raise UserError(f"{flag} {text!r} is not a line of passwd(5)")
+    return text
+
+
+def _host_user(name: str) -> str:
+    import pwd  # rarely
+
+    try:
+        found = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except (KeyError, OverflowError, ValueError):
+        raise UserError(f"--hostuser {name!r}: this machine has no such user") from None
+    return f"{found[0]}:*:{found[2]}:{found[3]}:{found[4]}:{found[5]}:{found[6]}"
+
+
+def _umask(text: str) -> int:
+    if not (text and len(text) < 6 and set(text) <= set("01234567") and int(text, 8) <= 0o777):
+        raise UserError(f"--umask {text!r} is not a umask", hint="octal, 0022")
+    return int(text, 8)
+
+
+def _oom_score(value: int | None) -> int | None:
+    if value is not None and not -1000 <= value <= 1000:
+        raise UserError(f"--oom-score-adj {value} is not between -1000 and 1000")
+    return value
 
 
 def _mounts(options: Mapping[str, Any]) -> tuple[Mount, ...]:

@@ -62,6 +62,24 @@ def environment(items: Iterable[str], files: Iterable[str]) -> tuple[tuple[str, 
     return tuple(found.items())
 
 
+PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
+
+
+def of_host(wanted: bool) -> tuple[tuple[str, str], ...]:
+    """`--env-host`. What is no UTF-8 cannot be in config.json, and is left out."""
+    return tuple(item for item in os.environ.items() if wanted and _plain(item[1]))
+
+
+def proxies(wanted: bool) -> tuple[tuple[str, str], ...]:
+    """`--http-proxy`: those of the caller that are set."""
+    names = (*PROXIES, *map(str.upper, PROXIES)) if wanted else ()
+    return tuple((name, os.environ[name]) for name in names if _plain(os.environ.get(name, "")))
+
+
+def _plain(text: str) -> bool:
+    return bool(text) and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def labels(files: Iterable[str], items: Iterable[str]) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     groups = [(f"--label-file {path}:", _lines("--label-file", path)) for path in files]

@@ -7,7 +7,8 @@ from ..errors import UserError
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
 
 def flag(key: str) -> str:
@@ -28,6 +29,20 @@ def absolute(flag: str, path: str) -> str:
     if path and not path.startswith("/"):
         raise UserError(f"{flag} {path!r} is not an absolute path")
     return clean(flag, path)
+
+
+def platform(options: Mapping[str, Any]) -> str:
+    """`--platform`, or its parts. Error: UserError for both."""
+    parts = [options[key] for key in ("os", "arch", "variant")]
+    if not any(parts):
+        return str(options["platform"])
+    if options["platform"]:
+        raise UserError("--platform says what --os, --arch and --variant say: leave one out")
+    from ..images import platform as own
+
+    system, machine, variant = parts
+    host = own.host()
+    return "/".join(filter(None, (system or host.os, machine or host.architecture, variant)))
 
 
 def at_least(flag: str, value: int, least: int) -> int:

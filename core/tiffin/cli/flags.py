@@ -65,6 +65,7 @@ class Call:
 
     __slots__ = (
         "arguments",
+        "cgroup_manager",
         "debug",
         "layout",
         "log_level",
@@ -81,6 +82,7 @@ class Call:
         *,
         storage_driver: str = "",
         runtime: str = "",
+        cgroup_manager: str = "",
         log_level: str = "warn",
         debug: bool = False,
     ) -> None:
@@ -91,6 +93,7 @@ class Call:
         self.storage_driver = storage_driver
         """Empty: not asked for."""
         self.runtime = runtime
+        self.cgroup_manager = cgroup_manager
         self.log_level = log_level
         self.debug = debug
 
@@ -139,6 +142,18 @@ class Command:
     @property
     def synopsis(self) -> str:
         return " ".join(filter(None, ("tiffin", self.name, "[flags]", self.usage)))
+
+
+def later(module: str, name: str) -> Callable[[Call], int]:
+    """A function of a module here that is loaded when it is called: what a command needs to work
+    is nothing that its help needs."""
+
+    def run(call: Call) -> int:
+        loaded = __import__(f"{__package__}.{module}", fromlist=(name,))
+        code: int = getattr(loaded, name)(call)
+        return code
+
+    return run
 
 
 def suggestion(given: str, known: Sequence[str]) -> str:
@@ -272,6 +287,21 @@ def parse(
     if not parser.options.get("help"):
         check_count(command, arguments)
     return parser.options, arguments
+
+
+def parse_in_order(
+    command: Command, argv: Sequence[str], extra: Sequence[Flag] = ()
+) -> tuple[list[tuple[Flag, str]], list[str]]:
+    """([(flag, its value as text)] as they were given, arguments). Error: UserError."""
+    seen: list[tuple[Flag, str]] = []
+
+    class Recorder(_Parser):
+        def set(self, flag: Flag, text: str, shown: str) -> None:
+            super().set(flag, text, shown)
+            seen.append((flag, text))
+
+    arguments = Recorder(command, extra).parse(argv)
+    return seen, arguments
 
 
 def check_count(command: Command, arguments: Sequence[str]) -> None:

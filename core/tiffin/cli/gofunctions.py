@@ -33,10 +33,20 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, Missing) else value
 
 
+def _document(value: Any) -> Any:
+    """By the names that fields have in JSON (`gotemplate.Named`)."""
+    if isinstance(value, list):
+        return [_document(item) for item in value]
+    if isinstance(value, dict):
+        plain = value.plain() if hasattr(value, "plain") else value
+        return {name: _document(item) for name, item in plain.items()}
+    return value
+
+
 def _json(value: Any) -> str:
     import json
 
-    text = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(_document(_plain(value)), ensure_ascii=False, separators=(",", ":"))
     # Go escapes these, so that the text may stand in HTML.
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")

@@ -312,6 +312,19 @@ class Record(_Dict):
         raise UserError(f"template: there is no field {name}{suggestion(name, list(self))}")
 
 
+class Named(Record):
+    """A struct whose fields have other names in JSON."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: Mapping[str, str], fields: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        self.names = names
+
+    def plain(self) -> dict[str, Any]:
+        return {self.names.get(n, n): value for n, value in self.items() if value is not None}
+
+
 _parsed: dict[str, Template] = {}
 
 

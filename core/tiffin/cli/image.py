@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import flag_words
+from .container_flags import PLATFORM
 from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
+    from ..registry.auth import Credentials
 
 QUIET = Flag("quiet", "q", help="no progress")
 
 
 def _pull(call: Call) -> int:
-    from .share import use_authfile
+    from .share import credentials, use_authfile
 
     use_authfile(call)
+    given = credentials(call.options["creds"])
+    names = _all_tags(call, given) if call.options["all_tags"] else call.arguments
     from ..engine import drivers, images
     from .progress import for_stderr
     from .session import each
@@ -24,15 +29,48 @@ def _pull(call: Call) -> int:
         driver = await drivers.storage_name(engine)
         wanted = images.Pull(
             policy="always",
-            platform=call.options["platform"] or "",
+            platform=flag_words.platform(call.options),
             tls_verify=bool(call.options["tls_verify"]),
             progress=for_stderr(bool(call.options["quiet"])),
+            credentials=given,
         )
         return (await images.fetch(engine, name, driver=driver, pull=wanted)).removeprefix(
             "sha256:"
         )
 
-    return each(call, call.arguments, work)
+    return each(call, names, work)
+
+
+def _all_tags(call: Call, given: Credentials | None) -> list[str]:
+    """Every tag of the repositories. Error: UserError for a name with a tag."""
+    from ..errors import UserError
+    from ..images import reference
+    from .session import drive
+
+    wanted = [reference.parse(name) for name in call.arguments]
+    for name, parsed in zip(call.arguments, wanted, strict=True):
+        if parsed.digest or name.rpartition("/")[2].count(":"):
+            raise UserError(f"pull --all-tags: {name} is one of them", hint="leave the tag out")
+
+    async def work(_: Engine) -> list[str]:
+        from ..registry import registries
+        from ..registry.searcher import Searcher
+
+        found = []
+        for parsed in wanted:
+            place = registries.endpoints(parsed, registries.load())[-1]
+            verify = bool(call.options["tls_verify"]) and not place.insecure
+            async with Searcher(
+                place.registry, place.repository, tls_verify=verify, credentials=given
+            ) as asked:
+                tags = await asked.tags(MOST_TAGS)
+            found += [f"{parsed.registry}/{parsed.repository}:{tag}" for tag in tags]
+        return found
+
+    return drive(call, work)
+
+
+MOST_TAGS = 10_000
 
 
 PULL = Command(
@@ -40,9 +78,13 @@ PULL = Command(
     usage="IMAGE [IMAGE...]",
     summary="Fetch images from a registry and unpack them",
     flags=(
-        Flag("platform", kind="str", metavar="OS/ARCH[/VARIANT]", help="for another machine"),
+        *PLATFORM,
         QUIET,
+        Flag("disable-content-trust", help="Taken for docker's sake: no effect", default=True),
+        Flag("all-tags", "a", help="all images of the repository"),
         Flag("authfile", kind="str", metavar="FILE", help="where the logins are"),
+        Flag("cert-dir", kind="str", metavar="DIRECTORY", help="certificates for the registry"),
+        Flag("creds", kind="str", metavar="USER:PASSWORD", help="who we are, instead of a login"),
         Flag("tls-verify", default=True, help="demand HTTPS with a certificate that is trusted"),
     ),
     arguments=(1, None),
@@ -178,9 +220,10 @@ def _rmi(call: Call) -> int:
         raise UserError("no image is named", hint="a name or an id is wanted")
 
     force = bool(call.options["force"])
+    missing_is_well = force or bool(call.options["ignore"])
 
     async def work(engine: Engine, name: str) -> str | None:
-        if force and await images.find(engine, name) is None:
+        if missing_is_well and await images.find(engine, name) is None:
             return None  # what is to be gone is gone
         every_name = bool(call.options["all"])
         lines = await images.remove(engine, name, force=force, every_name=every_name)
@@ -196,6 +239,8 @@ RMI = Command(
     flags=(
         Flag("all", "a", help="all images"),
         Flag("force", "f", help="with the containers that use them; one not there is no error"),
+        Flag("ignore", "i", help="one that is not there is no error"),
+        Flag("no-prune", help="taken for docker's sake: images below are never removed"),
     ),
     arguments=(0, None),
     examples=("tiffin rmi app", "tiffin rmi --all"),

@@ -6,19 +6,23 @@ import sys
 
 from ..errors import UserError
 from ..store import queries
-from ..units import SECOND, human_ago, human_size
+from ..units import SECOND, human_ago, human_size, parse_time
 from . import reads, table
 from .flags import AT, Call, Command, Flag
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
     from typing import Any
 
     from ..store.queries import Row
 
 NONE = "<none>"
-FILTERS = ("reference", "label", "dangling", "before", "since", "id", "containers")
+FILTERS = (
+    *("reference", "label", "label!", "dangling", "before", "since", "after", "until", "id"),
+    *("containers", "readonly", "manifest"),
+)
 HEADINGS = {"ID": "IMAGE ID", "Repository": "REPOSITORY", "CreatedSince": "CREATED"}
 USED = "SELECT image_id, COUNT(*) AS number FROM containers GROUP BY image_id"
 
@@ -69,11 +73,15 @@ def choose(
     connection: sqlite3.Connection | None, found: list[Row], given: dict[str, list[str]]
 ) -> list[Row]:
     """The images that pass; `reference` also drops the names that do not match."""
+    from time import time_ns  # filters only
+
+    given = {**given, "since": [*given.get("since", ()), *given.get("after", ())]}
+    until = [parse_time(text, time_ns(), "--filter until") for text in given.get("until", ())]
     limits = {
         key: [reads.image(connection, name)["created"] for name in given.get(key, ())]
         for key in ("before", "since")
     }
-    for key in ("dangling", "containers"):
+    for key in ("dangling", "containers", "readonly", "manifest"):
         for value in given.get(key, ()):
             if value not in ("true", "false"):
                 raise UserError(f"--filter {key}={value}: neither true nor false")
@@ -90,6 +98,13 @@ def choose(
         if not all(
             (value == "true") == bool(row["containers"]) for value in given.get("containers", ())
         ):
+            continue
+        # None is another tool's, and lists of images are no images (`manifest ls`).
+        if "true" in (*given.get("readonly", ()), *given.get("manifest", ())):
+            continue
+        if any(table.has_labels(row["labels"], (text,)) for text in given.get("label!", ())):
+            continue
+        if any(row["created"] >= time for time in until):
             continue
         bare = row["id"].removeprefix("sha256:")
         if "id" in given and not any(
@@ -130,6 +145,7 @@ def lines(found: list[Row], now: int, trunc: bool) -> list[dict[str, Any]]:
                     Containers=row["containers"],
                     Labels=row["labels"],
                     Names=row["names"],
+                    History=", ".join(row["history"]),
                     Architecture=row["architecture"],
                     Os=row["os"],
                 )
@@ -152,10 +168,32 @@ def plain(row: Row) -> dict[str, Any]:
         "Containers": row["containers"],
         "Names": row["names"],
         "Digest": row["manifest"],
-        "History": row["names"],
+        "History": row["history"],
         "Created": row["created"] // SECOND,
         "CreatedAt": reads.rfc3339(row["created"], fraction=False),
     }
+
+
+SORTS: dict[str, Callable[[Row], Any]] = {
+    "created": lambda row: -row["created"],
+    "id": lambda row: row["id"],
+    "repository": lambda row: [split(name)[0] for name in row["names"][:1]],
+    "size": lambda row: row["size"],
+    "tag": lambda row: [split(name)[1] for name in row["names"][:1]],
+}
+
+
+def remember(connection: sqlite3.Connection | None, found: list[Row]) -> None:
+    """Give each image its `history`: all names that it ever had, the last one first."""
+    sql = (
+        "SELECT stream, json_extract(data, '$.name') AS name FROM events "
+        "WHERE type='image.tagged' ORDER BY seq DESC"
+    )
+    told: dict[str, list[str]] = {}
+    for row in reads.rows(connection, sql):
+        told.setdefault(row["stream"].partition("/")[2], []).append(row["name"])
+    for row in found:
+        row["history"] = list(dict.fromkeys([*row["names"], *told.get(row["id"], ())]))
 
 
 def show(found: list[Row], options: dict[str, Any], now: int) -> str:
@@ -175,6 +213,8 @@ def show(found: list[Row], options: dict[str, Any], now: int) -> str:
     names = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]
     if options["digests"]:
         names.insert(2, "DIGEST")
+    if options["history"]:
+        names.append("HISTORY")
     cells = []
     for row in found:
         bare = row["id"].removeprefix("sha256:")
@@ -187,6 +227,8 @@ def show(found: list[Row], options: dict[str, Any], now: int) -> str:
             ]
             if options["digests"]:
                 cell.insert(2, row["manifest"])
+            if options["history"]:
+                cell.append(", ".join(row["history"]) or NONE)
             cells.append(cell)
     return table.table(names if heading else (), cells)
 
@@ -194,12 +236,18 @@ def show(found: list[Row], options: dict[str, Any], now: int) -> str:
 def run(call: Call) -> int:
     options = call.options
     given = table.filters(options["filter"], FILTERS)
+    if options["sort"] and options["sort"] not in SORTS:
+        raise UserError(f"--sort {options['sort']!r} is not known", hint=", ".join(SORTS))
     if call.arguments:
         given.setdefault("reference", []).extend(call.arguments)
     connection, now = reads.at(call.layout, options["at"])
     found = gather(connection, steps=options["all"])
     if given:
         found = choose(connection, found, given)
+    if options["sort"]:
+        found.sort(key=SORTS[options["sort"]])
+    if options["history"] or options["format"]:
+        remember(connection, found)
     sys.stdout.write(show(found, options, now))
     return 0
 
@@ -216,6 +264,8 @@ IMAGES = Command(
         Flag("filter", "f", "list", "KEY=VALUE", f"Show only what matches: {', '.join(FILTERS)}"),
         Flag("format", "", "str", "TEMPLATE", "`json`, a Go template, or `table TEMPLATE`"),
         AT,
+        Flag("history", help="Show all names that an image ever had"),
+        Flag("sort", "", "str", "WHAT", f"By {', '.join(SORTS)} (default: created)"),
         Flag("noheading", "n", help="Leave out the line of headings"),
     ),
     (0, 1),

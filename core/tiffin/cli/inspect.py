@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     import sqlite3
     from typing import Any
 
+    from ..engine.base import Engine
     from ..layout import Layout
     from ..store.queries import Row
 
 INDENT = 5
-TYPES = ("all", "container", "image")
+OTHERS = ("volume", "network", "pod")
+TYPES = ("all", "container", "image", *OTHERS)
 MAPS = frozenset(
     (
         "Annotations",
@@ -54,7 +56,10 @@ def find(
     *,
     past: bool = False,
 ) -> dict[str, Any]:
-    """A container of that name or id, else an image. Errors: NotFound, Conflict, Corrupt."""
+    """A container of that name or id, else an image, volume, network or pod. Errors: NotFound,
+    Conflict, Corrupt."""
+    if kind in OTHERS:
+        return _other(connection, name, kind)
     if kind != "image":
         try:
             row = reads.container(connection, name)
@@ -72,8 +77,53 @@ def find(
     except (NotFound, UserError):
         if kind == "image":
             raise
+        for other in OTHERS:
+            try:
+                return _other(connection, name, other)
+            except (NotFound, UserError):
+                continue
         raise NotFound(f"no such container or image: {name}") from None
     return inspect_image.document(layout, connection, found, past=past)
+
+
+def _other(connection: sqlite3.Connection | None, name: str, kind: str) -> dict[str, Any]:
+    """A volume, a network or a pod. Error: NotFound."""
+    if kind == "volume":
+        from . import volume
+
+        return volume.plain(volume.find(connection, name), volume.used(connection))
+    if kind == "network":
+        from . import networks
+
+        found = networks.find(connection, name)
+        users = networks.users(connection).get(found["name"], [])
+        return networks.plain(found, users)
+    from . import pods
+
+    return pods.described(pods.find(connection, name))
+
+
+def _measured(call: Call, documents: list[dict[str, Any]]) -> None:
+    """--size: put it into those of containers. Only the storage drivers know it: this loads the
+    engine."""
+    from .session import drive
+
+    connection = reads.store(call.layout)
+    containers = [one for one in documents if "OCIRuntime" in one]
+    rows = [reads.container(connection, one["Id"]) for one in containers]
+
+    async def work(engine: Engine) -> dict[str, tuple[int, int]]:
+        from ..engine.usage import of_containers
+
+        return await of_containers(engine, rows)
+
+    for one, (own, below) in (
+        (one, sizes)
+        for cid, sizes in (drive(call, work) if rows else {}).items()
+        for one in containers
+        if one["Id"] == cid
+    ):
+        one |= {"SizeRw": own, "SizeRootFs": own + below}
 
 
 def _structs(value: Any, name: str = "") -> Any:
@@ -111,10 +161,14 @@ def _run(call: Call, kind: str) -> int:
                 raise
             printable.failure(printable.line(str(error)), error, call.debug)
             failed = error.exit_code
+    if options.get("size"):
+        _measured(call, documents)
     if options["format"] and options["format"] != "json":
         from . import gotemplate
 
         for document in documents:
+            if "subnets" in document:  # a network: podman's template has Go's names
+                document = {f"{key[:1].upper()}{key[1:]}": one for key, one in document.items()}
             fields = _structs(document)
             if "RootFS" in document:  # an image, whose builder may have put anything in there
                 fields["Config"] = inspect_image.IMAGE_SETTINGS | document["Config"]
@@ -133,17 +187,19 @@ def run(call: Call) -> int:
     return _run(call, kind)
 
 
+SIZE = Flag("size", "s", help="How much room containers take as well: SizeRw, SizeRootFs")
 FORMAT = Flag("format", "f", "str", "TEMPLATE", "`json` or a Go template")
 LATEST = Flag("latest", "l", help="The container that was made last")
 
 INSPECT = Command(
     "inspect",
     "NAME [NAME...]",
-    "Show all that is known of containers and images",
+    "Show all that is known of containers, images, volumes, networks and pods",
     (
         FORMAT,
         LATEST,
         AT,
+        SIZE,
         Flag("type", "t", "str", "TYPE", f"What to look for: {', '.join(TYPES)}", "all"),
     ),
     (0, None),
@@ -159,7 +215,7 @@ CONTAINER_INSPECT = Command(
     "container inspect",
     "CONTAINER [CONTAINER...]",
     "Show all that is known of containers",
-    (FORMAT, LATEST, AT),
+    (FORMAT, LATEST, AT, SIZE),
     (0, None),
     ("tiffin container inspect web",),
     lambda call: _run(call, "container"),

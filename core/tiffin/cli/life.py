@@ -4,87 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..errors import NotFound, TiffinError, UserError
 from .flags import Call, Command, Flag
+from .selection import ALL, CIDFILE, FILTER, FILTER_ALONE, IGNORE, LATEST, many, need_names
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..engine.base import Engine
 
-LATEST = Flag("latest", "l", help="the container that was created last")
-ALL = Flag("all", "a", help="all containers")
+
+LIVE = ("running", "paused", "initialized")
 KEYS = Flag("detach-keys", kind="str", metavar="KEYS", help="keys that detach (ctrl-p,ctrl-q)")
 TIME = Flag("time", "t", kind="int", metavar="SECONDS", help="before SIGKILL (container's own: 10)")
-
-
-FILTER = Flag("filter", "f", "list", "KEY=VALUE", "only those that match, as of ps")
-
-
-def _names(call: Call) -> None:
-    if call.options.get("filter") and not call.options.get("latest"):
-        return
-    if call.arguments and (call.options.get("all") or call.options.get("latest")):
-        raise UserError("containers are named, and --all or --latest is given as well")
-    if not call.arguments and not call.options.get("all") and not call.options.get("latest"):
-        raise UserError("no container is named", hint="a name or an id is wanted")
-
-
-def many(
-    call: Call,
-    work: object,
-    *,
-    states: tuple[str, ...] = (),
-    codes: object = None,
-    last_first: bool = False,
-) -> int:
-    """The same for each of the containers that are meant."""
-    from .session import chosen, drive, each, unconnected
-
-    _names(call)
-    names, together = list(call.arguments), set[str]()
-    if call.options.get("filter"):
-        names = _matching(call, states)
-    elif not names:
-
-        async def find(engine: Engine) -> tuple[list[str], list[str]]:
-            found = await chosen(engine, call, states=states)
-            return found, await unconnected(engine, found)
-
-        names, free = drive(call, find)
-        if last_first:  # who uses another's network was made after it
-            names.reverse()
-        together = set(free)
-    one_by_one = [name for name in names if name not in together]
-    at_once = [name for name in names if name in together]
-    if codes is None:
-        return each(call, one_by_one, work, together=at_once)  # type: ignore[arg-type]
-    return each(call, one_by_one, work, codes, together=at_once)  # type: ignore[arg-type]
-
-
-def _matching(call: Call, states: tuple[str, ...]) -> list[str]:
-    """--filter: of the containers that are named, or of all."""
-    from time import time_ns
-
-    from ..store import queries
-    from . import ps, reads, table
-
-    given = table.filters(call.options["filter"], ps.FILTERS)
-    connection = reads.store(call.layout)
-    rows = [reads.container(connection, name) for name in call.arguments]
-    if not call.arguments:
-        everything = reads.rows(connection, queries.CONTAINERS)
-        rows = [row for row in everything if row["state"] in states or _over(call, row)]
-    return [row["id"] for row in ps.choose(connection, rows, given, time_ns())]
-
-
-def _over(call: Call, row: dict[str, Any]) -> bool:
-    """The log calls it running and nobody has noticed its end: the machine was restarted."""
-    from ..processes import observe
-
-    live = ("running", "paused", "initialized")
-    pids = row["pid"], row["conmon_pid"]
-    return row["state"] in live and observe(call.layout, row["id"], *pids) is not None
 
 
 def _start(call: Call) -> int:
@@ -97,14 +27,15 @@ def _start(call: Call) -> int:
         await start(engine, name)
         return name
 
-    return many(call, work, states=("created", "exited", "initialized"))
+    states = ("created", "exited", "initialized")
+    return many(call, work, states=states, warm=("created", "exited"))
 
 
 def _start_attached(call: Call) -> int:
     from ..engine.run import start_attached
     from .session import attacher, chosen, drive
 
-    _names(call)
+    need_names(call)
     if len(call.arguments) > 1 or call.options["all"]:
         raise UserError("only one container can be attached to")
 
@@ -144,20 +75,25 @@ START = Command(
 
 
 def _stop(call: Call) -> int:
-    async def work(engine: Engine, name: str) -> str:
+    async def work(engine: Engine, name: str) -> str | None:
         from ..engine.stop import stop
 
-        await stop(engine, name, timeout=call.options["time"])
+        try:
+            await stop(engine, name, timeout=call.options["time"])
+        except NotFound:
+            if not call.options["ignore"]:
+                raise
+            return None
         return name
 
-    return many(call, work, states=("running", "paused", "initialized"))
+    return many(call, work, states=LIVE, warm=LIVE)
 
 
 STOP = Command(
     name="stop",
     usage="CONTAINER [CONTAINER...]",
     summary="Stop containers: their stop signal, and SIGKILL when that does not help in time",
-    flags=(ALL, FILTER, LATEST, TIME),
+    flags=(ALL, CIDFILE, FILTER, IGNORE, LATEST, TIME),
     arguments=(0, None),
     examples=("tiffin stop web", "tiffin stop --all --time 2 --filter label=tier=web"),
     run=_stop,
@@ -174,14 +110,14 @@ def _restart(call: Call) -> int:
     states = ("running",) if call.options["running"] else ()
     if call.options["running"]:
         call.options["all"] = True
-    return many(call, work, states=states)
+    return many(call, work, states=states, warm=LIVE)
 
 
 RESTART = Command(
     name="restart",
     usage="CONTAINER [CONTAINER...]",
     summary="Stop containers and start them again",
-    flags=(ALL, LATEST, TIME, Flag("running", help="all that run")),
+    flags=(ALL, CIDFILE, FILTER, LATEST, TIME, Flag("running", help="all that run")),
     arguments=(0, None),
     examples=("tiffin restart web",),
     run=_restart,
@@ -208,6 +144,7 @@ KILL = Command(
     summary="Send a signal to containers: SIGKILL, or another",
     flags=(
         ALL,
+        CIDFILE,
         LATEST,
         Flag("signal", "s", kind="str", metavar="SIGNAL", default="KILL", help="name or number"),
     ),
@@ -218,11 +155,23 @@ KILL = Command(
 
 
 def _rm(call: Call) -> int:
-    from .session import removal_codes
+    def codes(error: TiffinError) -> int:
+        from .session import removal_codes
+
+        return removal_codes(error)
 
     async def work(engine: Engine, name: str) -> str | None:
-        from ..engine.remove import remove
+        from ..engine.remove import remove, remove_with_dependents
 
+        if call.options["depend"]:
+            gone = await remove_with_dependents(
+                engine,
+                name,
+                force=bool(call.options["force"]),
+                timeout=call.options["time"],
+                volumes=bool(call.options["volumes"]),
+            )
+            return "\n".join(gone)
         removed = await remove(
             engine,
             name,
@@ -233,7 +182,9 @@ def _rm(call: Call) -> int:
         )
         return name if removed else None
 
-    return many(call, work, codes=removal_codes, last_first=True)
+    states = ("creating", "created", "exited", "initialized", "running", "paused", "removing")
+    warm = LIVE if call.options["force"] else ()
+    return many(call, work, states=states, codes=codes, last_first=True, warm=warm)
 
 
 RM = Command(
@@ -242,9 +193,12 @@ RM = Command(
     summary="Remove containers: metadata, config.json and their own layer",
     flags=(
         ALL,
+        CIDFILE,
+        Flag("depend", help="those that need it as well"),
+        FILTER_ALONE,
         LATEST,
         Flag("force", "f", help="kill those that run; one that is not there is no error"),
-        Flag("ignore", "i", help="one that is not there is no error"),
+        IGNORE,
         Flag("volumes", "v", help="with the anonymous volumes that only they have"),
         TIME,
     ),
@@ -382,7 +336,7 @@ def _attach(call: Call) -> int:
     from ..engine import stop
     from .session import attacher, chosen, drive
 
-    _names(call)
+    need_names(call)
 
     async def work(engine: Engine) -> int:
         name = (await chosen(engine, call))[0]
@@ -393,6 +347,10 @@ def _attach(call: Call) -> int:
             raise Conflict(f"cannot attach to container {row['name']}: it is {row['state']}")
         options = row["options"]
         tty = options.get("tty", False)
+        if options.get("log_driver") == "passthrough":
+            from ..errors import Conflict
+
+            raise Conflict(f"cannot attach to container {row['name']}: its streams pass through")
         attach = attacher(
             engine,
             terminal=tty,

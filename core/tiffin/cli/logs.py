@@ -1,4 +1,4 @@
-"""`logs`: what a container wrote, as it wrote it: bytes go through unchanged."""
+"""`logs`: what containers wrote, as they wrote it: bytes go through unchanged."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from .flags import Call, Command, Flag
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..logs import Record
+    from ..store.queries import Row
+
+LONGEST = 1 << 20
+"""Bytes of a line that wait for its end, where lines of several containers must not mix."""
 
 
 def tail(value: str) -> int | None:
@@ -44,53 +48,103 @@ def _ended(call: Call, cid: str) -> Callable[[], bool]:
     return ended
 
 
-def write(records: Iterable[Record], timestamps: bool, prefix: str = "") -> None:
-    """stdout's records to our stdout, stderr's to our stderr."""
-    streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
-    middle = {"stdout": False, "stderr": False}  # inside of a line
-    for record in records:
-        out = streams[record.stream]
-        if not middle[record.stream]:
-            stamp = f"{reads.rfc3339(record.time)} " if timestamps else ""
-            if prefix or stamp:
-                out.write(f"{prefix}{stamp}".encode())
+class Writer:
+    """Writes stdout's records to our stdout, stderr's to our stderr, each line with its prefix."""
+
+    def __init__(self, timestamps: bool, prefix: str = "") -> None:
+        self._timestamps = timestamps
+        self._prefix = prefix
+        self._streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
+        self._middle = {"stdout": False, "stderr": False}  # inside of a line
+        self._begun: dict[str, list[Record]] = {"stdout": [], "stderr": []}
+
+    def write(self, record: Record) -> None:
+        """At once, a line that goes on as well."""
+        out = self._streams[record.stream]
+        if not self._middle[record.stream]:
+            stamp = f"{reads.rfc3339(record.time)} " if self._timestamps else ""
+            if self._prefix or stamp:
+                out.write(f"{self._prefix}{stamp}".encode())
         out.write(record.data if record.partial else record.data + b"\n")
-        middle[record.stream] = record.partial
+        self._middle[record.stream] = record.partial
         out.flush()
 
+    def write_line(self, record: Record) -> None:
+        """Only whole lines: others write to the same places."""
+        begun = self._begun[record.stream]
+        begun.append(record)
+        if record.partial and sum(len(piece.data) for piece in begun) < LONGEST:
+            return
+        self._begun[record.stream] = []
+        for piece in begun:
+            self.write(piece)
+        if record.partial:
+            self._end(record.stream)
 
-def run(call: Call) -> int:
-    options = call.options
+    def finish(self) -> None:
+        """End what is left of a line that never ended."""
+        for stream, begun in self._begun.items():
+            for piece in begun:
+                self.write(piece)
+            if self._middle[stream]:
+                self._end(stream)
+            self._begun[stream] = []
+
+    def _end(self, stream: str) -> None:
+        self._streams[stream].write(b"\n")
+        self._streams[stream].flush()
+        self._middle[stream] = False
+
+
+def _chosen(call: Call) -> list[Row]:
     connection = reads.store(call.layout)
     names = call.arguments
-    if options["latest"]:
-        if names:
-            raise UserError("logs: --latest takes no container")
-        found = reads.rows(connection, queries.CONTAINERS)
-        if not found:
-            raise NotFound("there are no containers")
-        rows = found[-1:]
-    elif not names:
-        raise UserError("logs: needs a container", hint="or --latest")
-    else:
-        rows = [reads.container(connection, name) for name in names]
-    if options["follow"] and len(rows) > 1:
-        raise UserError("logs: --follow takes one container")
+    try:
+        if call.options["latest"]:
+            if names:
+                raise UserError("logs: --latest takes no container")
+            found = reads.rows(connection, queries.CONTAINERS)
+            if not found:
+                raise NotFound("there are no containers")
+            return found[-1:]
+        if not names:
+            raise UserError("logs: needs a container", hint="or --latest")
+        number = names[0] if call.options["names"] and len(names) > 1 else ""
+        if number.isdecimal() and not reads.rows(
+            connection, queries.CONTAINER_BY_NAME, (number,)
+        ):  # `-n 5 web`: podman's -n is --names, docker's is --tail
+            call.options.update(names=False, tail=number)
+            names = names[1:]
+        return [reads.container(connection, name) for name in names]
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def show(call: Call, rows: list[Row]) -> int:
+    """The logs of these containers; followed side by side."""
+    options = call.options
     now = time_ns()
     since = units.parse_time(options["since"], now, "--since") if options["since"] else None
     until = units.parse_time(options["until"], now, "--until") if options["until"] else None
     last = tail(options["tail"])
-    if connection is not None:
-        connection.close()
     from .. import logs
 
-    for number, row in enumerate(rows):
-        if row["options"].get("log_driver") == "none":
-            raise UserError(
-                f"{row['name']} keeps no log", hint="it was made with --log-driver none"
-            )
+    def records(row: Row) -> Iterator[Record]:
         follow = options["follow"] and row["state"] not in ("exited", "removing")
-        records = logs.read(
+        if row["options"].get("log_driver") == "journald":
+            from .. import journal
+
+            return journal.read(
+                row["id"],
+                tail=last,
+                since=since,
+                until=until,
+                follow=follow,
+                stop=_ended(call, row["id"]),
+                wake=call.layout.root,
+            )
+        return logs.read(
             row["options"].get("log_path") or f"{row['directory']}/ctr.log",
             tail=last,
             since=since,
@@ -99,30 +153,58 @@ def run(call: Call) -> int:
             stop=_ended(call, row["id"]) if follow else "",
             wake=call.layout.root if follow else "",
         )
+
+    writers = []
+    for number, row in enumerate(rows):
+        driver = row["options"].get("log_driver")
+        if driver in ("none", "passthrough"):
+            raise UserError(
+                f"{row['name']} keeps no log", hint=f"it was made with --log-driver {driver}"
+            )
         prefix = f"{row['name']} " if options["names"] else ""
         if len(rows) > 1 and not prefix:
             prefix = f"{row['id'][: reads.SHORT]} "
         if options["color"] and prefix:
             prefix = f"\x1b[{31 + number % 6}m{prefix}\x1b[0m"
-        write(records, options["timestamps"], prefix)
+        writers.append(Writer(options["timestamps"], prefix))
+    if options["follow"] and len(rows) > 1:
+        from . import side_by_side
+
+        for number, record in side_by_side.merge([records(row) for row in rows]):
+            if record is None:
+                writers[number].finish()
+            else:
+                writers[number].write_line(record)
+        return 0
+    for row, writer in zip(rows, writers, strict=True):
+        _write(records(row), writer)
     return 0
+
+
+def _write(records: Iterable[Record], writer: Writer) -> None:
+    for record in records:
+        writer.write(record)
+
+
+def run(call: Call) -> int:
+    return show(call, _chosen(call))
 
 
 LOGS = Command(
     "logs",
     "CONTAINER [CONTAINER...]",
-    "Show what a container wrote",
+    "Show what containers wrote",
     (
-        Flag("follow", "f", help="Wait for more until the container ends"),
-        Flag("tail", "n", "str", "LINES", "Only the last lines", "all"),
+        Flag("follow", "f", help="Wait for more until the containers end"),
+        Flag("tail", "", "str", "LINES", "Only the last lines", "all"),
         Flag("since", "", "str", "TIME", "Only from this time on: 10m, or RFC 3339"),
         Flag("until", "", "str", "TIME", "Only up to this time"),
         Flag("timestamps", "t", help="Begin each line with its time"),
-        Flag("names", help="Begin each line with the container's name"),
+        Flag("names", "n", help="Begin each line with the container's name"),
         Flag("color", help="Names, or the ids of several containers, in colours"),
         Flag("latest", "l", help="The container that was made last"),
     ),
     (0, None),
-    ("tiffin logs web", "tiffin logs -f --tail 20 web", "tiffin logs --since 10m -t web"),
+    ("tiffin logs web", "tiffin logs -f --names --color web db", "tiffin logs --since 10m -t web"),
     run,
 )

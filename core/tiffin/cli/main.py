@@ -32,6 +32,7 @@ GLOBALS = (
     Flag("runroot", "", "str", "DIR", "Where run state is, gone at reboot (TIFFIN_RUNROOT)"),
     Flag("storage-driver", "", "str", "NAME", "Storage driver: a plugin's name (see plugin ls)"),
     Flag("runtime", "", "str", "NAME", "OCI runtime: a plugin's name (see plugin ls), or a path"),
+    Flag("cgroup-manager", "", "str", "NAME", "Who makes cgroups: systemd or cgroupfs"),
     Flag(
         "log-level",
         "",
@@ -160,9 +161,14 @@ def dispatch(argv: list[str]) -> int:
         Layout.find(chosen["root"] or None, chosen["runroot"] or None),
         storage_driver=chosen["storage_driver"],
         runtime=chosen["runtime"],
+        cgroup_manager=chosen["cgroup_manager"],
         log_level=level,
         debug=chosen["debug"],
     )
+    if os.geteuid():
+        from . import namespaced
+
+        namespaced.enter(name, options, call.layout)
     return command.run(call)
 
 

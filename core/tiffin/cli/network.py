@@ -28,6 +28,11 @@ def _by_comma(items: list[str]) -> tuple[str, ...]:
     return tuple(part for item in items for part in item.split(",") if part)
 
 
+DOCKER_S = {"com.docker.network.driver.mtu": "mtu"}
+DOCKER_NAME = "com.docker.network.bridge.name"
+"""Options by docker's names, as compose files have them; podman takes these two as well."""
+
+
 def request(call: Call) -> NetworkRequest:
     """What the flags of `network create` ask for."""
     from ..network_specs import NetworkRequest
@@ -37,7 +42,9 @@ def request(call: Call) -> NetworkRequest:
         raise UserError(
             f"--ipam-driver {options['ipam_driver']!r} is not there", hint="host-local is"
         )
-    drivers = _pairs("--opt", list(_by_comma(options["opt"])), value_needed=True)
+    given = _pairs("--opt", list(_by_comma(options["opt"])), value_needed=True)
+    drivers = {DOCKER_S.get(key, key): value for key, value in given.items()}
+    called = drivers.pop(DOCKER_NAME, "")
     return NetworkRequest(
         name=call.arguments[0] if call.arguments else "",
         driver=options["driver"],
@@ -47,7 +54,7 @@ def request(call: Call) -> NetworkRequest:
         ipv6=options["ipv6"],
         internal=options["internal"],
         routes=tuple(options["route"]),
-        interface=options["interface_name"],
+        interface=options["interface_name"] or called,
         options=drivers,
         labels=_pairs("--label", options["label"]),
         disable_dns=options["disable_dns"],

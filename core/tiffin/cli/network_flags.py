@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .. import network_modes
 from ..errors import UserError
 from . import flag_words
 from .ports import parse_port
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     )
 
 
+USUAL = (["private"], ["default"])
+"""Whichever is the usual one here."""
+
+
 def network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[NetworkOptions, ...]]:
     """Words of --network, and how the container joins the networks among them."""
-    values = [*options["net"], *options["network"]]
-    for name in flag_words.by_comma(values):
-        if name.partition(":")[0] in ("pasta", "slirp4netns", "private"):
-            raise UserError(
-                f"--network {name!r} is not there yet", hint="none, host, bridge or a network"
-            )
+    given = [*options["net"], *options["network"]]
+    values = [] if given in USUAL else [_mode(value, default) for value in given]
     wishes = options["ip"], options["ip6"], options["mac_address"], options["network_alias"]
     if any(wishes) or any(":" in value for value in values):
         from . import joins  # rarely
@@ -36,6 +37,11 @@ def network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[Networ
     if values and not names:
         raise UserError("--network is empty", hint="none, host, bridge or a network's name")
     return ",".join(dict.fromkeys(names)) or default, ()
+
+
+def _mode(value: str, default: str) -> str:
+    """The default network by podman's and docker's other names for it."""
+    return default or network_modes.DEFAULT if value in ("private", "default") else value
 
 
 def ports(items: Iterable[str]) -> tuple[Port, ...]:
@@ -68,10 +74,15 @@ def _address(flag: str, text: str) -> str:
 def name_servers(options: Mapping[str, Any]) -> tuple[str, ...]:
     servers = flag_words.by_comma(options["dns"])
     if servers == ("none",):
-        if options["dns_search"] or options["dns_option"]:
+        if options["dns_search"] or resolver_options(options):
             raise UserError("--dns none leaves /etc/resolv.conf to the image, others change it")
         return servers
     return tuple(_address("--dns", item) for item in servers)
+
+
+def resolver_options(options: Mapping[str, Any]) -> tuple[str, ...]:
+    given = (*options["dns_option"], *options["dns_opt"])
+    return tuple(flag_words.word("--dns-option", item) for item in given)
 
 
 def domains(values: list[str]) -> tuple[str, ...]:
@@ -81,11 +92,20 @@ def domains(values: list[str]) -> tuple[str, ...]:
     return domains
 
 
-def add_host(item: str) -> tuple[str, str]:
-    name, colon, address = flag_words.clean("--add-host", item).partition(":")
-    if not name or not colon or any(c.isspace() for c in name):
+def add_hosts(options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    if options["no_hosts"] and options["add_host"]:
+        raise UserError("--no-hosts leaves /etc/hosts to the image, --add-host changes it")
+    return tuple(pair for item in options["add_host"] for pair in add_host(item))
+
+
+def add_host(item: str) -> Iterator[tuple[str, str]]:
+    """`NAME[;NAME...]:ADDRESS`, or docker's `NAME=ADDRESS`."""
+    sign = "=" if "=" in item.partition(":")[0] else ":"
+    words, found, address = flag_words.clean("--add-host", item).partition(sign)
+    names = words.split(";")
+    if not all(names) or not found or any(c.isspace() for c in words):
         raise UserError(f"--add-host {item!r} is not of the form NAME:ADDRESS")
     address = address[1:-1] if address[:1] == "[" and address[-1:] == "]" else address
-    if address == "host-gateway":
-        return name, address
-    return name, _address(f"--add-host {name}:", address)
+    if address != "host-gateway":
+        address = _address(f"--add-host {words}:", address)
+    return ((name, address) for name in names)

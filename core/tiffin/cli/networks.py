@@ -9,7 +9,7 @@ from ..errors import NotFound, TiffinError, UserError
 from ..network_modes import DEFAULT
 from ..store import queries
 from . import printable, reads, table
-from .flags import Call, Command, Flag
+from .flags import Call, Command, Flag, later
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -20,6 +20,34 @@ if TYPE_CHECKING:
 
 FILTERS = ("name", "id", "driver", "label", "label!", "dangling", "until")
 HEADINGS = {"ID": "NETWORK ID", "NetworkInterface": "NETWORK INTERFACE", "IPv6Enabled": "IPV6"}
+
+
+JSON = {
+    "ID": "id", "Name": "name", "Driver": "driver", "NetworkInterface": "network_interface",
+    "Created": "created", "Subnets": "subnets", "Routes": "routes", "Internal": "internal",
+    "IPv6Enabled": "ipv6_enabled", "DNSEnabled": "dns_enabled", "Labels": "labels",
+    "NetworkDNSServers": "network_dns_servers", "Options": "options", "Containers": "containers",
+    "IPAMOptions": "ipam_options", "Subnet": "subnet", "Gateway": "gateway",
+    "LeaseRange": "lease_range", "StartIP": "start_ip", "EndIP": "end_ip",
+    "Destination": "destination", "Metric": "metric",
+}  # fmt: skip
+"""What the fields of templates are called in podman's JSON."""
+
+
+def store(call: Call) -> sqlite3.Connection | None:
+    """The store for reading, with the default network, which is defined when it is first asked
+    for."""
+    connection = reads.store(call.layout)
+    if reads.rows(connection, "SELECT 1 FROM networks WHERE name=?", (DEFAULT,)):
+        return connection
+    from ..engine import networks
+    from .session import drive
+
+    try:
+        drive(call, lambda engine: networks.find(engine, DEFAULT))
+    except (TiffinError, OSError):  # a store that we may only read
+        return connection
+    return reads.store(call.layout)
 
 
 def find(connection: sqlite3.Connection | None, given: str) -> Row:
@@ -48,11 +76,12 @@ def plain(row: Row, containers: list[Row]) -> dict[str, Any]:
     config = row["config"]
     subnets = []
     for subnet in config.get("subnets", ()):
-        shown = {"subnet": subnet["subnet"]}
+        shown: dict[str, Any] = {"subnet": subnet["subnet"]}
         if subnet.get("gateway"):
             shown["gateway"] = subnet["gateway"]
         if subnet.get("ip_range"):
-            shown["lease_range"] = subnet["ip_range"]
+            first, last = _lease_range(subnet)
+            shown["lease_range"] = {"start_ip": first, "end_ip": last}
         subnets.append(shown)
     return {
         "name": row["name"],
@@ -75,6 +104,14 @@ def plain(row: Row, containers: list[Row]) -> dict[str, Any]:
     }
 
 
+def _lease_range(subnet: dict[str, str]) -> tuple[str, str]:
+    from .. import ipam  # hardly ever
+
+    first, end = ipam.lease_range(subnet["subnet"], subnet["ip_range"])
+    bits = 128 if ":" in subnet["subnet"] else 32
+    return ipam.to_text(first, bits), ipam.to_text(end - 1, bits)
+
+
 def _endpoint(container: Row, network: str) -> dict[str, Any]:
     """What a container has on a network; without interfaces while it does not run."""
     interfaces = {
@@ -90,18 +127,22 @@ def _endpoint(container: Row, network: str) -> dict[str, Any]:
 
 def fields(row: Row, trunc: bool) -> dict[str, Any]:
     """What a template may name (podman-network-ls(1))."""
-    from .gotemplate import Record
+    from .gotemplate import Named, Record
+
+    def named(**found: Any) -> Record:
+        return Named(JSON, found)
 
     config = row["config"]
-    subnets = [
-        Record(
-            Subnet=subnet["subnet"],
-            Gateway=subnet.get("gateway", ""),
-            LeaseRange=subnet.get("ip_range", ""),
+    subnets = []
+    for subnet in config.get("subnets", ()):
+        lease = None
+        if subnet.get("ip_range"):
+            first, last = _lease_range(subnet)
+            lease = named(StartIP=first, EndIP=last)
+        subnets.append(
+            named(Subnet=subnet["subnet"], Gateway=subnet.get("gateway", ""), LeaseRange=lease)
         )
-        for subnet in config.get("subnets", ())
-    ]
-    return Record(
+    return named(
         ID=row["id"][: reads.SHORT] if trunc else row["id"],
         Name=row["name"],
         Driver=row["driver"],
@@ -115,7 +156,7 @@ def fields(row: Row, trunc: bool) -> dict[str, Any]:
         NetworkInterface=config["interface"],
         NetworkDNSServers=config.get("dns", []),
         Routes=[
-            Record(Destination=r["destination"], Gateway=r["gateway"], Metric=r.get("metric", 0))
+            named(Destination=r["destination"], Gateway=r["gateway"], Metric=r.get("metric", 0))
             for r in config.get("routes", ())
         ],
         Subnets=subnets,
@@ -129,16 +170,9 @@ def choose(
     by all)."""
     if not given:
         return found
-    import re  # filters only
+    from .. import units  # filters only
 
-    from .. import units
-
-    patterns = []
-    for text in given.get("name", ()):
-        try:
-            patterns.append(re.compile(text))
-        except re.error as error:
-            raise UserError(f"--filter name={text}: not a pattern: {error}") from None
+    named = table.matches(given, "name")
     for value in given.get("dangling", ()):
         if value not in ("true", "false"):
             raise UserError(f"--filter dangling={value}: neither true nor false")
@@ -147,7 +181,7 @@ def choose(
 
     def passes(row: Row) -> bool:
         labels = row["config"].get("labels", {})
-        if patterns and not any(pattern.search(row["name"]) for pattern in patterns):
+        if not named(row["name"]):
             return False
         if "id" in given and not any(row["id"].startswith(text) for text in given["id"]):
             return False
@@ -178,6 +212,8 @@ def show(connection: sqlite3.Connection | None, found: list[Row], options: dict[
     trunc = not options["no_trunc"]
     if template:
         records = [fields(row, trunc) for row in found]
+        for record in records:  # here it is text, as podman has it
+            record["Labels"] = ",".join(f"{k}={v}" for k, v in record["Labels"].items())
         return table.formatted(template, records, HEADINGS, heading=heading)
     cells = [
         (
@@ -193,14 +229,14 @@ def show(connection: sqlite3.Connection | None, found: list[Row], options: dict[
 
 def _ls(call: Call) -> int:
     given = table.filters(call.options["filter"], FILTERS)
-    connection = reads.store(call.layout)
+    connection = store(call)
     found = choose(connection, reads.rows(connection, queries.NETWORKS), given)
     sys.stdout.write(show(connection, found, call.options))
     return 0
 
 
 def _inspect(call: Call) -> int:
-    connection = reads.store(call.layout)
+    connection = store(call) if DEFAULT in call.arguments else reads.store(call.layout)
     template, used = call.options["format"], users(connection)
     found, failed = [], 0
     for given in call.arguments:
@@ -272,4 +308,15 @@ EXISTS = Command(
     (1, 1),
     ("tiffin network exists lunch",),
     _exists,
+)
+
+
+EXPLAIN = Command(
+    name="network explain",
+    usage="NETWORK|CONTAINER|POD",
+    summary="Draw who is on a network: interfaces, addresses, routes, rules, ports; what is amiss",
+    flags=(Flag("format", "f", "str", "FORMAT", "`json` or a Go template"),),
+    arguments=(1, 1),
+    examples=("tiffin network explain lunch", "tiffin network explain web --format json"),
+    run=later("network_explain", "explain"),
 )

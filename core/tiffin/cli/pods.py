@@ -88,6 +88,8 @@ def choose(
         if not text.isdecimal():
             raise UserError(f"--filter ctr-number={text}: not a number")
 
+    named = table.matches(given, "name")
+
     def any_of(key: str, test: Any) -> bool:
         return key not in given or any(test(text) for text in given[key])
 
@@ -95,7 +97,7 @@ def choose(
         members = pod["members"]
         return (
             any_of("id", pod["id"].startswith)
-            and any_of("name", lambda text: text in pod["name"])
+            and named(pod["name"])
             and ("status" not in given or state(pod).lower() in states)
             and any_of("network", lambda text: text in pod["network"].split(","))
             and any_of("ctr-ids", lambda text: any(m["id"].startswith(text) for m in members))
@@ -394,23 +396,15 @@ def _logs(call: Call) -> int:
             raise NotFound(f"container {chosen['name']} is not in pod {pod['name']}")
     if not members:
         return 0
-    more = {"latest": False, "names": bool(call.options["names"]), "color": False}
-    options = {**call.options, **more}
-    code = 0
-    groups = [[row["id"]] for row in members] if len(members) > 1 else [[members[0]["id"]]]
-    if call.options["follow"] and len(groups) > 1:
-        raise UserError("pod logs: --follow takes one container", hint="--container NAME")
-    for group in groups:
-        inner = Call(options, group, call.layout, debug=call.debug)
-        code = logs.run(inner) or code
-    return code
+    return logs.show(call, members)
 
 
 LOGS = Command(
     "pod logs",
     "POD",
-    "Show what the containers of a pod wrote, one after the other",
+    "Show what the containers of a pod wrote",
     (
+        Flag("color", help="Names or ids in colours"),
         Flag("container", "c", "str", "CONTAINER", "Only this one's"),
         Flag("follow", "f", help="Wait for more until the container ends"),
         Flag("tail", "", "str", "LINES", "Only the last lines", "all"),

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from . import flag_words
 from .container_flags import FLAGS
 from .container_options import options_from
 from .flags import Call, Command
@@ -32,6 +33,13 @@ async def _placed(engine: Engine, options: ContainerOptions) -> AsyncIterator[Co
         yield placed
 
 
+def made_by(options: ContainerOptions) -> ContainerOptions:
+    """With the command line, for `generate systemd --new`."""
+    from msgspec.structs import replace
+
+    return replace(options, create_command=tuple(sys.argv[1:]))
+
+
 def _cidfile(call: Call) -> str:
     path = call.options["cidfile"] or ""
     if path and os.path.lexists(path):
@@ -50,7 +58,7 @@ def _write_cidfile(path: str, cid: str) -> None:
 def _options(call: Call) -> ContainerOptions:
     from .. import network_modes
 
-    options = options_from(call.options, call.arguments)
+    options = made_by(options_from(call.options, call.arguments))
     if network_modes.without_ports(options.network) and (options.ports or options.publish_all):
         print(
             f"Ports are not published with --network {options.network}: it has none of its own",
@@ -82,11 +90,16 @@ def _pull(call: Call) -> Pull:
     from ..engine.images import Pull
     from .progress import for_stderr
 
+    if call.options["authfile"]:
+        from .share import use_authfile
+
+        use_authfile(call)
+
     return Pull(
         policy=call.options["pull"] or "missing",
-        platform=call.options["platform"] or "",
+        platform=flag_words.platform(call.options),
         tls_verify=bool(call.options["tls_verify"]),
-        progress=for_stderr(),
+        progress=for_stderr(bool(call.options["quiet"])),
     )
 
 
@@ -104,6 +117,11 @@ def _run(call: Call) -> int:
     options = _options(call)
     cidfile = _cidfile(call)
     streams = _streams(call)
+    if options.log_driver == "passthrough" and (options.tty or any(map(os.isatty, range(3)))):
+        raise UserError(
+            "--log-driver passthrough does not go with a terminal",
+            hint="what runs in the container could type into it",
+        )
     if options.tty and not options.detach and options.interactive and not sys.stdin.isatty():
         print("Warning: stdin is no terminal, though -t was given", file=sys.stderr)
     plugins = _warm(call, options)

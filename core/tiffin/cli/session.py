@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +18,8 @@ from .flags import Call
 
 if TYPE_CHECKING:  # in functions, so that the engine is first, which loads it lean (`..lean`)
     import trio
+
+    from ..attach import OnSignal
 
 T = TypeVar("T")
 AT_ONCE = 8
@@ -35,10 +38,12 @@ def drive(call: Call, work: Callable[[Engine], Awaitable[T]], plugins: Plugins |
             front_end=_front_end(call),
             storage_driver=call.storage_driver,
             runtime=call.runtime,
+            cgroup_manager=call.cgroup_manager,
             short_lived=True,
             plugins=plugins,
         ) as engine:
             # Collection was off while modules were loaded; an attached `run` may last for days.
+            engine.notify_socket = os.environ.pop("NOTIFY_SOCKET", "")  # and nobody's further down
             gc.freeze()
             gc.enable()
             if call.log_level in LOUD:
@@ -79,6 +84,7 @@ def each(
     codes: Callable[[TiffinError], int] = lambda error: error.exit_code,
     *,
     together: Sequence[str] = (),
+    plugins: Plugins | None = None,
 ) -> int:
     """Do something to several containers or images, one after the other, then to those that may go
     `together`, a few at a time; one that fails does not keep the others from it. Prints what `work`
@@ -114,7 +120,7 @@ def each(
                 nursery.start_soon(limited, name)
         return code
 
-    return drive(call, all_of_them)
+    return drive(call, all_of_them, plugins)
 
 
 def _first(group: BaseExceptionGroup[TiffinError]) -> TiffinError:
@@ -133,11 +139,13 @@ def removal_codes(error: TiffinError) -> int:
 
 
 async def unconnected(engine: Engine, names: Sequence[str]) -> list[str]:
-    """Those of these containers (ids) that use no other's network, and whose nobody uses: all the
-    others have an order."""
-    rows = await engine.store.rows("SELECT id, network FROM containers")
-    using = {row["id"]: row["network"] for row in rows if row["network"].startswith("container:")}
-    tied = using.keys() | {network.partition(":")[2] for network in using.values()}
+    """Those of these containers (ids) that need no other, and that nobody needs: all the others
+    have an order."""
+    from ..engine import dependencies
+
+    rows = await engine.store.rows("SELECT id, network, options FROM containers")
+    needs = {row["id"]: needed for row in rows if (needed := dependencies.of(row))}
+    tied = needs.keys() | {other for needed in needs.values() for other in needed}
     return [name for name in names if name not in tied]
 
 
@@ -196,12 +204,30 @@ def attacher(
             except TiffinError:
                 return
 
+        handler = on_signal if proxy and "id" in row else None
+        if row.get("options", {}).get("log_driver") == "passthrough":
+            task_status.started()
+            await _until_its_end(engine, row, handler)
+            return False
         with connect(session.directory) as connection:
             fit_window(session)
             task_status.started()
-            handler = on_signal if proxy and "id" in row else None
             outcome = await attach(connection, session, on_signal=handler)
         # When nobody reads our output any more we go, as after a detach: the container stays.
         return outcome is not Outcome.ENDED
 
     return carry
+
+
+async def _until_its_end(engine: Engine, row: queries.Row, on_signal: OnSignal | None) -> None:
+    """For a container that has our own streams: `--log-driver passthrough`."""
+    import trio
+
+    from ..attach import pass_signals
+    from ..engine import stop
+
+    async with trio.open_nursery() as nursery:
+        if on_signal is not None:
+            nursery.start_soon(pass_signals, on_signal)
+        await stop.wait_exit(engine, row)
+        nursery.cancel_scope.cancel()

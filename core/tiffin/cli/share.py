@@ -19,10 +19,19 @@ AUTHFILE = Flag("authfile", "", "str", "FILE", "Where the logins are (REGISTRY_A
 TLS = Flag("tls-verify", help="Demand HTTPS with a certificate that is trusted", default=True)
 
 
+CERT_DIR = Flag("cert-dir", "", "str", "DIRECTORY", "Certificates and keys for the registry")
+CREDS = Flag("creds", "", "str", "USER:PASSWORD", "Who we are, instead of a login")
+
+
 def use_authfile(call: Call) -> None:
-    """--authfile is what the environment's variable would say."""
+    """--authfile and --cert-dir are what the environment's variables would say."""
     if call.options["authfile"]:
         os.environ["REGISTRY_AUTH_FILE"] = call.options["authfile"]
+    directory = call.options.get("cert_dir")
+    if directory:
+        if not os.path.isdir(directory):
+            raise UserError(f"--cert-dir {directory}: not a directory")
+        os.environ["TIFFIN_CERT_DIR"] = directory
 
 
 def credentials(text: str) -> Credentials | None:
@@ -75,7 +84,10 @@ PUSH = Command(
     "there has is taken from it",
     (
         AUTHFILE,
-        Flag("creds", "", "str", "USER:PASSWORD", "Who we are"),
+        CERT_DIR,
+        CREDS,
+        Flag("disable-content-trust", help="Taken for docker's sake: no effect", default=True),
+        Flag("remove-signatures", help="Taken for podman's sake: none are sent"),
         Flag("digestfile", "", "str", "FILE", "Write the manifest's digest to a file"),
         Flag("quiet", "q", help="No progress"),
         TLS,
@@ -121,6 +133,8 @@ SAVE = Command(
         Flag("multi-image-archive", "m", help="Taken for podman's sake: several may always be"),
         Flag("output", "o", "str", "FILE", "To a file instead of standard output"),
         Flag("quiet", "q", help="Taken for podman's sake: there is no progress"),
+        Flag("compress", help="Taken for podman's sake: layers are as they were fetched"),
+        Flag("uncompressed", help="Taken for podman's sake: layers are as they were fetched"),
     ),
     (1, None),
     ("tiffin save -o app.tar app", "tiffin save --format oci-archive app web > both.tar"),
@@ -197,6 +211,7 @@ LOGIN = Command(
     "Log in to a registry; the login is kept in auth.json, which podman and skopeo read as well",
     (
         AUTHFILE,
+        CERT_DIR,
         Flag("get-login", help="Print who is logged in"),
         Flag("password", "p", "str", "PASSWORD", "Others may see it: --password-stdin is better"),
         Flag("password-stdin", help="Read the password from standard input"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .flags import Call, Command
-from .life import ALL, LATEST, many
+from .selection import ALL, CIDFILE, FILTER, LATEST, many
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
@@ -25,7 +25,7 @@ PAUSE = Command(
     name="pause",
     usage="CONTAINER [CONTAINER...]",
     summary="Freeze all processes of running containers",
-    flags=(ALL, LATEST),
+    flags=(ALL, CIDFILE, FILTER, LATEST),
     arguments=(0, None),
     examples=("tiffin pause web", "tiffin pause --all"),
     run=_pause,
@@ -46,7 +46,7 @@ UNPAUSE = Command(
     name="unpause",
     usage="CONTAINER [CONTAINER...]",
     summary="Let paused containers go on",
-    flags=(ALL, LATEST),
+    flags=(ALL, CIDFILE, FILTER, LATEST),
     arguments=(0, None),
     examples=("tiffin unpause web", "tiffin unpause --all"),
     run=_unpause,

@@ -1,41 +1,13 @@
-"""The store and the engine: recover, rebuild, info, version."""
+"""The store itself: recover, rebuild, cleanup."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .. import __version__
-from .flags import Call, Command, Flag
+from .flags import Call, Command, Flag, later
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
-
-FORMAT = Flag("format", "f", kind="str", metavar="TEMPLATE", help="json, or a Go template")
-
-
-def _show(call: Call, document: dict[str, Any]) -> None:
-    wanted = call.options["format"]
-    if wanted and wanted != "json":
-        from .gotemplate import render
-
-        print(render(wanted, document))
-        return
-    if wanted == "json":
-        print(json.dumps(document, indent=2))
-        return
-    _print_tree(document, "")
-
-
-def _print_tree(node: Any, indent: str) -> None:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            print(f"{indent}{key}:")
-            _print_tree(value, indent + "  ")
-        elif isinstance(value, list):
-            print(f"{indent}{key}: {', '.join(map(str, value))}")
-        else:
-            print(f"{indent}{key}: {value}")
 
 
 def _recover(call: Call) -> int:
@@ -137,82 +109,35 @@ CLEANUP = Command(
 )
 
 
-def _info(call: Call) -> int:
-    import os
-
-    from ..store import queries, sync
-    from ..version import versions
-
-    layout = call.layout
-    counts: dict[str, int] = {}
-    defaults: dict[str, str] = {}
-    connection = sync.open_read_only(layout.database)
-    events = images = 0
-    if connection is not None:
-        for row in queries.rows(
-            connection, "SELECT state, count(*) AS n FROM containers GROUP BY state"
-        ):
-            counts[row["state"]] = row["n"]
-        images = connection.execute("SELECT count(*) FROM images").fetchone()[0]
-        events = connection.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
-        defaults = dict(connection.execute("SELECT kind, name FROM defaults").fetchall())
-    names = os.uname()
-    v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
-    _show(
-        call,
-        {
-            "host": {
-                "arch": names.machine,
-                "kernel": names.release,
-                "hostname": names.nodename,
-                "cgroupVersion": "v2" if v2 else "v1",
-                "cpus": os.cpu_count(),
-                "rootless": layout.uid != 0,
-            },
-            "store": {
-                "root": layout.root,
-                "runRoot": layout.run,
-                "database": layout.database,
-                "graphDriverName": call.storage_driver or defaults.get("storage", "not chosen yet"),
-                "ociRuntime": call.runtime or defaults.get("runtime", "not chosen yet"),
-                "events": events,
-                "images": images,
-                "containers": {"total": sum(counts.values()), **counts},
-            },
-            "version": versions(),
-        },
-    )
-    return 0
-
-
-INFO = Command(
-    name="info",
-    usage="",
-    summary="Show the engine's drivers, paths and counts",
-    flags=(FORMAT,),
-    arguments=(0, 0),
-    examples=("tiffin info", "tiffin info -f '{{.store.graphDriverName}}'"),
-    run=_info,
+CHECK = Command(
+    "system check",
+    "",
+    "Look for damage in the database, images, layers, containers and what the machine has of them; "
+    "exit code 1 when there is any left",
+    (
+        Flag("repair", "r", help="Mend it; each repair is an event"),
+        Flag("force", "f", help="With --repair: also by removing containers"),
+        Flag("quick", "q", help="Do not read blobs and layers, nor fold the log again"),
+        Flag("format", "", "str", "json", "Print one JSON document"),
+    ),
+    (0, 0),
+    ("tiffin system check", "tiffin system check --repair"),
+    later("check", "run"),
 )
 
 
-def _version(call: Call) -> int:
-    from ..version import versions
-
-    if call.options["format"]:
-        _show(call, {"Client": {"Version": __version__}, **versions()})
-    else:
-        for name, value in versions().items():
-            print(f"{name + ':':<12}{value}")
-    return 0
-
-
-VERSION = Command(
-    name="version",
-    usage="",
-    summary="Show the versions of tiffin and of Python",
-    flags=(FORMAT,),
-    arguments=(0, 0),
-    examples=("tiffin version",),
-    run=_version,
+COMPACT = Command(
+    "system compact",
+    "",
+    "Fold what is gone for long into snapshots: the events of removed containers, ended execs and "
+    "transfers, removed images. Nothing that a consumer has not acknowledged; the chain of hashes "
+    "stays whole",
+    (
+        Flag("before", "", "str", "TIME", "What was over by then: 720h (ago), or RFC 3339"),
+        Flag("dry-run", "n", help="Say what would be folded"),
+        Flag("format", "", "str", "FORMAT", "`json`"),
+    ),
+    (0, 0),
+    ("tiffin system compact --before 720h", "tiffin system compact --before 0s --dry-run"),
+    later("compact", "run"),
 )

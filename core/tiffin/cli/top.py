@@ -39,6 +39,7 @@ def run(call: Call) -> int:
     from .. import cgroups, process_table
 
     pids = process_table.cgroup_pids(cgroups.places(row["cgroup"]))
+    pids = pids or process_table.tree(row["pid"])
     wanted = process_table.descriptors(words or process_table.DEFAULT)
     if wanted is None:
         sys.stdout.write(host_ps(words, set(pids)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from .container_flags import FLAGS
 from .flags import Call, Command, Flag
-from .limit_flags import resources, restart_policy
+from .limit_flags import NOT_GIVEN, resources, restart_policy
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
@@ -21,7 +21,20 @@ LIMITS = (
     "cpuset-cpus",
     "cpuset-mems",
     "pids-limit",
+    "cpu-period",
+    "cpu-quota",
+    "cpu-rt-period",
+    "cpu-rt-runtime",
+    "memory-swappiness",
+    "blkio-weight",
+    "blkio-weight-device",
+    "device-read-bps",
+    "device-write-bps",
+    "device-read-iops",
+    "device-write-iops",
 )
+DEVICES = frozenset(name.replace("-", "_") for name in LIMITS[-5:])
+"""These are one field of the limits."""
 
 
 def _update(call: Call) -> int:
@@ -29,15 +42,17 @@ def _update(call: Call) -> int:
 
     options = call.options
     keys = [name.replace("-", "_") for name in LIMITS]
-    given = [key for key in keys if options[key] not in ("", None)]
+    given = [key for key in keys if options[key] not in ("", None, [])]
     runtime = options["runtime"]
     policy = restart_policy(options["restart"], False) if options["restart"] else None
     if not given and not runtime and policy is None:
         raise UserError("update: nothing to change", hint="for example --memory 512m")
     if options["memory_swap"] and not options["memory"]:
         raise UserError("update: --memory-swap needs --memory as well")
-    asked = msgspec.structs.asdict(resources(options))
-    changes = {key: asked[key] for key in given}
+    asked = msgspec.structs.asdict(resources({**NOT_GIVEN, **options}))
+    changes = {key: asked[key] for key in given if key not in DEVICES}
+    if DEVICES & set(given):
+        changes["blkio_devices"] = asked["blkio_devices"]
     if "memory" in changes and "memory_swap" not in changes:
         changes["memory_swap"] = 0  # follows memory
     from .session import drive

@@ -63,6 +63,8 @@ class Engine:
         self._actor = actor.current(front_end)
         self._whole: dict[int, Any] = {}
         """Drivers that were looked at, by id: kept, so that no other gets the same."""
+        self.notify_socket = ""
+        """Where a service manager waits to hear of the container that is started (sd_notify(3))."""
         self.command = ""
         """Shared by all events of an engine that is there for one command."""
         self.watch: Callable[[int, log.Record], None] | None = None
@@ -240,6 +242,7 @@ async def open_engine(
     front_end: str = "api",
     storage_driver: str = "",
     runtime: str = "",
+    cgroup_manager: str = "",
     short_lived: bool = False,
     plugins: Plugins | None = None,
 ) -> AsyncIterator[Engine]:
@@ -249,7 +252,12 @@ async def open_engine(
     caller has made already. Errors raised inside come out as they are, not wrapped in an exception
     group.
     """
-    chosen = settings.load(layout, storage_driver=storage_driver, runtime=runtime)
+    chosen = settings.load(
+        layout,
+        storage_driver=storage_driver,
+        runtime=runtime,
+        cgroup_manager=cgroup_manager,
+    )
     outcome: BaseException | None = None
     async with AsyncExitStack() as stack:
         if short_lived:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from .. import conmon, network_modes, programs
-from ..errors import DriverError, ImageError, RuntimeFailed, UserError
+from ..errors import DriverError, RuntimeFailed, UserError
 from ..hooks import Amendment, Attachment, IdMaps, Labels
 from ..images import digest
 from ..network_modes import CONTAINER
@@ -22,26 +22,10 @@ from ..options import ContainerOptions, Device
 from ..spec import amend, asked, build, facts, files, resources, rlimits, seccomp, users
 from ..spec.request import HostDevice, Spec, SpecRequest
 from ..store import queries
-from . import images, labels
+from . import cgroup_places, exit_command, images, labels, runtime_places
 from . import rootfs as root
 from .hold import Held
 
-EXITED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "exited.py")
-UNLESS_ATTENDED = """
-if [ -e "$1" ]; then
-    flock --nonblock --conflict-exit-code 111 "$1" true
-    [ $? = 111 ] && exit 0
-fi
-if [ -e "$2" ]; then
-    { flock --shared 9 && ! [ "$2" -ef /proc/self/fd/9 ]; } 9<"$2" && exit 0
-fi
-shift 2
-exec "$@"
-"""
-"""`exited.attended`, in a tenth of the time that Python needs to start. When a command ends the
-container (`Locks.ending`), wait for it: once it has recorded the end its file is gone. This only
-ever spares the work: when flock is missing or fails, or that command was killed, `exited` looks
-itself."""
 LAST_INIT = (
     "SELECT data FROM events WHERE stream=? AND type='container.init_planned' ORDER BY seq DESC "
     "LIMIT 1"
@@ -57,13 +41,6 @@ class Made(Struct, frozen=True):
     spec_digest: str
 
 
-def cgroup(held: Held) -> str:
-    """The container's cgroup, of its own right below the root or `--cgroup-parent`: a common parent
-    would stay behind after the last container."""
-    parent = options_of(held).cgroup_parent.rstrip("/")
-    return f"{parent}/tiffin-{held.id}"
-
-
 def options_of(held: Held) -> ContainerOptions:
     return msgspec.convert(held.row["options"], ContainerOptions)
 
@@ -73,11 +50,20 @@ def check(options: ContainerOptions) -> None:
     devices, the seccomp profile. Error: UserError."""
     host = facts.gather()
     rlimits.limits(options.ulimits, host.hard_limits, may_raise=host.may_raise_limits)
-    list(resources.entries(options.resources, host.cpus))
+    controllers = frozenset[str]() if options.cgroups == "disabled" else host.controllers
+    list(
+        resources.entries(
+            options.resources, host.cpus, cgroup_v2=host.cgroup_v2, controllers=controllers
+        )
+    )
     devices(options)
     _profile(options)
     if options.init:
-        init_program()
+        init_program(options.init_path)
+    zone_file(options.timezone)
+    if options.log_driver == "journald":
+        _need_journal()
+        _log_tag(options)
     if any({"O", "U"} & set(mount.options) for mount in options.mounts):
         from . import special_mounts
 
@@ -93,11 +79,41 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     rootfs = row["mounted"] or root.path(held.engine, row)
     spec, data, env = await _compose(held, attachments, netns, rootfs, row["cgroup"])
     try:
-        with _with_secrets(held, spec, env) if env else nullcontext():
+        keeping = nullcontext() if row["remove"] else _synced(row["directory"])
+        with keeping, _with_secrets(held, spec, env) if env else nullcontext():
             made = await conmon.create(monitor(held, options))
     except RuntimeFailed as error:
         raise error.naming(spec.document["process"]["args"][0]) from error
     return Made(made.pid, made.conmon_pid, digest.of(data))
+
+
+@contextmanager
+def _synced(directory: str) -> Iterator[None]:
+    """While the runtime is at work the disk gets config.json and origins.json, so that they are
+    there once the log speaks of them: `explain` and `system check` read them after a power cut.
+    Error: OSError."""
+    failure: list[OSError] = []
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    paths = (f"{directory}/config.json", f"{directory}/origins.json", directory)
+    opened = [os.open(path, flags) for path in paths]
+
+    def sync() -> None:
+        try:
+            for fd in opened:
+                os.fsync(fd)
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=sync, name="sync")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        for fd in opened:
+            os.close(fd)
+    if failure:
+        raise failure[0]
 
 
 def _with_secrets(held: Held, spec: Spec, env: dict[str, str]) -> AbstractContextManager[None]:
@@ -129,6 +145,8 @@ async def rewrite(held: Held, rootfs: str) -> str:
         _, data, _ = await _compose(
             held, attachments, netns, rootfs, told.get("cgroup", ""), rewriting=True
         )
+        with _synced(held.row["directory"]):
+            pass
     finally:
         if not held.row["pid"] and options_of(held).secrets:
             from . import secrets
@@ -158,9 +176,9 @@ async def _compose(
         options = await volumes.mounted(held, options, rootfs)
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     users.no_pipes(rootfs)
-    _need_plain(rootfs)
+    runtime_places.need_plain(rootfs)
     given_user = options.user or image_config.get("User") or ""
-    user = users.in_container(rootfs, given_user, options.group_add)
+    user, accounts_files = _accounts(held, options, image_config, rootfs, given_user)
     for mount in options.mounts:
         if mount.type == "bind" and not os.path.exists(mount.source):
             raise UserError(f"-v {mount.source}:{mount.target}: {mount.source} does not exist")
@@ -168,12 +186,19 @@ async def _compose(
         from . import special_mounts
 
         options = await special_mounts.prepare(held, options, user)
+    runtime_places.need_null(rootfs, options.mounts)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname, rewriting=rewriting)
+    placed = (*placed, *accounts_files)
     if row["network"].startswith(CONTAINER):
         from . import shared
 
         placed = await shared.files(held, dict(placed))
+    notified = _notify_socket(held)
+    if notified:
+        # conmon makes its end of it there, and passes on what comes.
+        os.makedirs(f"{directory}/notify", mode=0o755, exist_ok=True)
+        placed = (*placed, ("/run/notify", f"{directory}/notify"))
     joined: dict[str, str] = {}
     if options.pod:
         from . import pods
@@ -212,7 +237,7 @@ async def _compose(
         facts=host,
         rootfs=root.path(engine, row),
         user=user,
-        cgroup=cgroup,
+        cgroup=cgroup_places.in_spec(cgroup),
         netns=netns,
         userns=engine.layout.userns(held.id) if row["id_maps"] else "",
         joins_owner=row["network"].startswith(CONTAINER) and row["network"] == options.userns,
@@ -225,6 +250,7 @@ async def _compose(
         mount_label=in_force.mount_label,
         apparmor_profile=in_force.profile,
         joined=joined,
+        notify="/run/notify/notify.sock" if notified else "",
     )
     spec = build.build(request)
     _amend(held, spec)
@@ -234,43 +260,109 @@ async def _compose(
     return spec, data, env
 
 
-def _need_plain(rootfs: str) -> None:
-    """The runtimes fill these directories by name, from outside of the container: runc follows a
-    link at /dev to wherever it leads on this machine (CVE-2026-41579). Error: ImageError."""
-    for place in ("/dev", "/proc", "/sys"):
-        if os.path.islink(f"{rootfs}{place}"):
-            raise ImageError(
-                f"{place} of the container is a link, which could lead to this machine's files",
-                hint="the image must have a directory there, or nothing",
-            )
+def _accounts(
+    held: Held,
+    options: ContainerOptions,
+    image_config: Mapping[str, Any],
+    rootfs: str,
+    given_user: str,
+) -> tuple[users.User, tuple[tuple[str, str], ...]]:
+    """The user, and [(place in the container, file here)] of passwd and group where they get lines
+    of ours. Error: UserError."""
+    passwd, group = users.read(rootfs, "/etc/passwd"), users.read(rootfs, "/etc/group")
+    if not options.host_users:
+        user = users.resolve(given_user, passwd, group, options.group_add)
+        if user.name or not user.uid or not options.passwd:
+            return user, ()
+    from ..spec import accounts  # rarely
+
+    brought = {os.path.normpath(mount.target) for mount in options.mounts}
+    user, files = accounts.settle(
+        *(given_user, passwd, group),
+        group_add=options.group_add,
+        host_users=options.host_users,
+        entry=options.passwd_entry,
+        home=options.workdir or image_config.get("WorkingDir") or "/",
+        add=options.passwd and not brought & {"/etc", accounts.PASSWD, accounts.GROUP},
+    )
+    placed = []
+    for place, text in files.items():
+        path = f"{held.row['directory']}/{os.path.basename(place)}"
+        _write(path, text.encode("utf-8", "surrogateescape"), 0o644)
+        os.chmod(path, 0o644)
+        placed.append((place, path))
+    return user, tuple(placed)
 
 
 def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
     """What conmon is to look after."""
     engine, row = held.engine, held.row
     runtime = engine.runtime(row["runtime"])
-    python = sys.executable
     layout = engine.layout
+    unit, slice = cgroup_places.conmon_unit(row["cgroup"], options)
+    without = runtime.without_cgroup if row["cgroup"] == cgroup_places.NONE else ()
     return conmon.Monitor(
         container=held.id,
         name=row["name"],
         runtime=runtime.program(),
         failure=runtime.failure,
-        arguments=runtime.arguments(),
+        arguments=(*runtime.arguments(), *without),
+        by_systemd=cgroup_places.is_scope(row["cgroup"]),
+        unit=unit,
+        slice=slice,
+        uid=layout.uid,
+        notify=_notify_socket(held),
         bundle=row["directory"],
         run=layout.container_run(held.id),
-        log=""
-        if options.log_driver == "none"
-        else options.log_path or f"{row['directory']}/ctr.log",
+        log=_log(held, options),
+        log_tag=_log_tag(options, row),
         log_size_max=options.log_size_max,
+        timeout=options.timeout,
         terminal=options.tty,
         stdin=options.interactive,
-        exit_command=(
-            *("/bin/sh", "-c", UNLESS_ATTENDED, "tiffin-exited"),
-            *(layout.attended(held.id), layout.ending(held.id)),
-            *(python, "-I", "-S", EXITED, layout.root, layout.run, held.id, python),
-        ),
+        exit_command=exit_command.of(layout, held.id),
     )
+
+
+def _log(held: Held, options: ContainerOptions) -> str:
+    """What conmon is told. Error: UserError when there is no journal for it."""
+    if options.log_driver == "journald":
+        _need_journal()
+        return options.log_driver
+    if options.log_driver == "none":
+        return ""
+    if options.log_driver == conmon.PASSTHROUGH:
+        return options.log_driver
+    return options.log_path or f"{held.row['directory']}/ctr.log"
+
+
+def _log_tag(options: ContainerOptions, row: queries.Row | None = None) -> str:
+    if not options.log_tag:
+        return ""
+    from .. import log_tags  # rarely
+
+    log_tags.check(options.log_tag)
+    return log_tags.render(options.log_tag, row) if row else ""
+
+
+def _need_journal() -> None:
+    from .. import journal  # rarely
+
+    if not journal.there():
+        raise UserError(
+            f"--log-driver journald: nothing listens at {journal.SOCKET}: systemd-journald does "
+            "not run here",
+            hint="--log-driver k8s-file needs nothing",
+        )
+
+
+def _notify_socket(held: Held) -> str:
+    """The service manager's, if the container is to write to it."""
+    if not held.engine.notify_socket:
+        return ""
+    from . import notify
+
+    return notify.proxied(held.engine, held.row)
 
 
 def _readable(document: Any) -> bytes:
@@ -305,7 +397,28 @@ def _write_files(
             continue
         _write(path, text.encode("utf-8", "surrogateescape"), 0o644)
         os.chmod(path, 0o644)
-    return tuple((f"/etc/{file_name}", f"{directory}/{file_name}") for file_name in contents)
+    placed = [(f"/etc/{file_name}", f"{directory}/{file_name}") for file_name in contents]
+    if zone := zone_file(options.timezone):
+        path = f"{directory}/localtime"
+        if not (rewriting and os.path.exists(path)):
+            with open(zone, "rb") as source:
+                _write(path, source.read(), 0o644)
+            os.chmod(path, 0o644)
+        placed.append(("/etc/localtime", path))
+    return tuple(placed)
+
+
+ZONES = "/usr/share/zoneinfo"
+
+
+def zone_file(name: str) -> str:
+    """The file of `--tz NAME` on this machine; empty for none. Error: UserError."""
+    if name in ("", "local"):
+        return "/etc/localtime" if name and os.path.exists("/etc/localtime") else ""
+    path = os.path.normpath(f"{ZONES}/{name}")
+    if not path.startswith(f"{ZONES}/") or not os.path.isfile(path):
+        raise UserError(f"--tz {name!r}: there is no such timezone in {ZONES}", hint="Asia/Tokyo")
+    return path
 
 
 def network_files(
@@ -316,23 +429,35 @@ def network_files(
     name = options.hostname or (host_name if shared else row["id"][:12])
     addresses = [a.partition("/")[0] for at in attachments for a in at.addresses]
     gateway = next((s.gateway for at in attachments for s in at.network.subnets if s.gateway), "")
-    resolver = ""
-    try:
-        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
-            resolver = file.read()
-    except OSError:
-        resolver = ""
-    contents = {
-        "hosts": files.hosts(addresses, (name, row["name"]), options.add_hosts, gateway),
-        "hostname": f"{name}\n",
-    }
+    gateway = next((at.network.host for at in attachments if at.network.host), gateway)
+    contents = {"hostname": f"{name}\n"}
+    if not options.no_hosts:
+        host = _host_file("/etc/hosts") if shared else None
+        names = name, row["name"]
+        contents["hosts"] = files.hosts(addresses, names, options.add_hosts, gateway, host)
     if options.dns != ("none",):
+        resolver = _host_file("/etc/resolv.conf")
+        if not shared and files.only_here(resolver):
+            resolver = _host_file(UPLINK) or resolver
         wanted = files.resolving(
             *(attachments, options.dns, options.dns_search, options.dns_options),
             own_network=not shared,
         )
         contents["resolv.conf"] = files.resolv_conf(resolver, wanted)
     return contents
+
+
+UPLINK = "/run/systemd/resolve/resolv.conf"
+"""The servers that systemd-resolved(8) asks, where the host's own file has only its stub."""
+
+
+def _host_file(path: str) -> str:
+    """What the host's file says; nothing when there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def devices(options: ContainerOptions) -> list[HostDevice]:
@@ -399,7 +524,12 @@ def _profile(options: ContainerOptions) -> Mapping[str, Any] | None:
     return seccomp.load(given) if given not in ("", "unconfined") else None
 
 
-def init_program() -> str:
+def init_program(given: str = "") -> str:
+    """Error: UserError for `given` (`--init-path`), DriverError for a missing catatonit."""
+    if given:
+        if not (os.path.isabs(given) and os.access(given, os.X_OK) and os.path.isfile(given)):
+            raise UserError(f"--init-path {given!r} is not the absolute path of a program")
+        return given
     for path in INIT_PLACES:
         if os.path.exists(path):
             return path
@@ -409,7 +539,7 @@ def init_program() -> str:
 async def _own_init(held: Held, in_force: Labels) -> str:
     """The program of --init. Under a label the host's may not be run: a copy is made, and labelled
     as the container's own."""
-    program = init_program()
+    program = init_program(options_of(held).init_path)
     if not in_force.mount_label:
         return program
     with open(program, "rb") as file:

@@ -17,6 +17,27 @@ async def storage_name(engine: Engine, asked: str = "") -> str:
     return asked or engine.settings.storage_driver or await _default(engine, "storage")
 
 
+async def mapping_storage(engine: Engine, driver: str, asked: str) -> str:
+    """The storage driver for a container with ids of its own: `driver`, unless nobody asked for it
+    and it cannot show other owners here. Error: DriverError when it was asked for, or none can."""
+    why = _cannot_map(engine, driver)
+    if why is None:
+        return driver
+    if not (asked or engine.settings.storage_driver):
+        made = [(name, engine.storage(name)) for name in engine.plugins.names("storage")]
+        for name, other in sorted(made, key=lambda pair: -pair[1].preference):
+            if _cannot_map(engine, name) is None and await other.probe() is None:
+                return name
+    hint = "use --storage-driver vfs for containers with --userns or --uidmap"
+    raise DriverError(f"the storage driver {driver} cannot do that here: {why}", hint=hint)
+
+
+def _cannot_map(engine: Engine, name: str) -> str | None:
+    driver: Any = engine.storage(name)
+    reason: str | None = driver.cannot_map() if hasattr(driver, "cannot_map") else None
+    return reason
+
+
 async def runtime_name(engine: Engine, asked: str = "") -> str:
     """Name (or absolute path) of the runtime for a new container."""
     return asked or engine.settings.runtime or await _default(engine, "runtime")

@@ -11,16 +11,22 @@ from typing import Any
 import trio
 from msgspec import Struct
 
-from .. import conmon, ids
-from ..errors import RuntimeFailed, TiffinError, UserError
-from ..events.execs import ExecExited, ExecFailed, ExecPlanned, ExecStarted
+from .. import conmon, ids, processes
+from ..errors import Conflict, RuntimeFailed, TiffinError, UserError
+from ..events.execs import ExecDetached, ExecExited, ExecFailed, ExecPlanned, ExecStarted
 from ..layer.remove import discard_tree
 from ..spec import facts, users
 from ..store import queries
+from . import exit_command
 from .base import Engine, Journal
 from .hold import hold
 from .locks import try_lock
 from .run import Attach
+
+DETACHED = (
+    "SELECT * FROM execs WHERE state='running' "
+    "AND NOT EXISTS (SELECT 1 FROM intents WHERE stream='exec/'||execs.id)"
+)
 
 
 class ExecOptions(Struct, frozen=True, omit_defaults=True):
@@ -115,17 +121,29 @@ async def run(
     )
     async with _at_work(engine, exec_id):
         code = await _carry_out(engine, row, options, journal, stream, planned, described, attach)
-    return exec_id, code
+    if code is None:
+        await _ended_meanwhile(engine, exec_id)
+    return exec_id, code or 0
 
 
-def lock(engine: Engine, exec_id: str) -> str:
-    """Held by the process that runs an exec, as long as its intent may be open."""
-    return f"{engine.layout.run}/locks/exec-{exec_id}"
+async def _ended_meanwhile(engine: Engine, exec_id: str) -> None:
+    """The exit command leaves the end of an exec to whoever is at it, as we were until now."""
+    for row in await engine.store.rows("SELECT * FROM execs WHERE id=?", (exec_id,)):
+        code = processes.exit_code(row["directory"], row["container"])
+        if code is not None:
+            await _record_end(engine, row, code)
+
+
+async def _record_end(engine: Engine, row: queries.Row, code: int) -> None:
+    with suppress(Conflict):  # the exit command was first
+        await engine.journal().write(f"exec/{row['id']}", ExecExited(exit_code=code))
+    discard_tree(row["directory"])
 
 
 @asynccontextmanager
 async def _at_work(engine: Engine, exec_id: str) -> AsyncIterator[None]:
-    path = lock(engine, exec_id)
+    """Hold the lock that tells others that somebody sees to this exec."""
+    path = engine.layout.exec_lock(exec_id)
     async with engine.locks.named(path):
         try:
             yield
@@ -135,10 +153,18 @@ async def _at_work(engine: Engine, exec_id: str) -> AsyncIterator[None]:
 
 
 async def recover(engine: Engine) -> list[str]:
-    """Close the intents of execs whose process is dead. Returns a line for each."""
+    """Close the intents of execs whose command is dead, and record the ends of detached ones that
+    nobody recorded. Returns a line for each."""
     mended = []
+    for row in await engine.store.rows(DETACHED):
+        code = processes.exit_code(row["directory"], row["container"])
+        if code is None and not processes.alive(row["pid"]):
+            code = 255
+        if code is not None:
+            await _record_end(engine, row, code)
+            mended.append(f"exec {row['id'][:40]}: running -> ended")
     for intent in await engine.store.rows("SELECT * FROM intents WHERE stream LIKE 'exec/%'"):
-        path = lock(engine, intent["stream"].partition("/")[2])
+        path = engine.layout.exec_lock(intent["stream"].partition("/")[2])
         fd = try_lock(path)
         if fd is None:
             continue  # somebody is at it
@@ -164,8 +190,8 @@ async def _carry_out(
     planned: ExecPlanned,
     described: dict[str, Any],
     attach: Attach | None,
-) -> int:
-    """The exit code; 0 when nobody waits for it."""
+) -> int | None:
+    """The exit code; None when nobody waits for it."""
     exec_id, directory = stream.partition("/")[2], planned.directory
     await journal.write(stream, planned)
     runtime = engine.runtime(row["runtime"])
@@ -180,6 +206,9 @@ async def _carry_out(
         name=row["name"],
         terminal=options.tty,
         stdin=options.interactive,
+        exit_command=exit_command.of(engine.layout, row["id"], exec_id)
+        if attach is None or options.tty
+        else (),
     )
     try:
         os.makedirs(directory, mode=0o700)
@@ -196,8 +225,8 @@ async def _carry_out(
             raise error.naming(options.command[0]) from error
         raise
     if code is None:
-        await journal.flush()
-        return 0
+        await journal.write(stream, ExecDetached())
+        return None
     await journal.write(stream, ExecExited(exit_code=code))
     discard_tree(directory)
     return code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
@@ -30,6 +30,9 @@ from . import garbage
 from . import layers as unpacked
 from .base import Engine, Journal, new_command
 
+if TYPE_CHECKING:
+    from ..registry.auth import Credentials
+
 EMBEDDED = "embedded:"
 UNUSED_STEP = """
 SELECT * FROM images WHERE id=? AND id IN (SELECT image FROM image_steps)
@@ -50,6 +53,8 @@ class Pull(Struct, frozen=True):
     platform: str = ""
     tls_verify: bool = True
     progress: Progress | None = None
+    credentials: Credentials | None = None
+    """None: the login of auth.json."""
 
 
 class Usable(Struct, frozen=True):
@@ -209,6 +214,7 @@ async def _fetch(engine: Engine, wanted: reference.Reference, *, driver: str, pu
             tls_verify=pull.tls_verify,
             progress=pull.progress,
             on_layer=on_layer,
+            credentials=pull.credentials,
         )
         image_id: str = await done(fetched, unpacker.usage)
         return image_id

@@ -4,6 +4,7 @@ user's has run."""
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import msgspec
 import trio
@@ -11,7 +12,7 @@ import trio
 from .. import netns
 from ..errors import Conflict
 from ..events.container import Failed, Initialized, InitPlanned
-from . import bundle, labels, mount, networks, rootfs, teardown
+from . import bundle, cgroup_places, labels, mount, networks, rootfs, teardown
 from .base import Engine
 from .hold import Held, hold
 
@@ -37,6 +38,10 @@ async def prepare(held: Held) -> None:
     held.need("start", "created", "exited")
     engine, row = held.engine, held.row
     before = held.state
+    if row["options"].get("requires"):
+        from . import dependencies
+
+        await dependencies.up(engine, row)
     await networks.warm_up(engine, row["network"])
     must_mount = row["mounted"] != rootfs.path(engine, row)
     network = await _plan(held, must_mount)
@@ -49,8 +54,9 @@ async def prepare(held: Held) -> None:
         if network.netns:
             netns.create(network.netns, userns)
         made: bundle.Made | None = None
+        processes: list[Any] = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(networks.attach, engine, network.attachments)
+            nursery.start_soon(networks.attach, engine, network.attachments, processes)
             made = await bundle.make(held, network.attachments, network.netns or network.joined)
     except BaseException as error:
         with trio.CancelScope(shield=True):
@@ -58,9 +64,18 @@ async def prepare(held: Held) -> None:
         raise
     held.journal.note(
         held.stream,
-        Initialized(pid=made.pid, conmon_pid=made.conmon_pid, spec=made.spec_digest),
+        Initialized(
+            pid=made.pid,
+            conmon_pid=made.conmon_pid,
+            spec=made.spec_digest,
+            processes=tuple(processes),
+        ),
     )
     held.row.update(state="initialized", pid=made.pid, conmon_pid=made.conmon_pid)
+    if held.row["options"].get("pid_file") or held.row["options"].get("conmon_pid_file"):
+        from . import notify
+
+        notify.write_pids(held.row)
 
 
 async def _userns(held: Held) -> str:
@@ -74,6 +89,8 @@ async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
     """Write the intents to mount and to init in one go; reserves the addresses."""
     engine, row = held.engine, held.row
     in_force = labels.in_force(held)
+    options = bundle.options_of(held)
+    place = cgroup_places.choose(engine, held.id, row["runtime"], options)
     for attempt in range(TRIES):
         network = await networks.plan(engine, row, engine.layout.netns(held.id))
         event = InitPlanned(
@@ -81,7 +98,7 @@ async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
             program=engine.runtime(row["runtime"]).program(),
             bundle=row["directory"],
             rootfs=rootfs.path(engine, row),
-            cgroup=bundle.cgroup(held),
+            cgroup=place.path,
             netns=network.netns,
             userns=engine.layout.userns(held.id) if row["id_maps"] else "",
             attachments=tuple(msgspec.to_builtins(a) for a in network.attachments),
@@ -99,6 +116,8 @@ async def _plan(held: Held, must_mount: bool) -> networks.NetworkPlan:
                 raise
             continue
         await held.again()
+        if place.beside:
+            cgroup_places.split(place)
         return network
     raise AssertionError("unreachable")
 

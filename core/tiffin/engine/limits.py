@@ -37,9 +37,14 @@ def of(wanted: Resources) -> dict[str, Any]:
     if wanted.memory_swap > 0 and not wanted.memory:
         raise UserError("--memory-swap needs --memory")
     found: dict[str, Any] = {}
-    for pointer, value, _ in resources.entries(wanted, host.cpus, swap_counted=host.memory_swap):
+    for pointer, value, _ in resources.entries(
+        *(wanted, host.cpus),
+        swap_counted=host.memory_swap,
+        cgroup_v2=host.cgroup_v2,
+        controllers=host.controllers,
+    ):
         _, kind, name = pointer.split("/")
         found.setdefault(kind, {})[name] = value
-    if wanted.pids_limit < 0:
+    if wanted.pids_limit < 0 and (host.controllers is None or "pids" in host.controllers):
         found["pids"] = {"limit": -1}
     return found

@@ -139,7 +139,7 @@ async def remove_pod(
 
 NEW = "new:"
 POD_S = ("network", "joins", "ports", "publish_all", "hostname", "dns", "dns_search")
-POD_S_TOO = ("dns_options", "add_hosts", "shm_size")
+POD_S_TOO = ("dns_options", "add_hosts", "no_hosts", "shm_size")
 
 
 @asynccontextmanager

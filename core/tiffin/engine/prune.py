@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from ..errors import Conflict, NotFound
+from . import dependencies, remove, usage
 from . import images as registered
-from . import remove, usage
 from .base import Engine
 from .hold import hold
 
@@ -25,15 +25,16 @@ class Pruned(Struct, frozen=True):
 async def containers(engine: Engine, ids: Sequence[str]) -> Pruned:
     """Remove those of these containers that do not run."""
     gone, reclaimed = [], 0
-    for cid in ids:
+    for cid in reversed(ids):  # who needs another was made after it
         try:
             async with hold(engine, cid) as held:
                 if held.state not in STOPPED:
                     continue
+                await dependencies.need_none(engine, held.row)
                 size = await usage.container_size(engine, held.row)
                 await remove.remove_held(held)
-        except NotFound:
-            continue
+        except (NotFound, Conflict):
+            continue  # gone, or others need it
         gone.append(cid)
         reclaimed += size
     return Pruned(tuple(gone), reclaimed)

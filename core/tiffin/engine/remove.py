@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ..errors import Conflict, NotFound
 from ..events.container import Exited, RemovalPlanned, Removed
 from ..store import queries
@@ -25,19 +27,37 @@ async def remove(
     """Remove a container; with `force` a running one is killed first (after `timeout` seconds of
     SIGTERM, when given). Returns its id, or None when it is not there and that is ignored.
 
-    Errors: NotFound, Conflict when it runs and `force` is not given, or others are in its network.
+    Errors: NotFound, Conflict when it runs and `force` is not given, or others need it.
     """
     try:
         async with hold(engine, given, journal) as held:
-            from . import shared
+            from . import dependencies
 
-            await shared.need_none(engine, held.row)
+            await dependencies.need_none(engine, held.row)
             await remove_held(held, force=force, timeout=timeout, volumes=volumes)
             return held.id
     except NotFound:
         if ignore_missing or force:
             return None
         raise
+
+
+async def remove_with_dependents(
+    engine: Engine, given: str, *, force: bool = False, timeout: int | None = None, volumes: bool
+) -> list[str]:
+    """Remove a container and before it those that need it. Returns their ids. Errors: as
+    `remove`."""
+    from . import dependencies
+
+    row = await engine.container(given)
+    gone: list[str] = []
+    for other in await dependencies.dependents(engine, row["id"]):
+        with suppress(NotFound):  # it needed another one as well, and went with that
+            gone += await remove_with_dependents(
+                engine, other["id"], force=force, timeout=timeout, volumes=volumes
+            )
+    cid = await remove(engine, row["id"], force=force, timeout=timeout, volumes=volumes)
+    return [*gone, *([cid] if cid else [])]
 
 
 async def remove_held(

@@ -34,7 +34,7 @@ async def clean_up_all(engine: Engine, first: str, lock: int) -> None:
     """After `first`, and after all others of this login that end until there are no more. `lock`
     is the descriptor that holds the lock; it is closed."""
     os.set_inheritable(lock, False)
-    login = actor.login()
+    login = actor.who()[1:]
     tried: set[int] = set()
     while True:
         await _Round(engine, login, tried).work(first)

@@ -73,14 +73,18 @@ async def files(held: Held, own: dict[str, str]) -> tuple[tuple[str, str], ...]:
         row = await _other(held.engine, row)
     with open(own["/etc/hostname"], encoding="utf-8") as file:
         line = f"127.0.0.1\t{file.read().strip()} {held.row['name']}\n"
-    path = f"{row['directory']}/hosts"
-    with open(path, "r+", encoding="utf-8", errors="surrogateescape") as file:
-        if line not in file.readlines():
-            file.write(line)
-    own = {**own, "/etc/hosts": path, "/etc/resolv.conf": f"{row['directory']}/resolv.conf"}
-    if not os.path.exists(own["/etc/resolv.conf"]):  # --dns none
-        del own["/etc/resolv.conf"]
-    return tuple(own.items())
+    found = {"/etc/hostname": own["/etc/hostname"]}
+    for name in ("hosts", "resolv.conf"):
+        path = f"{row['directory']}/{name}"
+        if os.path.exists(path):  # else its --no-hosts, or --dns none
+            found[f"/etc/{name}"] = path
+    if "/etc/hosts" not in own:
+        found.pop("/etc/hosts", None)
+    elif "/etc/hosts" in found:
+        with open(found["/etc/hosts"], "r+", encoding="utf-8", errors="surrogateescape") as file:
+            if line not in file.readlines():
+                file.write(line)
+    return tuple(found.items())
 
 
 async def dependents(engine: Engine, cid: str) -> list[queries.Row]:
@@ -95,14 +99,3 @@ async def with_dependents(engine: Engine, rows: Sequence[queries.Row]) -> list[q
         found += await with_dependents(engine, await dependents(engine, row["id"]))
         found.append(row)
     return found
-
-
-async def need_none(engine: Engine, row: queries.Row) -> None:
-    """Error: Conflict while others are in this container's network."""
-    others = await dependents(engine, row["id"])
-    if others:
-        names = ", ".join(other["name"] for other in others)
-        raise Conflict(
-            f"container {row['name']} has dependent containers which must be removed before it: "
-            f"{names}"
-        )

@@ -40,6 +40,10 @@ async def begin(held: Held) -> None:
             await init.undo(held, f"start failed: {error}")
         raise
     held.journal.note(held.stream, Started(pid=held.row["pid"]))
+    if held.engine.notify_socket:
+        from . import notify
+
+        notify.started(held.engine, held.row)
     if held.row["options"].get("health"):
         from . import health_timer
 

@@ -90,12 +90,15 @@ async def settle(
             if clean(mount.target) not in taken:
                 taken.add(clean(mount.target))
                 mounts.append(mount)
-    declared = {} if options.image_volumes == "ignore" else image_config.get("Volumes") or {}
+    declared = image_config.get("Volumes") or {}
+    if options.image_volumes == "ignore":
+        declared = {}
+    kind = options.image_volumes or "volume"
     for target in declared:
         place = str(target)
         if place.startswith("/") and clean(place) not in taken and clean(place) != "/":
             taken.add(clean(place))
-            mounts.append(Mount("volume", place))
+            mounts.append(Mount(kind, place))
     made: dict[str, VolumeCreated] = {}
     for number, mount in enumerate(mounts):
         if mount.type != "volume":

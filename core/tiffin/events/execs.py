@@ -31,6 +31,13 @@ class ExecStarted(Event, frozen=True, kw_only=True):
     conmon_pid: int = 0
 
 
+class ExecDetached(Event, frozen=True, kw_only=True):
+    """Nobody waits for the process any more: it goes on by itself, and its end will be recorded."""
+
+    TYPE: ClassVar[str] = "exec.detached"
+    CLOSES: ClassVar[str] = "exec"
+
+
 class ExecExited(Event, frozen=True, kw_only=True):
     """The process ended."""
 

@@ -14,12 +14,13 @@ import stat
 from collections.abc import Callable
 
 from .. import syscalls
-from ..errors import ImageError, StorageFull
+from ..errors import ImageError, StorageFull, UserError
 from . import tar
 from .remove import remove_tree
 from .stream import LayerStream, Limits
 from .whiteouts import (
     AUFS,
+    MORE_IDS,
     OPAQUE,
     OVERLAY_OPAQUE,
     ROOT_NAMED,
@@ -27,6 +28,7 @@ from .whiteouts import (
     Hidden,
     is_whiteout,
     kept,
+    own_ids,
 )
 
 MAX_ID = 2**32 - 2
@@ -74,6 +76,7 @@ class Applier:
         self._times: dict[bytes, int] = {}
         self._memory = self.limits.memory
         self._current = b""
+        self._ids = own_ids()
 
     def run(self, stream: LayerStream) -> tuple[int, int]:
         """Unpack everything; returns (bytes of regular files, entries).
@@ -116,6 +119,12 @@ class Applier:
             return
         if not (0 <= entry.uid <= MAX_ID and 0 <= entry.gid <= MAX_ID):
             raise ImageError(f"layer has an owner that cannot be: {show(entry.name)}")
+        if self._ids is not None and not (entry.uid < self._ids[0] and entry.gid < self._ids[1]):
+            raise UserError(
+                f"layer has an owner, {entry.uid}:{entry.gid}, whom you have no id for: "
+                f"{show(entry.name)}",
+                hint=MORE_IDS,
+            )
         kind = entry.type
         if kind == tar.REGULAR:
             self._regular(base, entry, stream)
@@ -309,6 +318,8 @@ class Applier:
             if not (0 <= entry.devmajor < 1 << 12 and 0 <= entry.devminor < 1 << 20):
                 raise ImageError(f"layer has a device number that cannot be: {show(entry.name)}")
             device = os.makedev(entry.devmajor, entry.devminor)
+            if self._ids is not None:
+                return  # mknod(2) is root's: an ordinary user's containers get the host's devices
         self._make(base, lambda: os.mknod(base, kind | 0o600, device, dir_fd=self._parent))
         self._finish(base, entry)
 

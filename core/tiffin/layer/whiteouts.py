@@ -5,14 +5,38 @@ from __future__ import annotations
 import os
 import stat
 
-from .. import syscalls
+from .. import USER_MARK, syscalls
 from .remove import FLAGS, remove_tree
 
 WHITEOUT = b".wh."
 AUFS = b".wh..wh."
 OPAQUE = b".wh..wh..opq"
-OVERLAY_OPAQUE = "trusted.overlay.opaque"
-ROOT_NAMED = "trusted.tiffin.root"
+
+
+def _kind() -> str:
+    """Of attributes that are for the host: a user's overlay is mounted with `userxattr`."""
+    if USER_MARK in os.environ:
+        from ..rootless import within
+
+        return "user" if within() else "trusted"
+    return "trusted"
+
+
+_KIND = _kind()
+MORE_IDS = "an administrator gives more: usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST"
+
+
+def own_ids() -> tuple[int, int] | None:
+    """How many user and group ids an ordinary user's namespace has, from 0 on; None: all."""
+    if _KIND == "trusted":
+        return None
+    from ..rootless import ids
+
+    return ids("uid"), ids("gid")
+
+
+OVERLAY_OPAQUE = f"{_KIND}.overlay.opaque"
+ROOT_NAMED = f"{_KIND}.tiffin.root"
 """Set on the root directory by a layer that names it, so that a storage driver can tell which
 layer's mode and owner the root of a container has. Only where whiteouts are kept."""
 
@@ -20,9 +44,9 @@ layer's mode and owner the root of a container has. Only where whiteouts are kep
 def kept(key: str) -> bool:
     """Whether an extended attribute belongs to an image: file capabilities and `user.*`. All else
     is the host's business: an image must not set the attributes of overlayfs (which also has
-    `user.overlay.*`, for mounts without privilege), SELinux or IMA."""
+    `user.overlay.*`, for mounts without privilege), SELinux, IMA, or us."""
     if key.startswith("user."):
-        return not key.startswith("user.overlay.")
+        return not key.startswith(("user.overlay.", "user.tiffin."))
     return key == "security.capability"
 
 

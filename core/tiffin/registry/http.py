@@ -32,6 +32,10 @@ CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 """HOST[:PORT]/*.crt in here: further authorities for that registry (containers-certs.d(5))."""
 
 
+CERT_DIR = "TIFFIN_CERT_DIR"
+"""Variable with a directory of such files for all registries (`--cert-dir`)."""
+
+
 class _Secure(http.client.HTTPSConnection):
     """TLS whose socket is known to the pool before it waits for the other side's handshake."""
 
@@ -229,6 +233,8 @@ class Pool:
             return known
         if self._verify(origin):
             context = ssl.create_default_context()
+            if given := os.environ.get(CERT_DIR):
+                _add_authorities(context, given)
             for directory in CERTIFICATES:
                 _add_authorities(context, f"{directory}/{origin.host}:{origin.port}")
                 _add_authorities(context, f"{directory}/{origin.netloc}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -51,6 +52,8 @@ def check(
     for name in options.cap_drop:
         capabilities.full_name(name, "--cap-drop")
     mounts.user_mounts(options.mounts)
+    for rule in options.device_rules:
+        device_rule(rule)
     for name, values in security(options).items():
         if name not in SECURITY and name not in others:
             raise UserError(
@@ -147,3 +150,33 @@ def security(options: ContainerOptions) -> dict[str, list[str]]:
             raise UserError(f"--security-opt {option}: not a list of absolute paths")
         found.setdefault(name, []).append(value)
     return found
+
+
+def device_rule(text: str) -> dict[str, Any]:
+    """`TYPE MAJOR:MINOR ACCESS`, as cgroup v1 has it in devices.allow. Error: UserError."""
+    parts = text.split()
+    numbers = parts[1].split(":") if len(parts) == 3 else []
+    good = (
+        len(numbers) == 2
+        and parts[0] in ("a", "b", "c")
+        and all(n == "*" or (n.isascii() and n.isdecimal() and len(n) < 8) for n in numbers)
+        and not set(parts[2]) - set("rwm")
+    )
+    if not good:
+        raise UserError(
+            f"--device-cgroup-rule {text!r} is not of the form TYPE MAJOR:MINOR ACCESS",
+            hint="for example 'c 10:200 rwm'",
+        )
+    rule: dict[str, Any] = {"allow": True, "type": parts[0], "access": parts[2]}
+    for name, number in zip(("major", "minor"), numbers, strict=True):
+        if number != "*":
+            rule[name] = int(number)
+    return rule
+
+
+REFERENCE = re.compile(r"\$(?:\{([^}]*)\}|(\w+))")
+
+
+def expanded(text: str, known: Mapping[str, str]) -> str:
+    """`$NAME` and `${NAME}` replaced by what is known of them, or by nothing."""
+    return REFERENCE.sub(lambda found: known.get(found[1] or found[2] or "", ""), text)

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import network_modes
+from ..errors import UserError
 from ..options import ContainerOptions
-from . import asked, capabilities, linux, mounts, paths, rlimits
+from . import asked, capabilities, idmaps, linux, mounts, paths, rlimits
 from .draft import Draft
 from .origins import token
 from .request import HostDevice, Spec, SpecRequest
@@ -84,11 +85,17 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
         source, detail = "user", f"--user {options.user}"
     elif config.get("User"):
         source, detail = "image", f"User {config['User']}"
+    _need_ids(request, detail)
     draft.put("/process/user", {"uid": user.uid, "gid": user.gid, "umask": 0o22}, source, detail)
-    draft.put("/process/user/umask", 0o22, "engine", "default")
-    if user.additional_gids:
+    if options.umask != 0o22:
+        draft.put("/process/user/umask", options.umask, "user", "--umask")
+    else:
+        draft.put("/process/user/umask", 0o22, "engine", "default")
+    # One who has no id but their own may set no groups (user_namespaces(7)).
+    groups = [gid for gid in user.additional_gids if _has(request.facts.gids, gid)]
+    if groups and request.facts.gids != 1:
         why = "--group-add" if options.group_add else "/etc/group of the image"
-        draft.put("/process/user/additionalGids", list(user.additional_gids), source, why)
+        draft.put("/process/user/additionalGids", groups, source, why)
     entrypoint, arguments, entry_source, args_source = asked.resolve(options, config)
     if options.init:
         draft.add("/process/args", _init_place(options), "user", "--init")
@@ -111,6 +118,8 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
     for limit, flag in limits:
         why = flag or "default, not above the caller's own hard limit"
         draft.add("/process/rlimits", limit, "user" if flag else "engine", why)
+    if options.oom_score_adj is not None:
+        draft.put("/process/oomScoreAdj", options.oom_score_adj, "user", "--oom-score-adj")
     given = chosen.get("no-new-privileges")
     if given is not None and given[-1] in ("", "true", "1"):
         draft.put("/process/noNewPrivileges", True, "user", "--security-opt no-new-privileges")
@@ -124,15 +133,42 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
         draft.put("/process/apparmorProfile", request.apparmor_profile, source, detail)
 
 
+def _has(ids: int, number: int) -> bool:
+    return ids < 0 or number < ids
+
+
+def _need_ids(request: SpecRequest, detail: str) -> None:
+    """Error: UserError for a user whom an ordinary user has no id for."""
+    facts, user = request.facts, request.user
+    for kind, ids, number in (("uid", facts.uids, user.uid), ("gid", facts.gids, user.gid)):
+        if not (request.id_maps.uids or _has(ids, number)):
+            raise UserError(
+                f"{detail}: {kind} {number} is not there: /etc/sub{kind} gives you "
+                f"{ids - 1 or 'no'} ids besides your own",
+                hint="an administrator gives more: usermod --add-subuids FIRST-LAST "
+                "--add-subgids FIRST-LAST NAME",
+            )
+
+
+def _has_tty_group(request: SpecRequest) -> bool:
+    if request.id_maps.gids:
+        return idmaps.to_host(request.id_maps.gids, 5) is not None
+    return _has(request.facts.gids, 5)
+
+
 def _init_place(options: ContainerOptions) -> str:
     brought = any(paths.clean(mount.target) == "/dev" for mount in options.mounts)
     return INIT_PLACE_BESIDE if brought else INIT_PLACE
 
 
 def _environment(draft: Draft, request: SpecRequest) -> None:
-    """The engine's, then the image's, then the user's: later values replace earlier ones."""
+    """The host's, where it was asked for, the engine's, the image's and the user's: later values
+    replace earlier ones."""
     options, config = request.options, request.image_config
     chosen: dict[str, tuple[str, str, str]] = {
+        name: (value, "user", "--env-host") for name, value in options.host_env
+    }
+    chosen |= {
         "PATH": (DEFAULT_PATH, "engine", "default"),
         "container": ("oci", "engine", "says that this is a container (systemd.io)"),
     }
@@ -144,8 +180,19 @@ def _environment(draft: Draft, request: SpecRequest) -> None:
         name, separator, value = str(item).partition("=")
         if name and separator and "\0" not in item:
             chosen[name] = (value, "image", "Env")
+    if options.unset_env_all:
+        chosen = {}
+    for name in options.unset_env:
+        chosen.pop(name, None)
+    for name, value in options.proxy_env:
+        chosen[name] = (value, "engine", "the caller's; --http-proxy=false leaves it out")
     for name, value in options.env:
         chosen[name] = (value, "user", "--env")
+    for name, text in options.env_merge:
+        known = {key: value for key, (value, _, _) in chosen.items()}
+        chosen[name] = (asked.expanded(text, known), "user", "--env-merge")
+    if request.notify:
+        chosen["NOTIFY_SOCKET"] = (request.notify, "engine", "--sdnotify container")
     for name, (value, source, detail) in chosen.items():
         draft.add("/process/env", f"{name}={value}", source, detail)
 
@@ -178,6 +225,7 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
         host_pid=options.pid == "host",
         shm=request.joined.get("shm", ""),
         writable_sys=options.privileged,
+        tty_group=_has_tty_group(request),
         rootless=request.facts.rootless or bool(request.userns),
         proc_options=[
             option
@@ -193,7 +241,7 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
             "options": ["bind", "rprivate", "ro"],
         }
         engine.append(mounts.Placed(place, "user", "--init"))
-    if request.userns:
+    if request.userns or request.facts.rootless:
         engine += [
             mounts.Placed(_device_mount(device), "user", device.flag) for device in request.devices
         ]
@@ -205,7 +253,7 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
             "options": ["rbind", "rprivate", "nosuid", "noexec", "rw"],
         }
         engine.append(mounts.Placed(place, "user", "--security-opt label=nested"))
-    if options.read_only:
+    if options.read_only and options.read_only_tmpfs:
         taken = [p.mount["destination"] for p in user]
         engine = mounts.read_only_tmpfs(taken) + engine
     for placed in mounts.place(engine, user):

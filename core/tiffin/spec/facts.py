@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from .. import USER_MARK, cgroups, systemd
 from . import rlimits, seccomp
 from .capabilities import from_mask
 
@@ -34,8 +35,13 @@ class HostFacts(Struct, frozen=True):
     seccomp_profile: Mapping[str, Any] | None
     seccomp_source: str
     rootless: bool
+    controllers: frozenset[str] | None = None
+    """Of cgroups, those that may limit a container here; None: all."""
     memory_swap: bool = True
     """Whether the kernel counts swap: without it a limit of memory plus swap cannot be set."""
+    uids: int = -1
+    """How many user ids the caller's namespace has, from 0 on; -1: all."""
+    gids: int = -1
 
 
 @functools.cache
@@ -46,6 +52,33 @@ def available_capabilities() -> tuple[str, ...]:
             if line.startswith("CapBnd:"):
                 return tuple(from_mask(int(line.split()[1], 16)))
     return ()
+
+
+def _rootless() -> bool:
+    """True for an ordinary user, within their namespace or not."""
+    if USER_MARK in os.environ:
+        from ..rootless import within
+
+        return within()
+    return os.geteuid() != 0
+
+
+def _controllers() -> frozenset[str]:
+    """An ordinary user has cgroups where systemd gives them some."""
+    uid = os.geteuid()
+    if USER_MARK in os.environ:
+        from ..rootless import real_uid
+
+        uid = real_uid()
+    if uid and not systemd.reachable(uid):
+        return frozenset()
+    return cgroups.controllers(systemd.manager_cgroup(uid))
+
+
+def _ids(kind: str) -> int:
+    from ..rootless import ids
+
+    return ids(kind)
 
 
 def cgroup_v2() -> bool:
@@ -64,18 +97,22 @@ def gather() -> HostFacts:
             limits[name] = resource.getrlimit(number)[1]
     capabilities = available_capabilities()
     unified = cgroup_v2()
+    rootless = _rootless()
     return HostFacts(
         cgroup_v2=unified,
         hard_limits=limits,
         capabilities=capabilities,
-        may_raise_limits=_effective(SYS_RESOURCE),
+        may_raise_limits=not rootless and _effective(SYS_RESOURCE),
         cpus=len(os.sched_getaffinity(0)),
         machine=names.machine,
         kernel=names.release,
         hostname=names.nodename,
         seccomp_profile=profile,
         seccomp_source=source,
-        rootless=os.geteuid() != 0,
+        rootless=rootless,
+        controllers=_controllers(),
+        uids=_ids("uid") if rootless else -1,
+        gids=_ids("gid") if rootless else -1,
         memory_swap=unified or os.path.exists(V1_SWAP),
     )
 

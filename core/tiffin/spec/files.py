@@ -23,21 +23,29 @@ def hosts(
     names: Sequence[str],
     added: Sequence[tuple[str, str]] = (),
     gateway: str = "",
+    host: str | None = None,
 ) -> str:
     """hosts(5). `addresses` are the container's own; `names` its hostname and name; `added` are
-    (name, address) of --add-host, `host-gateway` standing for the gateway."""
+    (name, address) of --add-host, `host-gateway` standing for the gateway. `host` is the host's
+    own file, for a container on the host's network, which sees what the host sees."""
     lines = ["127.0.0.1\tlocalhost localhost.localdomain", "::1\tlocalhost localhost.localdomain"]
+    if host is not None:
+        lines, gateway = [], gateway or "127.0.0.1"
     for name, address in added:
         if address == "host-gateway":
             if not gateway:
                 raise UserError(f"--add-host {name}:host-gateway: the container has no gateway")
             address = gateway
         lines.append(f"{address}\t{name}")
+    if host is not None:
+        known = set(host.split())
+        names = [name for name in names if name not in known]
+        lines += host.splitlines()
     own = " ".join(dict.fromkeys(name for name in names if name))
     lines += [f"{address}\t{own}" for address in addresses if own]
     if not addresses and own:
         lines.append(f"127.0.1.1\t{own}")
-    if gateway:
+    if gateway and host is None:
         lines.append(f"{gateway}\thost.containers.internal host.docker.internal")
     return "\n".join(lines) + "\n"
 
@@ -84,8 +92,7 @@ def resolv_conf(host: str, wanted: Resolving) -> str:
     if wanted.servers:
         servers = list(wanted.servers)
     elif wanted.own_network:
-        servers = [s for s in servers if not (s.startswith("127.") or s == "::1")]
-        servers = servers or list(FALLBACK_DNS)
+        servers = _outer(servers) or list(FALLBACK_DNS)
     domains = list(wanted.domains or (*wanted.own_domains, *domains))
     options = list(wanted.options or options)
     lines = []
@@ -95,6 +102,19 @@ def resolv_conf(host: str, wanted: Resolving) -> str:
     if options:
         lines.append(f"options {' '.join(options)}")
     return "\n".join([*others, *lines]) + "\n"
+
+
+def _outer(servers: Sequence[str]) -> list[str]:
+    """Those that another network namespace reaches: not the host's loopback, nor an address that
+    is one only together with an interface of the host's (fe80::1%eth0)."""
+    return [s for s in servers if not (s.startswith("127.") or s == "::1" or "%" in s)]
+
+
+def only_here(host: str) -> bool:
+    """True when the host's resolv.conf names servers, but none that a container can ask."""
+    words = [line.split() for line in host.splitlines()]
+    servers = [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+    return bool(servers) and not _outer(servers)
 
 
 def resolving(
@@ -114,8 +134,10 @@ def resolving(
     gateways = [s.gateway for network in open_ones or named for s in network.subnets if s.gateway]
     if named and not open_ones and len(named) == len(attachments) and not options:
         options = PATIENCE
+    nameless = [at.network for at in attachments if not at.network.dns_enabled]
+    theirs = [server for network in nameless for server in network.dns]
     return Resolving(
-        servers=tuple(gateways or dns),
+        servers=tuple(gateways or dns or theirs),
         domains=tuple(search),
         own_domains=(DOMAIN,) if named else (),
         options=tuple(options),

@@ -50,11 +50,16 @@ DEFAULT_DEVICES = (
 
 def put(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]) -> None:
     options = request.options
-    draft.put("/linux/cgroupsPath", request.cgroup, "engine", "cgroup of the container")
+    if request.cgroup:
+        draft.put("/linux/cgroupsPath", request.cgroup, "engine", "cgroup of the container")
     _namespaces(draft, request)
     _devices(draft, request)
+    disabled = options.cgroups == "disabled"
     for pointer, value, flag in resources.entries(
-        options.resources, request.facts.cpus, swap_counted=request.facts.memory_swap
+        *(options.resources, request.facts.cpus),
+        swap_counted=request.facts.memory_swap,
+        cgroup_v2=request.facts.cgroup_v2,
+        controllers=frozenset() if disabled else request.facts.controllers,
     ):
         source = "user" if flag else "engine"
         draft.put(f"/linux/resources{pointer}", value, source, flag or "default")
@@ -115,7 +120,9 @@ def _namespaces(draft: Draft, request: SpecRequest) -> None:
         source = "user" if options.network else "engine"
         draft.add(where, namespace, source, f"--network {options.network or 'bridge'}")
     private = options.cgroupns != "host" and not (options.privileged and not options.cgroupns)
-    if options.cgroupns == "private" or (request.facts.cgroup_v2 and private):
+    if options.cgroupns == "private" or (
+        request.facts.cgroup_v2 and private and options.cgroups != "disabled"
+    ):
         draft.add(where, {"type": "cgroup"}, "engine", "cgroup v2 has it by default")
 
 
@@ -133,13 +140,18 @@ def _mappings(ranges: Sequence[IdRange]) -> list[dict[str, int]]:
 
 def _devices(draft: Draft, request: SpecRequest) -> None:
     rules = "/linux/resources/devices"
-    if request.options.privileged:
+    limited = not request.facts.rootless
+    if not limited:
+        pass  # what a user may open is a matter of the nodes' owners and modes alone
+    elif request.options.privileged:
         draft.add(rules, {"allow": True, "access": "rwm"}, "user", "--privileged")
     else:
         draft.add(rules, {"allow": False, "access": "rwm"}, "engine", "nothing but what follows")
         for kind, major, minor, name in DEFAULT_DEVICES:
             rule = {"allow": True, "type": kind, "major": major, "minor": minor, "access": "rwm"}
             draft.add(rules, rule, "engine", f"/dev/{name}")
+        for rule in map(asked.device_rule, request.options.device_rules):
+            draft.add(rules, rule, "user", "--device-cgroup-rule")
     for device in request.devices:
         node = {
             "path": device.path,
@@ -150,9 +162,9 @@ def _devices(draft: Draft, request: SpecRequest) -> None:
             "uid": device.uid,
             "gid": device.gid,
         }
-        if not request.userns:
+        if not (request.userns or request.facts.rootless):
             draft.add("/linux/devices", node, "user", device.flag)
-        if not request.options.privileged:
+        if limited and not request.options.privileged:
             rule = {
                 "allow": True,
                 "type": device.type,

@@ -45,6 +45,7 @@ def engine_mounts(
     host_pid: bool,
     writable_sys: bool,
     rootless: bool,
+    tty_group: bool = True,
     shm: str = "",
     proc_options: Sequence[str] = (),
 ) -> list[Placed]:
@@ -72,7 +73,8 @@ def engine_mounts(
     made.append(
         _mount(
             "/dev/pts", "devpts", "devpts",
-            "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5",
+            "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
+            *(("gid=5",) if tty_group else ()),
         )
     )  # fmt: skip
     if host_ipc and rootless:

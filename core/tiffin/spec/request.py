@@ -44,6 +44,8 @@ class SpecRequest(Struct, frozen=True):
     rootfs: str
     user: User
     cgroup: str
+    notify: str = ""
+    """Where the container finds the socket of the service manager (sd_notify(3))."""
     netns: str = ""
     """Path of the network namespace to join."""
     userns: str = ""

@@ -30,11 +30,12 @@ def limits(
     CAP_SYS_RESOURCE (`may_raise`): a default is clamped, an explicit limit is a UserError.
     """
     chosen: dict[str, tuple[int, int, str]] = {}
-    for name, value in DEFAULTS.items():
+    inherited = any(limit.name == "host" for limit in asked)
+    for name, value in () if inherited else DEFAULTS.items():
         top = hard.get(name, -1)
         clamped = value if may_raise or top < 0 else min(value, top)
         chosen[name] = (clamped, clamped, "")
-    for limit in asked:
+    for limit in (one for one in asked if one.name != "host"):
         if limit.name not in NAMES:
             raise UserError(f"--ulimit {limit.name!r} is not a limit", hint=", ".join(NAMES))
         flag = f"--ulimit {limit.name}={_show(limit.soft)}:{_show(limit.hard)}"

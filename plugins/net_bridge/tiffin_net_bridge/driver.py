@@ -28,20 +28,25 @@ if TYPE_CHECKING:
 BOOT = """
 import gc, sys, types
 gc.disable()
-sys.path[:] = sys.argv[3:]
+sys.path[:] = sys.argv[5:]
 package = types.ModuleType("tiffin_net_bridge")
 package.__path__ = [sys.argv[1]]
 sys.modules["tiffin_net_bridge"] = package
 from tiffin_net_bridge.serving import main
-main(sys.argv[2])
+main(sys.argv[2], int(sys.argv[3]), sys.argv[4])
 """
 """What the worker runs: its module, but not the `__init__` of its package (that is a plugin, and
 imports half of the engine), and not `site` (the path is ours)."""
 
 OPTIONS = ("mtu", "isolate", "vlan")
 """Of `network create --opt`; the engine has read `mtu` already."""
-ISOLATE = ("true", "false", "strict")
-"""From other isolated networks, not at all, from all other networks."""
+ISOLATE = {
+    **dict.fromkeys(("true", "1", "t", "T", "TRUE", "True"), "true"),
+    **dict.fromkeys(("false", "0", "f", "F", "FALSE", "False"), "false"),
+    "strict": "strict",
+}
+"""From other isolated networks, not at all (in all of Go's words, as podman takes them), from all
+other networks."""
 
 _ending: list[subprocess.Popen[bytes]] = []
 """Workers that we have done with: not waited for, for others may not have."""
@@ -52,25 +57,43 @@ class BridgeDriver:
 
     name = "bridge"
     owns_subnets = True
-    publishes = True
     has_mac = True
     serves_names = True
 
     def __init__(self, context: DriverContext) -> None:
         self.run = context.run
+        self.home = f"{context.run}/{door.HOME}" if context.rootless else ""
+        """Where the bridges are; the worker enters it. An ordinary user's containers publish ports
+        by a network of their own: what listens on the host must be there."""
+        self.publishes = not context.rootless
+        self._entered = 0
+        """The inode of the namespace at `home` that our worker is in."""
         self._worker: subprocess.Popen[bytes] | None = None
         """The one that we have started; None when another command has."""
         self._connection: socket.socket | None = None
         self._pipe: Pipe | None = None
 
     def warm_up(self) -> None:
-        if self._connection is not None or self._pipe is not None:
+        if self.home or self._connection is not None or self._pipe is not None:
             return
+        self._find()
+
+    def _find(self) -> None:
         _ending[:] = [worker for worker in _ending if worker.poll() is None]
         os.makedirs(self.run, mode=0o700, exist_ok=True)
         self._connection = door.find(self.run) or self._start()
 
     def _start(self) -> socket.socket:
+        """A connection to a new worker, or to one that another command has begun to start."""
+        listening = door.build(self.run)
+        if listening is None and (found := door.find(self.run)) is not None:
+            return found
+        if listening is None:
+            return self._spawn(-1)
+        with listening:
+            return self._spawn(listening.fileno())
+
+    def _spawn(self, listening: int) -> socket.socket:
         package = os.path.dirname(os.path.abspath(__file__))
         ours, its = socket.socketpair()
         with its:
@@ -83,10 +106,13 @@ class BridgeDriver:
                     BOOT,
                     package,
                     self.run,
+                    str(listening),
+                    self.home,
                     *filter(None, sys.path),
                 ],
                 stdin=its.fileno(),
                 stdout=subprocess.DEVNULL,
+                pass_fds=() if listening < 0 else (listening,),
                 cwd="/",
                 # A Ctrl-C is for the engine, which then undoes what was begun.
                 start_new_session=True,
@@ -95,11 +121,14 @@ class BridgeDriver:
 
     async def create(self, network: NetworkConfig) -> NetworkConfig:
         """The bridge is made for the first container, and goes with the last."""
+        options = dict(network.options)
         for key, value in network.options.items():
             if key not in OPTIONS:
                 raise UserError(f"--opt {key}: not an option of bridges", hint=", ".join(OPTIONS))
-            if key == "isolate" and value not in ISOLATE:
-                raise UserError(f"--opt isolate={value}", hint=f"one of {', '.join(ISOLATE)}")
+            if key == "isolate":
+                if value not in ISOLATE:
+                    raise UserError(f"--opt isolate={value}", hint="one of true, false, strict")
+                options[key] = ISOLATE[value]
             if key == "vlan" and not (value.isdecimal() and 1 <= int(value) <= 4094):
                 raise UserError(f"--opt vlan={value}: not a VLAN", hint="1 to 4094")
         if network.interface in (name for _, name in socket.if_nameindex()):
@@ -107,7 +136,7 @@ class BridgeDriver:
                 f"interface {network.interface} exists and is not tiffin's",
                 hint="choose another --interface-name",
             )
-        return network
+        return msgspec.structs.replace(network, options=options)
 
     async def remove(self, network: NetworkConfig) -> None:
         await self._ask("remove", network)
@@ -137,6 +166,14 @@ class BridgeDriver:
     async def _ask(self, operation: str, subject: object) -> Any:
         from .pipe import Silent
 
+        if self.home:
+            if not os.path.ismount(self.home):
+                if operation in ("attach", "reload", "publish"):
+                    raise DriverError(f"{self.home}: no network namespace is there")
+                return [] if operation == "rules" else None  # with it all of it is gone
+            if self._entered != (number := os.stat(self.home).st_ino):
+                await self.close()
+                self._entered = number
         pipe, own = self._connected(), self._worker is not None
         try:
             answer = await pipe.exchange([operation, msgspec.to_builtins(subject)])
@@ -161,7 +198,8 @@ class BridgeDriver:
         from .pipe import Pipe
 
         if self._pipe is None:
-            self.warm_up()
+            if self._connection is None:
+                self._find()
             assert self._connection is not None
             self._pipe, self._connection = Pipe(self._connection), None
         return self._pipe

@@ -48,6 +48,8 @@ class Worker:
         self.links = Netlink()
         self.firewall = Firewall()
         self._resolver: Any = None
+        self._ports: dict[int, list[int]] = {}
+        """Links that were seen on a bridge, by its number."""
         self.host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.operations: dict[str, Callable[[Any], Any]] = {
             "attach": self.attach,
@@ -80,6 +82,7 @@ class Worker:
                 self._veth(attachment, bridge)
             self._inside(attachment)
             self._add_rules(elements, mend=mend)
+            self._remember(attachment)
             if is_named(attachment):
                 yield Change("enter", attachment, mend)
         except BaseException:  # whatever it is; raised again
@@ -96,6 +99,7 @@ class Worker:
         if wanted:
             self._check_published(attachment)
             self._add_rules(wanted, mend=False)
+        self._remember(attachment)
         if is_named(attachment):
             yield Change("enter", attachment)
 
@@ -122,8 +126,11 @@ class Worker:
 
     def tell(self, subject: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the table should have for a network and its attachments, and what it has."""
+        from . import foreign  # for people only
+
         network, *attachments = subject
-        return story.told(network, attachments, self.firewall.table(rules.TABLE))
+        found = story.told(network, attachments, self.firewall.table(rules.TABLE))
+        return found + list(foreign.obstacles(network, attachments, self.firewall.ruleset()))
 
     def sweep(self, subject: list[dict[str, Any]]) -> None:
         """Delete from the table what a network and its attachments should not have there."""
@@ -155,14 +162,44 @@ class Worker:
         veth = self.links.link(attachment["host_interface"])
         bridge = self.links.link(network["interface"])
         ours = bridge is not None and bridge.alias == alias(network)
-        others = self.links.ports(bridge.number) if bridge and ours else set()
-        last = not (others - {veth.number if veth else 0})
+        last = not (bridge and ours and self._has_others(bridge.number, veth.number if veth else 0))
         doomed = [attachment["host_interface"]] if veth else []
         if last and ours:
             doomed.append(network["interface"])
         failed = self._delete_rules(network, rules.port_elements(attachment), last=last)
         self._delete(doomed)
+        self._remember(attachment, gone=True)
         return failed
+
+    def _has_others(self, bridge: int, own: int) -> bool:
+        """True when another link is on a bridge. The kernel lists hundreds of them slowly; one that
+        was there before mostly is there still."""
+        known = self._ports.setdefault(bridge, [])
+        while known:
+            there = self.links.numbered(known[-1]) if known[-1] != own else None
+            if there is not None and there.master == bridge:
+                return True
+            known.pop()
+        known += sorted(self.links.ports(bridge) - {own})
+        return bool(known)
+
+    def _remember(self, attachment: dict[str, Any], *, gone: bool = False) -> None:
+        """Correct what neighbours and the kernel remember of the container's addresses and ports,
+        where that can be wrong."""
+        if any(port.get("protocol") == "udp" for port in attachment["ports"]):
+            from . import flows  # not many have such ports
+
+            local = [address for _, address in self.links.addresses()]
+            flows.forget(attachment["ports"], attachment["addresses"], local, gone=gone)
+        first, *more = (address.partition("/")[0] for address in attachment["addresses"])
+        usual = "" if ":" in first else f"02:74:{socket.inet_aton(first).hex(':')}"
+        if more or attachment["mac"] != usual:
+            from . import neighbours  # nor a MAC address of their own choice
+
+            for address, mac in neighbours.unusual(attachment):
+                told = mac if gone else attachment["mac"]
+                if told:
+                    neighbours.tell(attachment["network"]["interface"], address, told)
 
     # --- links ------------------------------------------------------------------------------------
 
@@ -231,6 +268,7 @@ class Worker:
             # No container may tell the host where to send its packets (CVE-2020-10749).
             write_sysctl(f"net/ipv6/conf/{name}/accept_ra", "0")
         if any(":" in subnet["subnet"] for subnet in network["subnets"]):
+            keep_advertised_routes()
             write_sysctl("net/ipv6/conf/all/forwarding", "1")
 
     def _check_subnets(self, network: dict[str, Any]) -> None:
@@ -501,6 +539,29 @@ def opened(path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+RTF_ADDRCONF = 0x40000
+
+
+def keep_advertised_routes() -> None:
+    """A host that forwards IPv6 forgets the routes that routers have told it of, its default route
+    perhaps, except on interfaces that are set to keep them (ip-sysctl, accept_ra)."""
+    if read_sysctl("net/ipv6/conf/all/forwarding") != "0":
+        return
+    with open("/proc/net/ipv6_route", encoding="ascii") as file:
+        fields = [line.split() for line in file]
+    for name in {line[9] for line in fields if int(line[8], 16) & RTF_ADDRCONF}:
+        if read_sysctl(f"net/ipv6/conf/{name}/accept_ra") == "1":
+            write_sysctl(f"net/ipv6/conf/{name}/accept_ra", "2")
+
+
+def read_sysctl(name: str) -> str:
+    try:
+        with open(f"/proc/sys/{name}", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:  # a kernel without IPv6
+        return ""
 
 
 def write_sysctl(name: str, value: str) -> None:

@@ -20,7 +20,9 @@ def oci_runtime(name: str, context: DriverContext) -> OCIRuntime | None:
         executable=name,
         package="crun",
         preference=20,  # half of runc's time for a whole life
-        wrap=Wrapper(context),
+        # An ordinary user may unmount nothing of the host's.
+        wrap=None if context.rootless else Wrapper(context),
         host_process=True,
+        without_cgroup=("--cgroup-manager", "disabled"),
     )
     return runtime

@@ -39,6 +39,9 @@ LAYERS_MAX = 500
 FEATURES = "redirect_dir=off,metacopy=off,index=off"
 """The upper directory must hold all that a layer made from it needs, whatever the kernel's
 defaults are: a renamed directory copied, not referred to (overlayfs.rst)."""
+USER_FEATURES = "userxattr,metacopy=off,index=off"
+"""An ordinary user's mount has its attributes in `user.overlay.*`: `trusted.*` is root's. It
+follows no redirections, and takes no option that says so."""
 
 
 class OverlayDriver:
@@ -53,6 +56,17 @@ class OverlayDriver:
         self.root = context.root
         self.run = context.run
         self.settings = context.settings
+        self.features = USER_FEATURES if context.rootless else FEATURES
+
+    def cannot_map(self) -> str | None:
+        """Why no container can have ids of its own here: there are kernels whose overlay mounts,
+        but lets a container's root make nothing in a mapped upper directory (seen with 6.1; 6.18
+        is good)."""
+        release = os.uname().release
+        major, minor, *_ = (*release.split("."), "0")
+        if major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) <= (6, 1):
+            return f"overlayfs of Linux {release} cannot show other owners of what is written"
+        return None
 
     async def probe(self) -> str | None:
         """Mounts an overlay in a temporary directory of the store and makes whiteouts in it."""
@@ -64,11 +78,12 @@ class OverlayDriver:
                 for name in ("lower", "upper", "work", "merged"):
                     os.mkdir(f"{top}/{name}")
                 await trio.to_thread.run_sync(
-                    _mount_any, top, f"{top}/merged", [f"{top}/lower"], ""
+                    _mount_any, top, f"{top}/merged", [f"{top}/lower"], "", self.features
                 )
                 try:
                     os.mknod(f"{top}/upper/whiteout", stat.S_IFCHR, os.makedev(0, 0))
-                    os.setxattr(f"{top}/upper", "trusted.overlay.opaque", b"y")
+                    attribute = "user" if "userxattr" in self.features else "trusted"
+                    os.setxattr(f"{top}/upper", f"{attribute}.overlay.opaque", b"y")
                 finally:
                     sys_tools().umount2(f"{top}/merged", MNT_DETACH)
         except OSError as error:
@@ -179,7 +194,7 @@ class OverlayDriver:
             if userns:
                 await trio.to_thread.run_sync(self._mount_mapped, container, lowers, label, userns)
             else:
-                _mount_any(top, target, lowers, label)
+                _mount_any(top, target, lowers, label, self.features)
         except OSError as error:
             raise _driver_error(error, f"cannot mount the layers of {container}") from error
         return target
@@ -188,7 +203,8 @@ class OverlayDriver:
         """Mount layers and `upper` as another mount of the whole store shows them, which maps the
         owners of all that is in it; an overlay itself cannot. It is gone again at once: overlayfs
         has mounts of its own of what it was given."""
-        _need_mapping_overlay()
+        if why := self.cannot_map():
+            raise DriverError(why, hint=f"tiffin storage migrate --to vfs {container[:12]}")
         shown = self._shown(container)
         os.makedirs(shown, mode=0o700, exist_ok=True)
         map_tools().bind(self.root, shown, userns)
@@ -199,7 +215,7 @@ class OverlayDriver:
             places = [f"{shown}{lower.removeprefix(self.root)}" for lower in lowers]
             _in_thread(
                 lambda: sys_tools().become_on_files(root.st_uid, root.st_gid),
-                lambda: _mount_any(top, self.mount_path(container), places, label),
+                lambda: _mount_any(top, self.mount_path(container), places, label, self.features),
             )
         finally:
             self._hide(container)
@@ -304,18 +320,6 @@ def _metadata(path: str) -> tuple[int, int, int]:
     return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
 
-def _need_mapping_overlay() -> None:
-    """Error: DriverError with a kernel whose overlay mounts, but lets a container's root make
-    nothing in a mapped upper directory (seen with 6.1; 6.18 is good)."""
-    release = os.uname().release
-    major, minor, *_ = (*release.split("."), "0")
-    if major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) <= (6, 1):
-        raise DriverError(
-            f"overlayfs of Linux {release} cannot show other owners of files that are written",
-            hint="use --storage-driver vfs for containers with --userns or --uidmap",
-        )
-
-
 def _link(directory: str, lowers: Sequence[str]) -> list[str]:
     """Links 0, 1, 2, ... to the layers, for names of a few bytes."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -327,7 +331,7 @@ def _link(directory: str, lowers: Sequence[str]) -> list[str]:
     return names
 
 
-def _mount_any(top: str, target: str, lowers: Sequence[str], label: str) -> None:
+def _mount_any(top: str, target: str, lowers: Sequence[str], label: str, features: str) -> None:
     """Mount the directories `lowers`, highest first, with `upper` and `work` of the directory
     `top`. Error: OSError."""
     joined = ":".join(lowers)
@@ -336,14 +340,14 @@ def _mount_any(top: str, target: str, lowers: Sequence[str], label: str) -> None
     # options are separated by.
     if long or any(sign in joined for sign in ",\\") or joined.count(":") >= len(lowers):
         joined = ":".join(_link(f"{top}/l", lowers))
-        _mount_relative(f"{top}/l", joined, target, label)
+        _mount_relative(f"{top}/l", joined, target, label, features)
     else:
-        _mount(top, joined, target, label)
+        _mount(top, joined, target, label, features)
 
 
-def _mount(top: str, lowers: str, target: str, label: str) -> None:
+def _mount(top: str, lowers: str, target: str, label: str, features: str) -> None:
     """Mount with `upper` and `work` of the directory `top`. Error: OSError."""
-    options = f"lowerdir={lowers},upperdir={top}/upper,workdir={top}/work,{FEATURES}"
+    options = f"lowerdir={lowers},upperdir={top}/upper,workdir={top}/work,{features}"
     if label:
         options += f',context="{label}"'
     if len(os.fsencode(options)) > OPTIONS_MAX:
@@ -351,13 +355,13 @@ def _mount(top: str, lowers: str, target: str, label: str) -> None:
     sys_tools().mount("overlay", target, "overlay", 0, options)
 
 
-def _mount_relative(directory: str, lowers: str, target: str, label: str) -> None:
+def _mount_relative(directory: str, lowers: str, target: str, label: str, features: str) -> None:
     """The same with names relative to `directory` (`top/l`): in a thread that has a working
     directory of its own (unshare(2), CLONE_FS) and ends with it."""
     _in_thread(
         lambda: sys_tools().unshare(CLONE_FS),
         lambda: os.chdir(directory),
-        lambda: _mount("..", lowers, target, label),
+        lambda: _mount("..", lowers, target, label, features),
     )
 
 

@@ -35,6 +35,8 @@ def broken(base: Path) -> list[str]:
     for row in containers.values():
         found += _container(base, row)
     found += _strangers(base, containers)
+    found += _pods(base)
+    found += _secrets(root)
     found += _images(root, containers)
     found += _volumes(root)
     found += [f"of no build: {path}" for top in (root, run) for path in top.glob("builds/*")]
@@ -75,26 +77,62 @@ def _container(base: Path, row: dict[str, Any]) -> list[str]:
 def _strangers(base: Path, containers: dict[str, Any]) -> list[str]:
     """Directories, mounts, processes and rules of containers that the log does not have."""
     found = []
+    named = [*containers, *_other_mounts(base / "root")]
     for pattern in ("root/containers/*", "root/storage/*/containers/*", "run/netns/*"):
         found += [
-            f"of no container: {path}" for path in base.glob(pattern) if path.name not in containers
+            f"of no container: {path}" for path in base.glob(pattern) if path.name not in named
         ]
     for mount in world.mounts_below(base):
-        if not any(cid in mount.target for cid in containers):
+        if not any(name in mount.target for name in named):
             found.append(f"mount of no container: {mount.target}")
+    for pattern in ("userns", "mapped", "drivers/storage-*/mapped"):
+        for path in base.glob(f"run/{pattern}/*"):
+            if not any(name in path.name for name in named):
+                found.append(f"of no container: {path}")
     live = any(row["state"] in LIVE for row in containers.values())
     for pid, name, line in world.processes():
         if name == "aardvark-dns" and live:  # one for all containers on networks with names
             continue
-        if f"{base}/" in line and not any(cid in line for cid in containers):
+        if f"{base}/" in line and not any(cid in line for cid in named):
             found.append(f"process of no container: {pid} {line}")
     holders = rows(base / "root", "SELECT DISTINCT container FROM addresses")
     found += [
         f"addresses of no container: {row['container']}"
         for row in holders
-        if row["container"] not in containers
+        if row["container"] not in named
     ]
     return found
+
+
+def _other_mounts(root: Path) -> set[str]:
+    """Part of the path of each mount that is not a container's: of pods, images and volumes."""
+    found = {row["id"] for row in rows(root, "SELECT id FROM pods")}
+    found |= {row["id"] for row in rows(root, "SELECT id FROM image_mounts")}
+    mounted = rows(root, "SELECT name FROM volumes WHERE mounted")
+    return found | {f"/volumes/{row['name']}/" for row in mounted}
+
+
+def _pods(base: Path) -> list[str]:
+    """A pod that is down has no namespace, and what has one is a pod's."""
+    found = []
+    pods = {row["id"]: row for row in rows(base / "root", "SELECT * FROM pods")}
+    for row in pods.values():
+        held = any(row["id"] in mount.target for mount in world.mounts_below(base))
+        if held and not row["up"]:
+            found.append(f"pod {row['name']}: is down, and has mounts")
+    found += [f"of no pod: {path}" for path in base.glob("*/pods/*") if path.name not in pods]
+    return found
+
+
+def _secrets(root: Path) -> list[str]:
+    known = {row["id"] for row in rows(root, "SELECT * FROM secrets")}
+    half = [row["name"] for row in rows(root, "SELECT * FROM secrets WHERE NOT complete")]
+    found = [f"half a secret: {name}" for name in half]
+    return found + [
+        f"secret is not recorded: {path}"
+        for path in root.glob("secrets/*")
+        if not any(sid in path.name for sid in known)
+    ]
 
 
 def _images(root: Path, containers: dict[str, Any]) -> list[str]:

@@ -69,6 +69,12 @@ class Terminal:
     def wait(self, seconds: float = 15) -> int:
         return self.process.wait(seconds * PATIENCE)
 
+    def unread(self) -> bool:
+        """Whether something typed waits for whoever reads the terminal next."""
+        poll = select.poll()
+        poll.register(self._theirs, select.POLLIN)
+        return bool(poll.poll(0))
+
     def is_raw(self) -> bool:
         local: int = termios.tcgetattr(self._theirs)[3]
         return not local & (termios.ECHO | termios.ICANON)

@@ -88,6 +88,7 @@ def _init_planned(fact: Fact) -> Statements:
             netns=d.get("netns", ""),
             attachments=text(attachments),
             error="",
+            spec="",  # config.json is being written anew
         ),
         opens(fact, "init"),
     ]
@@ -286,6 +287,10 @@ def _exec_started(fact: Fact) -> Statements:
     return [("UPDATE execs SET state='running', pid=? WHERE id=?", (fact.data["pid"], fact.key))]
 
 
+def _exec_detached(fact: Fact) -> Statements:
+    return [closes(fact, "exec")]
+
+
 def _exec_ended(fact: Fact) -> Statements:
     return [("DELETE FROM execs WHERE id=?", (fact.key,)), closes(fact, "exec")]
 
@@ -346,6 +351,7 @@ RULES: dict[str, Rule] = {
     "health.checked": _health_checked,
     "exec.planned": _exec_planned,
     "exec.started": _exec_started,
+    "exec.detached": _exec_detached,
     "exec.exited": _exec_ended,
     "exec.failed": _exec_ended,
 }

@@ -1,0 +1,173 @@
+"""Flags of `run`, each by what the container sees of it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import time
+from pathlib import Path
+
+import pytest
+from support.cli import BUSYBOX, PATIENCE, Tiffin
+
+V1 = not os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+CGROUP = "/sys/fs/cgroup"
+
+
+def seen(tiffin: Tiffin, flags: list[str], *command: str, runtime: str = "crun") -> str:
+    run = tiffin.using("--runtime", runtime)
+    return run("run", "--rm", "--network=none", *flags, BUSYBOX, *command).out
+
+
+def disk() -> str:
+    """A whole disk of this machine, or a loop device."""
+    for name in sorted(os.listdir("/sys/block")):
+        if os.path.exists(f"/dev/{name}") and not name.startswith("zram"):
+            return f"/dev/{name}"
+    pytest.fail("this machine has no block device")
+
+
+@pytest.mark.parametrize(
+    ("flags", "script", "expected"),
+    [
+        ("--umask 077", "umask", "0077\n"),
+        ("--tz Asia/Tokyo", "date +%Z", "JST\n"),
+        ("--oom-score-adj 500", "cat /proc/self/oom_score_adj", "500\n"),
+        ("-e A=1 --env-merge A=${A}-$A --env-merge B=$NO.", "echo $A $B", "1-1 .\n"),
+        ("--unsetenv container --unsetenv nope", "env | grep -c container=; true", "0\n"),
+        (
+            "--unsetenv-all -e A=1",
+            "/bin/busybox env | /bin/busybox grep -E '^(A|HOSTNAME|container)='",
+            "A=1\n",
+        ),
+        ("--read-only --read-only-tmpfs=false", "touch /tmp/x || echo no", "no\n"),
+        ("--read-only", "touch /tmp/x && echo yes", "yes\n"),
+        ("--user 1234 -w /tmp", "whoami; echo $HOME", "1234\n/tmp\n"),
+        ("--user 7:55", "grep 55: /etc/group", "55:x:55:7\n"),
+        ("--user 1234 --passwd=false", "whoami || echo no", "no\n"),
+        ("--user 7 --passwd-entry me:*:$UID:0:x:/:/bin/sh", "whoami", "me\n"),
+        ("--init --init-path /usr/bin/catatonit", "echo $$ >/dev/null; cat /proc/1/comm", None),
+    ],
+)
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_the_process_sees_it(
+    shared: Tiffin, runtime: str, flags: str, script: str, expected: str | None
+) -> None:
+    given = flags.split()
+    if "--init-path" in given:
+        place = next(p for p in INITS if os.path.exists(p))
+        given[-1], expected = place, f"{os.path.basename('/dev/init')}\n"
+    found = seen(shared, given, "/bin/sh", "-c", script, runtime=runtime)
+    assert found == expected
+
+
+INITS = ("/usr/libexec/podman/catatonit", "/usr/bin/catatonit")
+
+
+def test_environment_of_the_caller(shared: Tiffin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies as they are, below -e; the rest only when asked for, and below the image's."""
+    monkeypatch.setenv("http_proxy", "http://proxy:1")
+    monkeypatch.setenv("NO_PROXY", "here")
+    monkeypatch.setenv("TIFFIN_SEEN", "yes")
+    monkeypatch.setenv("HOME", "/nowhere")
+    plain = seen(shared, ["-e", "NO_PROXY=there"], "env").splitlines()
+    assert "http_proxy=http://proxy:1" in plain
+    assert "NO_PROXY=there" in plain
+    assert not any("TIFFIN_SEEN" in line for line in plain)
+    assert "http_proxy" not in seen(shared, ["--http-proxy=false"], "env")
+    whole = seen(shared, ["--env-host", "--http-proxy=false"], "env").splitlines()
+    assert {"TIFFIN_SEEN=yes", "http_proxy=http://proxy:1", "HOME=/root"} <= set(whole)
+
+
+def test_a_user_of_the_host(shared: Tiffin) -> None:
+    found = pwd.getpwnam("man")
+    out = seen(shared, ["--hostuser", "man", "-u", "man"], "sh", "-c", "id -u; id -un; echo $HOME")
+    assert out == f"{found.pw_uid}\nman\n{found.pw_dir}\n"
+    assert "man:" not in seen(shared, [], "cat", "/etc/passwd")
+
+
+def test_it_is_killed_when_its_time_is_over(shared: Tiffin) -> None:
+    began = time.monotonic()
+    done = shared.attempt("run", "--network=none", "--timeout", "1", BUSYBOX, "sleep", "1000")
+    assert done.code == 255  # as podman has it
+    assert 1 <= time.monotonic() - began < 300 * PATIENCE
+    shared("rm", "-fa")
+
+
+@pytest.mark.parametrize(
+    ("flags", "file", "expected"),
+    [
+        ("--cpu-quota 50000 --cpu-period 200000", "cpu/cpu.cfs_quota_us", "50000"),
+        ("--cpu-quota 50000 --cpu-period 200000", "cpu/cpu.cfs_period_us", "200000"),
+        ("--memory 64m --memory-swappiness 10", "memory/memory.swappiness", "10"),
+        ("--memory 64m --oom-kill-disable", "memory/memory.oom_control", "oom_kill_disable 1"),
+        ("--device-cgroup-rule 'c 10:229 rw'", "devices/devices.list", "c 10:229 rw"),
+        ("--device-read-bps DISK:1mb", "blkio/blkio.throttle.read_bps_device", "NUMBER 1048576"),
+        ("--device-write-iops DISK:9", "blkio/blkio.throttle.write_iops_device", "NUMBER 9"),
+    ],
+)
+@pytest.mark.skipif(not V1, reason="the files of cgroup v1; the guest has v2, see the next test")
+def test_limits_of_cgroup_v1(shared: Tiffin, flags: str, file: str, expected: str) -> None:
+    path = disk()
+    number = os.stat(path).st_rdev
+    words = re.findall(r"'[^']*'|\S+", flags.replace("DISK", path))
+    found = seen(shared, [word.strip("'") for word in words], "cat", f"{CGROUP}/{file}")
+    wanted = expected.replace("NUMBER", f"{os.major(number)}:{os.minor(number)}")
+    assert wanted in found.splitlines()
+
+
+@pytest.mark.skipif(V1, reason="the files of cgroup v2: in the guest")
+@pytest.mark.parametrize(
+    ("flags", "file", "expected"),
+    [
+        ("--cpu-quota 50000 --cpu-period 200000", "cpu.max", "50000 200000"),
+        ("--cgroup-conf memory.high=1073741824", "memory.high", "1073741824"),
+    ],
+)
+def test_limits_of_cgroup_v2(shared: Tiffin, flags: str, file: str, expected: str) -> None:
+    found = seen(shared, flags.split(), "cat", f"{CGROUP}/{file}")
+    assert found.strip() == expected
+
+
+@pytest.mark.parametrize("kind", ["bind", "tmpfs", "ignore"])
+def test_volumes_of_the_image(shared: Tiffin, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {BUSYBOX}\nRUN mkdir /data\nVOLUME /data\n")
+    shared("build", "-q", "-t", "withvolume", "--network=none", tmp_path)
+    script = "grep ' /data ' /proc/mounts | cut -d' ' -f3"
+    flags = ["--network=none", "--rm", "--image-volume", kind]
+    found = shared("run", *flags, "withvolume", "sh", "-c", script).word
+    assert {"bind": found not in ("", "tmpfs"), "tmpfs": found == "tmpfs", "ignore": found == ""}[
+        kind
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        ("--tz Nope/x", "--tz 'Nope/x'"),
+        ("--tz ../../etc/passwd", "--tz '../../etc/passwd'"),
+        ("--umask 9", "--umask '9'"),
+        ("--umask 01777", "--umask '01777'"),
+        ("--oom-score-adj 1001", "--oom-score-adj 1001"),
+        ("--timeout -1", "--timeout -1"),
+        ("--cpus 1 --cpu-quota 5000", "--cpu-quota"),
+        ("--cpu-period 1", "--cpu-period 1"),
+        ("--memory-swappiness 101", "--memory-swappiness 101"),
+        ("--blkio-weight 5", "--blkio-weight 5"),
+        ("--device-read-bps /dev/null:1m", "/dev/null: not a block device"),
+        ("--device-write-iops nope:1", "'nope:1'"),
+        ("--device-cgroup-rule bad", "'bad'"),
+        ("--cgroup-conf ../x=1", "../x"),
+        ("--os linux --platform linux/amd64", "--platform"),
+        ("--hostuser no-such-user", "'no-such-user'"),
+        ("--init --init-path nope", "--init-path 'nope'"),
+        ("--image-volume nope", "--image-volume 'nope'"),
+    ],
+)
+def test_bad_values(shared: Tiffin, flags: str, names: str) -> None:
+    done = shared.attempt("create", *flags.split(), BUSYBOX, "true")
+    assert done.code == 125
+    assert names in done.err
+    assert done.err.count("\n") == 1
+    assert shared("ps", "-aq").out == ""
