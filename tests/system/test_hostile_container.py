@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -279,7 +280,8 @@ def ordinary(shared: Tiffin, request: pytest.FixtureRequest) -> str:
 
 
 def test_inheritable_and_ambient_capabilities_are_empty(shared: Tiffin, ordinary: str) -> None:
-    """CVE-2022-24769, CVE-2022-27649, CVE-2022-27651: of `run` and `exec`, root and others."""
+    """CVE-2022-24769, CVE-2022-27649, CVE-2022-27650, CVE-2022-27651, CVE-2022-29162: of `run` and
+    `exec`, root and others."""
     show = ("grep", "-E", "CapInh|CapAmb", "/proc/self/status")
     nothing = "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n"
     for words in ((), ("-u", "0"), ("--privileged",)):
@@ -293,6 +295,20 @@ def test_groups_that_deny_cannot_be_left(shared: Tiffin, ordinary: str) -> None:
     assert world.status(shared.pid(ordinary), "Groups") == "1000"
     for words, groups in (((), "1000"), (("-u", "7:8"), "8"), (("-u", "0"), "0")):
         assert shared("exec", *words, ordinary, "id", "-G").word == groups
+
+
+def test_the_hosts_network_has_no_door_of_ours(shared: Tiffin) -> None:
+    """CVE-2020-15257: who was on the host's network reached the engine by an abstract socket."""
+    sockets = "grep -o ' @.*' /proc/net/unix | sort"
+    before = shared("run", "--rm", "--network=host", BUSYBOX, "sh", "-c", sockets).lines
+    name = shared.detached("--network=host", BUSYBOX, "sleep", "1000")
+    with shared.start("exec", name, "sh", "-c", "echo here; sleep 1000") as process:
+        assert process.stdout is not None and process.stdout.readline() == b"here\n"
+        after = shared("exec", name, "sh", "-c", sockets).lines
+        process.kill()
+    ours = [line for line in set(after) - set(before) if re.search("conmon|tiffin|crun|runc", line)]
+    assert ours == []
+    shared("rm", "-f", "-t", "0", name)
 
 
 def test_nothing_of_our_environment_gets_inside(shared: Tiffin) -> None:
