@@ -134,7 +134,7 @@ def discard(directory: str) -> None:
 def begin_round(layout: Layout) -> int | None:
     """A descriptor that holds the lock, and stays open in the program that follows; None when
     another process has it."""
-    _, *login = actor.who()
+    login = actor.who()[1:]
     fd = os.open(layout.round(*login), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

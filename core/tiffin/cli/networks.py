@@ -170,16 +170,9 @@ def choose(
     by all)."""
     if not given:
         return found
-    import re  # filters only
+    from .. import units  # filters only
 
-    from .. import units
-
-    patterns = []
-    for text in given.get("name", ()):
-        try:
-            patterns.append(re.compile(text))
-        except re.error as error:
-            raise UserError(f"--filter name={text}: not a pattern: {error}") from None
+    named = table.matches(given, "name")
     for value in given.get("dangling", ()):
         if value not in ("true", "false"):
             raise UserError(f"--filter dangling={value}: neither true nor false")
@@ -188,7 +181,7 @@ def choose(
 
     def passes(row: Row) -> bool:
         labels = row["config"].get("labels", {})
-        if patterns and not any(pattern.search(row["name"]) for pattern in patterns):
+        if not named(row["name"]):
             return False
         if "id" in given and not any(row["id"].startswith(text) for text in given["id"]):
             return False

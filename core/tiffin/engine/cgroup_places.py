@@ -34,14 +34,12 @@ class Place(Struct, frozen=True):
 
 
 def manager(engine: Engine) -> str:
-    """The one that was chosen, or what works here: as podman, systemd where it runs the machine
-    with cgroup v2. Errors: UserError, DriverError."""
+    """The one that was chosen, or what works here. Errors: UserError, DriverError."""
     chosen = engine.settings.cgroup_manager
     if chosen not in ("", *MANAGERS):
         raise UserError(f"--cgroup-manager {chosen!r} is not known", hint=" or ".join(MANAGERS))
     uid = engine.layout.uid
-    works = systemd.reachable(uid)
-    if chosen == "systemd" and not works:
+    if chosen == "systemd" and not systemd.reachable(uid):
         raise DriverError(
             "--cgroup-manager systemd: systemd does not run here"
             if not systemd.booted()
@@ -50,7 +48,7 @@ def manager(engine: Engine) -> str:
             if not systemd.booted()
             else f"log in with a session, or loginctl enable-linger {uid}",
         )
-    return chosen or ("systemd" if works and cgroups.unified() else "cgroupfs")
+    return chosen or cgroups.usual_manager(uid)
 
 
 def choose(engine: Engine, cid: str, runtime: str, options: ContainerOptions) -> Place:

@@ -22,7 +22,7 @@ from ..events.network import (
 from ..hooks import Attachment, NetworkConfig
 from ..network_modes import DEFAULT
 from ..network_specs import NetworkRequest
-from . import networks, remove, shared
+from . import home, networks, remove, shared
 from .base import Engine, Journal
 from .hold import hold
 from .recover import LIVE
@@ -161,8 +161,8 @@ async def reload(engine: Engine, given: str) -> str:
             processes: list[Any] = []
             for plain in row["attachments"]:
                 attachment = msgspec.convert(plain, Attachment)
-                running = await engine.network(attachment.network.driver).reload(attachment)
-                processes += [msgspec.to_builtins(process) for process in running or ()]
+                running = await home.reload(engine, attachment)
+                processes += [msgspec.to_builtins(process) for process in running]
         except BaseException as error:  # a cancellation as well; raised again
             event = Failed(operation="reload", error=str(error), state=held.state)
             with trio.CancelScope(shield=True):

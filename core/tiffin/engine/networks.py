@@ -134,6 +134,8 @@ async def publish(engine: Engine, network: str) -> bool:
     """True when one of these networks can have published ports."""
     if network in network_modes.STACKS:
         return bool(engine.network(network).publishes)
+    if engine.layout.uid:
+        return any([not (await find(engine, name)).internal for name in network_modes.on(network)])
     drivers = [(await find(engine, name)).driver for name in network_modes.on(network)]
     return any(engine.network(driver).publishes for driver in drivers)
 
@@ -192,11 +194,31 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
     configs = [await find(engine, name) for name in names]
     wished = [wishes.get(name, NetworkOptions(name)) for name in names]
     interfaces = _interfaces([wish.interface for wish in wished])
-    found = [
+    publisher = await _publisher(engine, row, netns_path, configs)
+    found = publisher + [
         await attachment(engine, row, network, wish, netns_path, interface)
         for network, wish, interface in zip(configs, wished, interfaces, strict=True)
     ]
     return NetworkPlan(netns=netns_path, attachments=roles(engine, found, row["ports"]))
+
+
+async def _publisher(
+    engine: Engine, row: queries.Row, netns_path: str, networks: Sequence[NetworkConfig]
+) -> list[Attachment]:
+    """Where no driver of its networks publishes ports (an ordinary user's bridges do not), a
+    container that has some is also on a network of its own, which leads outside, in and out."""
+    drivers = [engine.network(n.driver) for n in networks if not n.internal]
+    if not (row["ports"] and engine.layout.uid and drivers) or any(d.publishes for d in drivers):
+        return []
+    own = await _home().stack(engine).stack(row["id"], netns_path, ())
+    return [msgspec.structs.replace(own, interface="tap0")]
+
+
+def _home() -> Any:
+    """The module, which only ordinary users' networks need."""
+    from . import home
+
+    return home
 
 
 def _stack(engine: Engine, name: str) -> StackDriver:
@@ -223,17 +245,23 @@ async def attachment(
     ]
     addresses = leases.addresses(network, wish, row["id"], holders, known)
     mac = leases.mac(network, wish, row["id"], addresses, holders, known)
+    driver = engine.network(network.driver)
+    where = getattr(driver, "home", "")
+    servers = upstream(row) if network.dns_enabled else ()
+    if where and network.dns_enabled and not servers:
+        servers = await _home().forwarder(engine, where)
     return Attachment(
         container=row["id"],
         network=network,
         netns=netns_path,
         interface=interface,
         host_interface=ipam.host_interface(row["id"], network.id),
-        mac=mac if engine.network(network.driver).has_mac else "",
+        mac=mac if driver.has_mac else "",
         addresses=addresses,
         default_route=False,
         names=called(row, wish) if network.dns_enabled else (),
-        dns=upstream(row) if network.dns_enabled else (),
+        dns=servers,
+        host_netns=where,
     )
 
 
@@ -298,18 +326,23 @@ def _interfaces(wished: Sequence[str]) -> list[str]:
 async def attach(engine: Engine, attachments: tuple[Attachment, ...], processes: list[Any]) -> None:
     """Make them all; when one fails, the others are taken back. `processes` gets those that stay,
     as plain data. Errors: DriverError, Conflict."""
-    made: list[tuple[Any, Attachment]] = []
+    made: list[Attachment] = []
     try:
         for attachment in attachments:
-            driver = engine.network(attachment.network.driver)
-            made.append((driver, attachment))
-            started = await driver.attach(attachment)
+            made.append(attachment)
+            if attachment.host_netns:
+                started = await _home().attach(engine, attachment)
+            else:
+                started = await engine.network(attachment.network.driver).attach(attachment)
             processes += [msgspec.to_builtins(process) for process in started or ()]
     except BaseException:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
-            for driver, attachment in made:
+            for attachment in made:
                 try:
-                    await driver.detach(attachment)
+                    if attachment.host_netns:
+                        await _home().detach(engine, attachment)
+                        continue
+                    await engine.network(attachment.network.driver).detach(attachment)
                 except DriverError:
                     continue  # the first error is the one to tell; the intent stays open for more
         raise

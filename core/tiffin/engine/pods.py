@@ -29,7 +29,7 @@ from ..options import ContainerOptions
 from ..spec import asked, idmaps
 from ..spec.mounts import SHM_SIZE
 from ..store import queries
-from . import networks, teardown
+from . import home, networks, teardown
 from .base import Engine, Journal
 from .recover import LIVE
 
@@ -106,7 +106,7 @@ async def create(
         raise UserError("ports are published by the pod's network", hint="--share net")
     if "net" not in share and options.network:
         raise UserError("--network does not go with a pod that shares no network")
-    ports = choose_ports(options, {}, unprivileged=engine.layout.uid != 0)
+    ports = await choose_ports(engine, options, {})
     async with networks.in_use(engine):
         network = ""
         if "net" in share:
@@ -219,7 +219,7 @@ async def _known_as(
     plain = tuple(msgspec.to_builtins(at) for at in named)
     await journal.write(f"pod/{row['id']}", PodNamesChanged(attachments=plain))
     for at in named:
-        await engine.network(at.network.driver).reload(at)
+        await home.reload(engine, at)
     return {**row, "attachments": list(plain)}
 
 

@@ -34,7 +34,7 @@ async def clean_up_all(engine: Engine, first: str, lock: int) -> None:
     """After `first`, and after all others of this login that end until there are no more. `lock`
     is the descriptor that holds the lock; it is closed."""
     os.set_inheritable(lock, False)
-    _, *login = actor.who()
+    login = actor.who()[1:]
     tried: set[int] = set()
     while True:
         await _Round(engine, login, tried).work(first)
@@ -70,9 +70,16 @@ class _Round:
                     self._start(nursery, row["id"])
                 if self._at_work > 1:
                     self._engine.store.expect_many()
-                self._progress = trio.Event()
                 with trio.move_on_after(GLANCE):
-                    await self._progress.wait()
+                    await self._work_is_short()
+
+    async def _work_is_short(self) -> None:
+        """Wait for one to be done, and until there are no more at work than may be at once."""
+        while True:
+            self._progress = trio.Event()
+            await self._progress.wait()
+            if self._at_work <= AT_ONCE:
+                return
 
     async def _pending(self) -> list[queries.Row]:
         """Those that have ended since the last look."""

@@ -215,6 +215,10 @@ class NetworkDriver(Protocol):
         """What the kernel should have for a network with all these attachments, and what it has:
         forwarding, translation, ports. Changes nothing."""
 
+    # A driver may also have `home: str`: the path of a network namespace, in its directory, that is
+    # the host to it (an ordinary user's). The engine has it there, with a way out, while containers
+    # are attached, and until `detach` is done.
+
     # A driver may also have `async def sweep(network, attachments)`, with the same arguments:
     # take away what `rules` calls there and not expected. `system check --repair` calls it.
 
@@ -228,6 +232,9 @@ class StackDriver(NetworkDriver, Protocol):
 
     protocols: Sequence[str]
     """Of ports that it can publish."""
+
+    def running(self, attachment: Attachment) -> Process | None:
+        """The process, if it is there."""
 
     async def stack(self, container: str, netns: str, words: Sequence[str]) -> Attachment:
         """Decide the network of one container: subnets, addresses, name servers, the host's

@@ -136,6 +136,9 @@ class Attachment(Struct, frozen=True):
     """What the container is called on the network, if its `dns_enabled` is set."""
     dns: tuple[str, ...] = ()
     """Name servers of the container's own, asked for names that are not on its networks."""
+    host_netns: str = ""
+    """Path of the network namespace in which the network is, as the driver's `home` has it; empty:
+    the host's own."""
     outward: bool = True
     """False when all networks of the container are internal: then nobody is asked for them."""
 

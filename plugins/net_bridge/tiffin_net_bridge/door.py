@@ -17,12 +17,19 @@ from collections.abc import Iterator
 
 from tiffin import __version__  # of the code that a worker runs, which need not load `tiffin.hooks`
 
-NAMESPACES = ("net", "mnt", "pid", "user")
+NAMESPACES = ("mnt", "pid", "user")
+HOME = "home"
+"""In the directory, the network namespace that is the host to the worker, where it is not ours."""
 
 
-def name() -> str:
+def name(directory: int) -> str:
     """Of the door to a worker with our view of the machine and our code."""
     numbers = [str(os.stat(f"/proc/self/ns/{kind}").st_ino) for kind in NAMESPACES]
+    try:
+        network = os.stat(HOME, dir_fd=directory).st_ino
+    except FileNotFoundError:
+        network = os.stat("/proc/self/ns/net").st_ino
+    numbers.insert(0, str(network))
     code = zlib.crc32(f"{__version__} {os.path.abspath(__file__)}".encode())
     return f"worker-{'-'.join(numbers)}-{code:08x}"
 
@@ -56,7 +63,7 @@ def _build(directory: int) -> socket.socket | None:
             if error.errno != errno.EADDRINUSE or not _leads_nowhere(directory):
                 raise
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(name(), dir_fd=directory)
+                os.unlink(name(directory), dir_fd=directory)
             listening.bind(address(directory))
         listening.listen(64)
     except OSError:
@@ -96,7 +103,7 @@ def _opened(run: str) -> Iterator[int]:
 
 def address(directory: int) -> str:
     """unix(7) takes 107 bytes, and a run directory may have more."""
-    return f"/proc/self/fd/{directory}/{name()}"
+    return f"/proc/self/fd/{directory}/{name(directory)}"
 
 
 class Door:
@@ -109,7 +116,7 @@ class Door:
 
     def _stat(self) -> tuple[int, int]:
         try:
-            found = os.stat(name(), dir_fd=self._directory)
+            found = os.stat(name(self._directory), dir_fd=self._directory)
         except FileNotFoundError:
             return 0, 0
         return found.st_dev, found.st_ino
@@ -132,7 +139,7 @@ class Door:
         """Nobody is to come any more; `accept` may still have somebody."""
         with contextlib.suppress(OSError):
             if self.socket is not None and self._stat() == self._file:
-                os.unlink(name(), dir_fd=self._directory)
+                os.unlink(name(self._directory), dir_fd=self._directory)
 
     def close(self) -> None:
         if self.socket is not None:

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 BOOT = """
 import gc, sys, types
 gc.disable()
-sys.path[:] = sys.argv[4:]
+sys.path[:] = sys.argv[5:]
 package = types.ModuleType("tiffin_net_bridge")
 package.__path__ = [sys.argv[1]]
 sys.modules["tiffin_net_bridge"] = package
 from tiffin_net_bridge.serving import main
-main(sys.argv[2], int(sys.argv[3]))
+main(sys.argv[2], int(sys.argv[3]), sys.argv[4])
 """
 """What the worker runs: its module, but not the `__init__` of its package (that is a plugin, and
 imports half of the engine), and not `site` (the path is ours)."""
@@ -57,20 +57,28 @@ class BridgeDriver:
 
     name = "bridge"
     owns_subnets = True
-    publishes = True
     has_mac = True
     serves_names = True
 
     def __init__(self, context: DriverContext) -> None:
         self.run = context.run
+        self.home = f"{context.run}/{door.HOME}" if context.rootless else ""
+        """Where the bridges are; the worker enters it. An ordinary user's containers publish ports
+        by a network of their own: what listens on the host must be there."""
+        self.publishes = not context.rootless
+        self._entered = 0
+        """The inode of the namespace at `home` that our worker is in."""
         self._worker: subprocess.Popen[bytes] | None = None
         """The one that we have started; None when another command has."""
         self._connection: socket.socket | None = None
         self._pipe: Pipe | None = None
 
     def warm_up(self) -> None:
-        if self._connection is not None or self._pipe is not None:
+        if self.home or self._connection is not None or self._pipe is not None:
             return
+        self._find()
+
+    def _find(self) -> None:
         _ending[:] = [worker for worker in _ending if worker.poll() is None]
         os.makedirs(self.run, mode=0o700, exist_ok=True)
         self._connection = door.find(self.run) or self._start()
@@ -99,6 +107,7 @@ class BridgeDriver:
                     package,
                     self.run,
                     str(listening),
+                    self.home,
                     *filter(None, sys.path),
                 ],
                 stdin=its.fileno(),
@@ -157,6 +166,14 @@ class BridgeDriver:
     async def _ask(self, operation: str, subject: object) -> Any:
         from .pipe import Silent
 
+        if self.home:
+            if not os.path.ismount(self.home):
+                if operation in ("attach", "reload", "publish"):
+                    raise DriverError(f"{self.home}: no network namespace is there")
+                return [] if operation == "rules" else None  # with it all of it is gone
+            if self._entered != (number := os.stat(self.home).st_ino):
+                await self.close()
+                self._entered = number
         pipe, own = self._connected(), self._worker is not None
         try:
             answer = await pipe.exchange([operation, msgspec.to_builtins(subject)])
@@ -181,7 +198,8 @@ class BridgeDriver:
         from .pipe import Pipe
 
         if self._pipe is None:
-            self.warm_up()
+            if self._connection is None:
+                self._find()
             assert self._connection is not None
             self._pipe, self._connection = Pipe(self._connection), None
         return self._pipe

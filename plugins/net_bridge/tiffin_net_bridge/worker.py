@@ -31,6 +31,9 @@ ALIAS = "tiffin "
 DOOMED = 0x74666E  # "tfn"
 """Number of the group of links (ip-link(8)) in which bridge and veth are deleted at once."""
 
+PORTS_MAX = 1023
+"""Of a bridge (BR_MAX_PORTS in net/bridge/br_private.h, less the one that is never given out)."""
+
 Steps = Generator[Change, None, None]
 """A request up to the change of names that it needs, which is then made for several at once, and
 from there to its end. An error of the change is raised within it."""
@@ -45,6 +48,8 @@ class Worker:
         self.links = Netlink()
         self.firewall = Firewall()
         self._resolver: Any = None
+        self._ports: dict[int, list[int]] = {}
+        """Links that were seen on a bridge, by its number."""
         self.host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.operations: dict[str, Callable[[Any], Any]] = {
             "attach": self.attach,
@@ -157,8 +162,7 @@ class Worker:
         veth = self.links.link(attachment["host_interface"])
         bridge = self.links.link(network["interface"])
         ours = bridge is not None and bridge.alias == alias(network)
-        others = self.links.ports(bridge.number) if bridge and ours else set()
-        last = not (others - {veth.number if veth else 0})
+        last = not (bridge and ours and self._has_others(bridge.number, veth.number if veth else 0))
         doomed = [attachment["host_interface"]] if veth else []
         if last and ours:
             doomed.append(network["interface"])
@@ -166,6 +170,18 @@ class Worker:
         self._delete(doomed)
         self._remember(attachment, gone=True)
         return failed
+
+    def _has_others(self, bridge: int, own: int) -> bool:
+        """True when another link is on a bridge. The kernel lists hundreds of them slowly; one that
+        was there before mostly is there still."""
+        known = self._ports.setdefault(bridge, [])
+        while known:
+            there = self.links.numbered(known[-1]) if known[-1] != own else None
+            if there is not None and there.master == bridge:
+                return True
+            known.pop()
+        known += sorted(self.links.ports(bridge) - {own})
+        return bool(known)
 
     def _remember(self, attachment: dict[str, Any], *, gone: bool = False) -> None:
         """Correct what neighbours and the kernel remember of the container's addresses and ports,
@@ -315,6 +331,12 @@ class Worker:
             try:
                 self.links.do(*batch)
             except Refused as error:
+                if error.number == errno.EXFULL:
+                    raise Conflict(
+                        f"network {attachment['network']['name']} is full: Linux lets a bridge "
+                        f"have {PORTS_MAX} ports, and each container needs one",
+                        hint="use another network, or --network none",
+                    ) from None
                 if error.number != errno.EEXIST or error.position:
                     raise
                 self._delete([name])  # half made by an attach that was killed
