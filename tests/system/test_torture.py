@@ -134,13 +134,17 @@ def prepare(tiffin: Tiffin, scene: Scene) -> None:
         if callable(step):
             step(tiffin)
         elif step != PULL or not here:
-            tiffin(*step)
+            tiffin(*worded(tiffin, step))
 
 
 def script(tiffin: Tiffin, scene: Scene) -> list[str]:
     """The words of its command."""
+    return worded(tiffin, scene.args)
+
+
+def worded(tiffin: Tiffin, args: list[str]) -> list[str]:
     other = "overlay" if "--storage-driver=vfs" in tiffin.flags else "vfs"
-    return [word.format(base=tiffin.base, other=other) for word in scene.args]
+    return [word.format(base=tiffin.base, other=other) for word in args]
 
 
 def cases() -> list[tuple[tuple[str, str], str]]:
