@@ -34,6 +34,7 @@ async def run(
     stdin: bytes | None = None,
     timeout: float = 60.0,
     check: bool = True,
+    cwd: str | None = None,
 ) -> tuple[int, bytes, bytes]:
     """Run to the end and return (exit code, stdout, stderr).
 
@@ -49,6 +50,7 @@ async def run(
                 capture_stdout=True,
                 capture_stderr=True,
                 check=False,
+                cwd=cwd,
             )
     except trio.TooSlowError:
         raise DriverError(f"{argv[0]} did not finish in {timeout:.0f} seconds") from None
