@@ -49,7 +49,10 @@ async def creating(
 ) -> AsyncIterator[Held]:
     """A new container whose lock is held; `Created` is noted, and written with what comes next."""
     journal = engine.journal()
-    driver = await drivers.storage_name(engine, options.storage_driver)
+    if engine.layout.uid and _has_own_ids(options):
+        driver = await drivers.mapping_storage_name(engine, options)
+    else:
+        driver = await drivers.storage_name(engine, options.storage_driver)
     runtime = await drivers.runtime_name(engine, options.runtime)
     engine.runtime(runtime).program()  # a missing runtime is an error before anything is made
     if options.name:

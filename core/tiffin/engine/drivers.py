@@ -7,14 +7,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import DriverError
+from ..errors import DriverError, UserError
 from ..events.system import DriverChosen
+from ..options import ContainerOptions
 from .base import Engine
 
 
 async def storage_name(engine: Engine, asked: str = "") -> str:
     """Name of the storage driver for a new container or image."""
     return asked or engine.settings.storage_driver or await _default(engine, "storage")
+
+
+async def mapping_storage_name(engine: Engine, options: ContainerOptions) -> str:
+    """The same for an ordinary user's container with other ids than their namespace has: not every
+    driver shows files with other owners. Errors: UserError, DriverError."""
+    from ..spec import idmaps
+
+    asked = options.storage_driver
+    name = await storage_name(engine, asked)
+    if not idmaps.mode(options) or getattr(engine.storage(name), "maps_ids", False):
+        return name
+    able, refused = [], ""
+    for other in engine.plugins.names("storage"):
+        driver = engine.storage(other)
+        if getattr(driver, "maps_ids", False):
+            able.append(other)
+            why = await driver.probe()
+            if why is None and not (asked or engine.settings.storage_driver):
+                return other
+            refused += f"; {other}: {why}" if why else ""
+    raise UserError(
+        f"{name} cannot show an ordinary user other owners of files than are stored{refused}",
+        hint=f"--storage-driver {' or '.join(able)}" if able else "",
+    )
 
 
 async def runtime_name(engine: Engine, asked: str = "") -> str:
