@@ -51,7 +51,7 @@ async def creating(
     """A new container whose lock is held; `Created` is noted, and written with what comes next."""
     journal = engine.journal()
     driver = await drivers.storage_name(engine, options.storage_driver)
-    if _has_own_ids(options) and options.userns != "host":
+    if _asks_for_ids(options):
         driver = await drivers.mapping_storage(engine, driver, options.storage_driver)
     runtime = await drivers.runtime_name(engine, options.runtime)
     engine.runtime(runtime).program()  # a missing runtime is an error before anything is made
@@ -217,6 +217,15 @@ def _has_own_ids(options: ContainerOptions) -> bool:
     """True when the user says whose ids the container is to have."""
     asked = options.uid_maps or options.gid_maps or options.subuid_name or options.subgid_name
     return bool(asked or options.userns)
+
+
+def _asks_for_ids(options: ContainerOptions) -> bool:
+    """True when those are not the host's."""
+    if not _has_own_ids(options):
+        return False
+    from ..spec.idmaps import mode
+
+    return bool(mode(options))
 
 
 async def _resolved(engine: Engine, name: str) -> bool:

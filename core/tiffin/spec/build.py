@@ -119,7 +119,9 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
         why = flag or "default, not above the caller's own hard limit"
         draft.add("/process/rlimits", limit, "user" if flag else "engine", why)
     if options.oom_score_adj is not None:
-        draft.put("/process/oomScoreAdj", options.oom_score_adj, "user", "--oom-score-adj")
+        least = request.facts.oom_score_adj  # as podman: what cannot be lower is as low as it can
+        score = max(options.oom_score_adj, least)
+        draft.put("/process/oomScoreAdj", score, "user", "--oom-score-adj")
     given = chosen.get("no-new-privileges")
     if given is not None and given[-1] in ("", "true", "1"):
         draft.put("/process/noNewPrivileges", True, "user", "--security-opt no-new-privileges")
