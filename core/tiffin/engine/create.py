@@ -61,6 +61,10 @@ async def creating(
         from . import pods
 
         options = await pods.join(engine, options)
+    if ":" in options.pid or ":" in options.uts:
+        from . import other_namespaces
+
+        options = await other_namespaces.settle(engine, options)
     if options.requires:
         from . import dependencies
 
