@@ -151,6 +151,11 @@ def test_name_servers_of_the_hosts_loopback_are_asked_by_pasta(
     assert "nameserver 10." in said.out and "198.51.100.77" in said.out, said
 
 
+def test_info_says_what_leads_outside(box: TheirTiffin) -> None:
+    said = box("info", "--format", "{{.rootless.network}} {{.rootless.missing}}").out
+    assert said.startswith("pasta ") and "/dev/net/tun" not in said
+
+
 # --- networks of one's own: bridges in the user's own network namespace ---------------------------
 
 
