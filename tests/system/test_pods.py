@@ -284,6 +284,7 @@ def test_pods_that_share_less(shared: Tiffin) -> None:
         ("--pid=host", "--share=+pid"): "share one of their own",
         ("--sysctl=kernel.panic=1",): "belongs to the host",
         ("--pid=nosuch",): "nosuch",
+        ("--exit-policy=stop",): "exit-policy",
         ("-v", "/nosuch:/x"): "no such file",
         ("--device=/nosuch",): "no such file",
     }
