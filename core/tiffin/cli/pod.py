@@ -107,7 +107,7 @@ CREATE = Command(
             "",
             "str",
             "POLICY",
-            "continue: its namespaces stay when its last container has ended",
+            "Its namespaces stay when its last container has ended",
             "continue",
         ),
         Flag("infra", help="Taken for podman's sake; --infra=false shares nothing", default=True),
