@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.cli import BUSYBOX, Tiffin
+from support import world
+from support.cli import BUSYBOX, Tiffin, eventually
 
 from tiffin.testing.network import ask, host_links, remote_host, server
 
@@ -146,6 +149,19 @@ def test_a_firewall_that_drops_queries_for_names(box: Tiffin, clean: None) -> No
     box(*look)
     shown = json.loads(box("network", "explain", "lunch", "--format", "json").out)
     assert shown["obstacles"] == []
+
+
+def test_a_port_of_a_container_that_ended_unseen_is_free(box: Tiffin) -> None:
+    """Neither conmon nor anybody else has recorded its end; its rule leads nowhere."""
+    flags = ("--network", "lunch", "-p", "18095:80")
+    box.detached("--name", "one", *flags, BUSYBOX, "sleep", "1000")
+    box.fails("run", *flags, BUSYBOX, "true", says="18095/tcp is published by another container")
+    for pid in (box.conmon("one"), box.pid("one")):
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda pid=pid: not world.alive(pid))  # type: ignore[misc]
+    box.detached("--name", "two", *flags, BUSYBOX, "sleep", "1000")
+    assert box.status("one") == "exited"
+    assert box("network", "explain", "lunch").lines[-1] == "  the kernel has what the log says"
 
 
 def test_a_container_whose_links_are_gone_is_removed_without_a_word(box: Tiffin) -> None:

@@ -389,6 +389,7 @@ ATTACH = Command(
 def _exec(call: Call) -> int:
     from ..engine import execs
     from .environment_flags import environment
+    from .flag_words import preserved
     from .session import attacher, chosen, drive
 
     options = call.options
@@ -407,6 +408,7 @@ def _exec(call: Call) -> int:
         interactive=bool(options["interactive"]),
         privileged=bool(options["privileged"]),
         detach=bool(options["detach"]),
+        preserve_fds=preserved(options["preserve_fds"]),
     )
 
     async def work(engine: Engine) -> tuple[str, int]:
@@ -440,6 +442,7 @@ EXEC = Command(
         Flag("env-file", kind="list", metavar="FILE", help="read variables from a file"),
         Flag("interactive", "i", help="keep its standard input open"),
         LATEST,
+        Flag("preserve-fds", kind="int", metavar="N", help="with our descriptors 3 to 2+N"),
         Flag("privileged", help="with all capabilities"),
         Flag("tty", "t", help="with a terminal"),
         Flag("user", "u", kind="str", metavar="USER[:GROUP]", help="as another user"),

@@ -40,7 +40,8 @@ def request(call: Call) -> NetworkRequest:
     options = call.options
     if options["ipam_driver"] not in ("", "host-local"):
         raise UserError(
-            f"--ipam-driver {options['ipam_driver']!r} is not there", hint="host-local is"
+            f"--ipam-driver {options['ipam_driver']!r} is not there",
+            hint="host-local: the engine chooses addresses, and asks no DHCP server",
         )
     given = _pairs("--opt", list(_by_comma(options["opt"])), value_needed=True)
     drivers = {DOCKER_S.get(key, key): value for key, value in given.items()}

@@ -42,7 +42,8 @@ async def commit(engine: Engine, given: str, name: str, options: CommitOptions) 
         base_config = images.read_config(engine, row["image_id"])
         content = ContentStore(engine.layout.blobs)
         runtime = engine.runtime(row["runtime"])
-        paused = options.pause and held.state == "running"
+        freezer = row["cgroup"].strip("/")  # an ordinary user may have none
+        paused = options.pause and bool(freezer) and held.state == "running"
         os.makedirs(content.root, mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=content.root, prefix="commit-") as temporary:
             layer = f"{temporary}/layer.tar"

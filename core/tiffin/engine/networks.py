@@ -248,8 +248,10 @@ async def attachment(
     driver = engine.network(network.driver)
     where = getattr(driver, "home", "")
     servers = upstream(row) if network.dns_enabled else ()
-    if where and network.dns_enabled and not servers:
-        servers = await _home().forwarder(engine, where)
+    if where:
+        outside = await _home().outside(engine, where)
+        network = msgspec.structs.replace(network, host=outside.host)
+        servers = servers or (outside.dns if network.dns_enabled else ())
     return Attachment(
         container=row["id"],
         network=network,
@@ -330,10 +332,12 @@ async def attach(engine: Engine, attachments: tuple[Attachment, ...], processes:
     try:
         for attachment in attachments:
             made.append(attachment)
-            if attachment.host_netns:
-                started = await _home().attach(engine, attachment)
-            else:
-                started = await engine.network(attachment.network.driver).attach(attachment)
+            try:
+                started = await _one(engine, attachment)
+            except Conflict:
+                if not await _freed(engine, attachment):
+                    raise
+                started = await _one(engine, attachment)
             processes += [msgspec.to_builtins(process) for process in started or ()]
     except BaseException:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
@@ -346,3 +350,29 @@ async def attach(engine: Engine, attachments: tuple[Attachment, ...], processes:
                 except DriverError:
                     continue  # the first error is the one to tell; the intent stays open for more
         raise
+
+
+async def _one(engine: Engine, attachment: Attachment) -> Any:
+    if attachment.host_netns:
+        return await _home().attach(engine, attachment)
+    return await engine.network(attachment.network.driver).attach(attachment)
+
+
+HOLDING = "SELECT * FROM containers WHERE attachments<>'[]' AND id<>?"
+
+
+async def _freed(engine: Engine, wanted: Attachment) -> bool:
+    """True when a port that an attachment wants was that of a container which has ended with nobody
+    recording it (its conmon was killed), and is free now."""
+    from .. import processes
+    from .hold import hold
+
+    ports = {(port.host_port, port.protocol) for port in wanted.ports}
+    freed = False
+    for row in await engine.store.rows(HOLDING, (wanted.container,)):
+        held = {(p["host_port"], p.get("protocol", "tcp")) for p in row["ports"]}
+        pids = row["pid"], row["conmon_pid"]
+        if ports & held and processes.observe(engine.layout, row["id"], *pids) is not None:
+            async with hold(engine, row["id"]):  # which resolves it
+                freed = True
+    return freed

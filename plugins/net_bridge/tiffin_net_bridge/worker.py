@@ -412,7 +412,7 @@ class Worker:
         if taken is not None:
             raise Conflict(
                 f"port {ports.show(taken)} is published by another container",
-                hint="publish another one",
+                hint="publish another one; tiffin system check finds rules that nobody needs",
             )
 
     def _add_rules(self, elements: list[rules.Element], *, mend: bool) -> None:
