@@ -151,18 +151,24 @@ Rows = dict[str, tuple[float, ...]]
 
 
 def measure(engine: Engine, begin: Callable[[], object], base: Path) -> Rows:
-    found: Rows = {"start them, s": spent(begin)}
-    count, mib, fds = monitors(base)
-    found |= {
-        "monitors, and descriptors of each": (count, fds),
-        "memory of the monitors, MiB": (mib,),
-        "ps, ms": ps(engine),
-    }
+    """Told as it goes, with the load of that moment: it lasts long."""
+    found: Rows = {}
+
+    def note(row: str, *values: float) -> None:
+        found[row] = values
+        told = "".join(f"{value:10.1f}" for value in pair(values))
+        print(f"{engine.name:8}{row:36}{told}  load {os.getloadavg()[0]:.0f}", flush=True)
+
     most = Most()
-    found["stop --all, s"] = spent(lambda: most.of(engine, "stop", "--all", "-t", "0"))
-    found["start --all, s"] = spent(lambda: most.of(engine, "start", "--all"))
-    found["rm --all --force, s"] = spent(lambda: most.of(engine, "rm", "--all", "-f", "-t", "0"))
-    found["the engine, MiB and descriptors"] = (most.mib, most.fds)
+    note("start them, s", *spent(begin))
+    count, mib, fds = monitors(base)
+    note("monitors, and descriptors of each", count, fds)
+    note("memory of the monitors, MiB", mib)
+    note("ps, ms", *ps(engine))
+    note("stop --all, s", *spent(lambda: most.of(engine, "stop", "--all", "-t", "0")))
+    note("start --all, s", *spent(lambda: most.of(engine, "start", "--all")))
+    note("rm --all --force, s", *spent(lambda: most.of(engine, "rm", "--all", "-f", "-t", "0")))
+    note("the engine, MiB and descriptors", most.mib, most.fds)
     left = engine.run("ps", "-a", "-q").split()
     if left:
         raise SystemExit(f"{engine.name}: {len(left)} containers are left")
@@ -201,8 +207,7 @@ def main() -> None:
             columns["podman"] = measure(
                 podman, lambda: by_loop(podman, given.n, given.at_once), base
             )
-        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-        print(f"{given.n} containers, {given.at_once} at a time; load at the end: {load}")
+        print(f"{given.n} containers, {given.at_once} at a time")
         print(f"{'':36}" + "".join(f"{name:>10}{'(CPU)':>10}" for name in columns))
         for row in columns["tiffin"]:
             cells = [f"{value:10.1f}" for column in columns.values() for value in pair(column[row])]

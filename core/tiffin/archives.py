@@ -60,6 +60,8 @@ async def load(source: str, content: ContentStore, *, wanted: str = "") -> list[
             files = _open(source, content, stack)
             if files.has("oci-layout") or files.has("index.json"):
                 found = _oci(files, content, machine)
+            elif files.has("version") and files.has("manifest.json"):
+                found = [_dir(files, content)]
             elif files.has("manifest.json"):
                 found = _docker(files, content)
             else:
@@ -311,6 +313,25 @@ def _oci(files: Files, content: ContentStore, wanted: Platform) -> list[Fetched]
             from_store(content, entry.digest, media_type=entry.media_type, index=index, names=names)
         )
     return found
+
+
+class _Typed(msgspec.Struct):
+    media_type: str = msgspec.field(name="mediaType", default="")
+
+
+def _dir(files: Files, content: ContentStore) -> Fetched:
+    """The transport `dir:` of podman and skopeo: a manifest, and blobs by their digests."""
+    data = read(files, "manifest.json")
+    media_type = manifest.decode(data, _Typed, "manifest.json").media_type or manifest.OCI_MANIFEST
+    document = manifest.parse(data, media_type)
+    if isinstance(document, Index):
+        raise ImageError("it is a list of images", hint="copy the one for this machine: skopeo")
+    _bounded(1, document.config.size)
+    digest = digests.of(data)
+    _ingest(files, "manifest.json", content, Descriptor(media_type, digest, len(data)))
+    for blob in (document.config, *document.layers):
+        _ingest(files, digests.check(blob.digest)[7:], content, blob)
+    return from_store(content, digest, media_type=media_type, index="", names=())
 
 
 def _document(files: Files, content: ContentStore, entry: Descriptor) -> Index | manifest.Manifest:

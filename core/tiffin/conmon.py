@@ -76,6 +76,8 @@ class Monitor(Struct, frozen=True, kw_only=True):
     """Bytes; 0: no limit."""
     timeout: int = 0
     """Seconds after which it is killed; 0: never."""
+    preserve_fds: int = 0
+    """So many of our descriptors from 3 on are the process's as well."""
     terminal: bool = False
     stdin: bool = False
     """Without a terminal: keep a pipe to the container's stdin. With one, its stdin is the
@@ -145,6 +147,8 @@ def arguments(monitor: Monitor, program: str) -> list[str]:
         argv += ("--log-tag", monitor.log_tag)
     if monitor.log_size_max:
         argv += ("--log-size-max", str(monitor.log_size_max))
+    if monitor.preserve_fds:
+        argv += ("--runtime-opt", "--preserve-fds", "--runtime-opt", str(monitor.preserve_fds))
     if monitor.timeout:
         argv += ("--timeout", str(monitor.timeout))
     if monitor.by_systemd:
@@ -250,6 +254,29 @@ def _naming(word: str) -> Iterator[int]:
                 yield int(entry)
 
 
+def _without_our_keys(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    """Start a process in a session keyring of its own (keyctl(2)). By a thread, which has it and
+    ends: the caller's program keeps its own."""
+    import threading
+
+    result: list[subprocess.Popen[bytes]] = []
+    failure: list[OSError] = []
+
+    def work() -> None:
+        syscalls.leave_session_keyring()
+        try:
+            result.append(start())
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="conmon")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
 class _Spawned:
     """conmon's first process, which forks the lasting one and exits at once."""
 
@@ -266,17 +293,22 @@ class _Spawned:
         self._stderr = os.memfd_create("conmon-stderr")
         own = monitor.log == PASSTHROUGH
         blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        try:
-            self._process = subprocess.Popen(
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
                 [*_undo_ignored(), *argv],
                 stdin=None if own else subprocess.DEVNULL,
                 stdout=None if own else subprocess.DEVNULL,
                 stderr=None if own else self._stderr,
-                pass_fds=tuple(pipes.values()),
+                pass_fds=(*pipes.values(), *range(3, 3 + monitor.preserve_fds)),
                 env=_environment(monitor, pipes),
                 # conmon makes the file `oom` where it stands, besides the one in --persist-dir
                 cwd=monitor.persist,
             )
+
+        try:
+            # Runtimes give a container a session keyring, but crun 1.8 gives an exec ours.
+            self._process = _without_our_keys(start) if monitor.session else start()
         except OSError as error:
             os.close(self._stderr)
             raise DriverError(f"cannot run conmon: {error.strerror}") from None

@@ -19,6 +19,7 @@ if __name__ == "__main__":  # as a script: find our own package beside us
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import fcntl
+import io
 
 from tiffin import actor
 from tiffin.layout import Layout
@@ -41,6 +42,23 @@ def attended(path: str) -> bool:
     return False
 
 
+def queue(layout: Layout) -> io.FileIO:
+    """Held by one exit command at a time. A thousand that wait for each other's transactions as
+    SQLite does it, by looking again and again, would wear out its patience."""
+    held = io.FileIO(lock_file(layout.recording), "r+")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return held
+
+
+def lock_file(path: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return os.open(path, flags, 0o600)
+
+
 def record(layout: Layout, cid: str) -> str:
     """Append `container.exited`. NOT_OURS when the log has it already, or there is no such
     container any more: somebody else sees to the rest. ALONE: its clean-up may last (it is to be
@@ -55,7 +73,7 @@ def record(layout: Layout, cid: str) -> str:
     found = processes.recorded_exit(layout, cid)
     if found is None:
         found = (255, False)
-    with contextlib.closing(sync.open_for_append(layout.database)) as connection:
+    with queue(layout), contextlib.closing(sync.open_for_append(layout.database)) as connection:
         while True:
             row = connection.execute(
                 "SELECT c.state, (SELECT max(version) FROM events WHERE stream=?1), "
@@ -134,8 +152,7 @@ def discard(directory: str) -> None:
 def begin_round(layout: Layout) -> int | None:
     """A descriptor that holds the lock, and stays open in the program that follows; None when
     another process has it."""
-    login = actor.who()[1:]
-    fd = os.open(layout.round(*login), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    fd = lock_file(layout.round(*actor.who()[1:]))
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -8,6 +8,7 @@ import os
 
 from . import syscalls
 from .errors import DriverError
+from .hooks import IdMaps
 
 
 def bind(source: str, target: str, userns: str = "", *, recursive: bool = False) -> None:
@@ -45,6 +46,14 @@ def _map(tree: int, source: str, userns: str, recursive: bool) -> None:
         ) from None
     finally:
         os.close(namespace)
+
+
+def maps_of(userns: str) -> IdMaps:
+    """The ids of a user namespace (a path), as they are called here. Errors: UserError,
+    DriverError."""
+    from . import userns as user_namespaces
+
+    return user_namespaces.maps_of(userns)
 
 
 def possible(source: str, userns: str) -> bool:

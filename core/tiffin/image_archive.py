@@ -14,13 +14,16 @@ from typing import Any
 from msgspec import Struct
 
 from .content import ContentStore
+from .errors import UserError
 from .images import manifest
 from .layer import tar
 from .layer.write import TarWriter
 
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 REF_NAME = "org.opencontainers.image.ref.name"
-FORMATS = ("docker-archive", "oci-archive", "oci-dir")
+FORMATS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
+DIRECTORIES = ("oci-dir", "docker-dir")
+DIR_VERSION = b"Directory Transport Version: 1.1\n"
 
 
 class Saved(Struct, frozen=True):
@@ -133,6 +136,23 @@ def oci_directory(content: ContentStore, images: Sequence[Saved], directory: str
         with open(f"{directory}/{name}.part", "wb") as target:
             target.write(data)
         os.replace(f"{directory}/{name}.part", f"{directory}/{name}")
+
+
+def docker_directory(content: ContentStore, image: Saved, directory: str) -> None:
+    """Into a directory for this image alone, as the transport `dir:` of podman and skopeo has it.
+    Errors: NotFound (a blob), UserError for a directory with something else in it, OSError."""
+    from .layer.copies import copy_data
+
+    os.makedirs(directory, exist_ok=True)
+    if os.listdir(directory) and not os.path.exists(f"{directory}/version"):
+        raise UserError(f"{directory} has other files in it", hint="name a new directory")
+    for digest in _blobs(content, [image]):
+        name = "manifest.json" if digest == image.manifest else digest[7:]
+        with content.open(digest) as source, open(f"{directory}/{name}.part", "wb") as target:
+            copy_data(source.fileno(), target.fileno(), os.fstat(source.fileno()).st_size)
+        os.replace(f"{directory}/{name}.part", f"{directory}/{name}")
+    with open(f"{directory}/version", "wb") as file:
+        file.write(DIR_VERSION)
 
 
 def _json(value: Any) -> bytes:

@@ -15,7 +15,14 @@ from .content import PIECE, ContentStore, Writer, canceller, opened
 from .errors import ImageError
 from .images import changes as instructions
 from .images import compose, platform
-from .images.manifest import Descriptor, ImageConfig
+from .images.manifest import (
+    DOCKER_CONFIG,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    Descriptor,
+    ImageConfig,
+)
 from .layer.stream import Limits, open_blob
 from .layer.tar import entries
 from .transfer import Fetched, from_store
@@ -58,11 +65,19 @@ def add_layer(content: ContentStore, path: str) -> NewLayer:
 
 
 def store(
-    content: ContentStore, config: bytes, layers: Sequence[Descriptor], names: Sequence[str] = ()
+    content: ContentStore,
+    config: bytes,
+    layers: Sequence[Descriptor],
+    names: Sequence[str] = (),
+    *,
+    docker: bool = False,
 ) -> Fetched:
     """Config and manifest of a new image whose layers are in the store."""
-    described = compose.config_descriptor(content.put(config), len(config))
-    return from_store(content, content.put(compose.manifest(described, layers)), names=names)
+    of_config = DOCKER_CONFIG if docker else OCI_CONFIG
+    media_type = DOCKER_MANIFEST if docker else OCI_MANIFEST
+    described = compose.config_descriptor(content.put(config), len(config), of_config)
+    document = compose.manifest(described, layers, media_type)
+    return from_store(content, content.put(document), media_type=media_type, names=names)
 
 
 async def commit(
@@ -77,8 +92,10 @@ async def commit(
     changes: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     created: int | None = None,
+    squash: bool = False,
+    docker: bool = False,
 ) -> Fetched:
-    """An image of `base` and one layer more.
+    """An image of `base` and one layer more; with `squash`, that layer is all of it.
 
     `base` has the image's `id` and `layers` (digest, size, compression), `layer` is the path of an
     uncompressed tar, `settings` take the place of those in the image's config, `created` is UTC ns.
@@ -87,15 +104,18 @@ async def commit(
     merged = {**base_config.config, **(settings or {})}
     changed = instructions.apply({k: v for k, v in merged.items() if v}, changes)
     below = [
-        compose.layer(known["digest"], known["size"], known["compression"])
-        for known in base["layers"]
+        compose.layer(known["digest"], known["size"], known["compression"], docker=docker)
+        for known in ([] if squash else base["layers"])
     ]
     when = time.time_ns() if created is None else created
 
     def build() -> Fetched:
         new = add_layer(content, layer)
+        document = content.read_json(base["id"])
+        if squash:
+            document |= {"rootfs": {"type": "layers", "diff_ids": []}, "history": []}
         config = compose.config(
-            content.read_json(base["id"]),
+            document,
             settings=changed,
             diff_id=new.diff_id,
             created=when,
@@ -103,7 +123,9 @@ async def commit(
             author=author,
             comment=message,
         )
-        return store(content, config, [*below, new.descriptor], (name,) if name else ())
+        found = new.descriptor
+        own = compose.layer(found.digest, found.size, "gzip", docker=docker)
+        return store(content, config, [*below, own], (name,) if name else (), docker=docker)
 
     return await trio.to_thread.run_sync(build)
 

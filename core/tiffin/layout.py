@@ -108,6 +108,11 @@ class Layout:
         """Locked by the command that runs an exec, as long as it sees to its end."""
         return f"{self.run}/locks/exec-{exec_id}"
 
+    @property
+    def recording(self) -> str:
+        """Lock of the exit command that records an end just now."""
+        return f"{self.run}/locks/recording"
+
     def round(self, loginuid: int, session: int) -> str:
         """Lock of whoever cleans up after the containers of this login that end by themselves."""
         return f"{self.run}/locks/round-{loginuid}-{session}"
@@ -120,7 +125,12 @@ class Layout:
 
     def mapped(self, cid: str) -> str:
         """Mounts of a container with a user namespace, whose root has to get there: `root` and one
-        for each volume whose ids are mapped. Nobody else can enter it."""
+        for each volume whose ids are mapped. Nobody else can enter it. An ordinary user's run
+        directory is closed to other ids, and `mapped` is in /tmp."""
+        if self.uid:
+            from .rootless import places
+
+            return f"{places.fallback(self.uid)}-ids/{cid}"
         return f"{self.run}/mapped/{cid}"
 
     def driver_run(self, kind: str, driver: str) -> str:

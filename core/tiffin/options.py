@@ -115,6 +115,8 @@ class Health(Struct, frozen=True, omit_defaults=True):
     """Failures count only after so long."""
     retries: int = 0
     """Failures in a row that make it unhealthy; 0: not asked for."""
+    on_failure: str = ""
+    """What happens to it then: `kill`, `restart`, `stop`; empty: nothing."""
 
 
 class Secret(Struct, frozen=True, omit_defaults=True):
@@ -159,6 +161,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """Template of that line."""
     host_users: tuple[str, ...] = ()
     """Lines of passwd(5) of users of the host (`--hostuser`)."""
+    systemd: str = ""
+    """`always`, `false`; empty: made ready for systemd when that is the command."""
     umask: int = 0o22
     timezone: str = ""
     """A file below /usr/share/zoneinfo, or `local`."""

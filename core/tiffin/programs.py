@@ -35,6 +35,7 @@ async def run(
     timeout: float = 60.0,
     check: bool = True,
     env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
 ) -> tuple[int, bytes, bytes]:
     """Run to the end and return (exit code, stdout, stderr).
 
@@ -52,6 +53,7 @@ async def run(
                 capture_stderr=True,
                 check=False,
                 env=env,
+                cwd=cwd,
             )
     except trio.TooSlowError:
         raise DriverError(f"{argv[0]} did not finish in {timeout:.0f} seconds") from None

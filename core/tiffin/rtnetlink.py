@@ -31,7 +31,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLM_F_DUMP_INTR = 0x10
 IFF_UP = 0x1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
-IFLA_LINKINFO, IFLA_IFALIAS = 18, 20
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_EXT_MASK = 18, 20, 29
 IFLA_INFO_KIND = 1
 IFA_ADDRESS = 1
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 4, 5, 6
@@ -106,6 +106,8 @@ def load(*, lean: bool = False) -> None:
 
             stack.enter_context(stand_ins.logging())
             stack.enter_context(stand_ins.pyroute2_config())
+            for name in ("traceback", "pkgutil"):  # for errors, and for plugins of others
+                stack.enter_context(stand_ins.instead(stand_ins.StandIn(name)))
         for name in ("ifinfmsg", "ifaddrmsg", "rtmsg"):
             importlib.import_module(f"pyroute2.netlink.rtnl.{name}")
 
@@ -206,6 +208,13 @@ def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
+def _links_asked(which: bytes, index: int = 0) -> Raw:
+    """The question for links, without pyroute2: each attachment asks some, and encoding one of them
+    there takes as long as the kernel's answer."""
+    mask = attribute(IFLA_EXT_MASK, struct.pack("=I", RTEXT_FILTER_SKIP_STATS))
+    return Raw(RTM_GETLINK, IFINFO.pack(0, 0, index, 0, 0) + which + mask)
+
+
 def _message(kind: str, number: int, flags: int = 0) -> Any:
     message = getattr(sys.modules[f"pyroute2.netlink.rtnl.{kind}"], kind)()
     message["header"]["type"] = number
@@ -255,17 +264,14 @@ class Netlink:
 
     def link(self, name: str) -> Link | None:
         """The link with this name, if there is one."""
-        return self._link([("IFLA_IFNAME", name)])
+        return self._link(attribute(IFLA_IFNAME, name.encode() + b"\0"))
 
     def numbered(self, index: int) -> Link | None:
         """The link with this index, if there is one."""
-        return self._link([], index)
+        return self._link(b"", index)
 
-    def _link(self, attributes: Attributes, index: int = 0) -> Link | None:
-        message = _message("ifinfmsg", RTM_GETLINK)
-        message["index"] = index
-        message["attrs"] = [*attributes, ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
-        self._socket.send(self._encode(message, 0))
+    def _link(self, which: bytes, index: int = 0) -> Link | None:
+        self._socket.send(self._encode(_links_asked(which, index), 0))
         for kind, _, sequence, body in self._receive():
             if sequence != self._sequence:
                 continue
@@ -278,8 +284,7 @@ class Netlink:
 
     def ports(self, bridge: int) -> set[int]:
         """Indexes of the links that are on a bridge."""
-        message = _message("ifinfmsg", RTM_GETLINK)
-        message["attrs"] = [("IFLA_MASTER", bridge), ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
+        message = _links_asked(attribute(IFLA_MASTER, struct.pack("=I", bridge)))
         # The kernel filters, except one that is too old to: so we do.
         found = (_link(body) for body in self.dump(message))
         return {link.number for link in found if link.master == bridge}
@@ -293,9 +298,7 @@ class Netlink:
                 yield index, socket.inet_ntop(family, value)
 
     def all_links(self) -> list[Link]:
-        message = _message("ifinfmsg", RTM_GETLINK)
-        message["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
-        return [_link(body) for body in self.dump(message)]
+        return [_link(body) for body in self.dump(_links_asked(b""))]
 
     def all_addresses(self) -> list[Address]:
         found = []

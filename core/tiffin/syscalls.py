@@ -55,6 +55,8 @@ SYS_MOVE_MOUNT = 429
 SYS_OPENAT2 = 437
 SYS_MOUNT_SETATTR = 442
 CAPABILITIES_3 = 0x20080522
+SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}
+KEYCTL_JOIN_SESSION_KEYRING = 1
 SYS_RT_SIGACTION = {"x86_64": 13, "aarch64": 134}
 
 LIBRARY_SIGNALS = (32, 33)
@@ -232,6 +234,15 @@ def map_mount(fd: int, namespace: int, *, recursive: bool = False) -> None:
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     number, size = ctypes.c_long(SYS_MOUNT_SETATTR), ctypes.c_size_t(len(attributes))
     _check(_libc().syscall(number, fd, b"", flags, attributes, size))
+
+
+def leave_session_keyring() -> None:
+    """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING: the calling thread, and what it starts, has an empty
+    session keyring. Without effect where a kernel or a sandbox has no keyrings."""
+    import ctypes
+
+    if (call := SYS_KEYCTL.get(os.uname().machine)) is not None:
+        _libc().syscall(ctypes.c_long(call), ctypes.c_int(KEYCTL_JOIN_SESSION_KEYRING), None)
 
 
 def become_on_files(uid: int, gid: int) -> None:

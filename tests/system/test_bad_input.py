@@ -321,6 +321,7 @@ def test_a_layer_with_the_wrong_digest(tiffin: Tiffin, layout: images.Layout) ->
 
 @pytest.mark.parametrize("honest", [True, False], ids=["connection cut", "short body"])
 def test_a_truncated_layer(tiffin: Tiffin, layout: images.Layout, honest: bool) -> None:
+    """CVE-2021-20291: a layer that ends too early made a pull wait for ever."""
     layer = last_layer(layout)
 
     def fault(request: registry.Handler) -> bool:

@@ -8,10 +8,12 @@ import contextlib
 import json
 import os
 import random
+import resource
 import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from support import images, invariants, registry
 from support.cli import BUSYBOX, Tiffin, eventually
@@ -19,7 +21,23 @@ from support.cli import BUSYBOX, Tiffin, eventually
 WHOLE = os.environ.get("TIFFIN_TORTURE", "") == "all"
 SECONDS = float(os.environ.get("TIFFIN_CROWD", "180" if WHOLE else "12"))
 PROCESSES = 20
-USERS = (0, 1000, 1001, 1002)
+
+
+class User(NamedTuple):
+    """Who became root to use the store (sudo, su): what of them comes along."""
+
+    login: int
+    umask: int
+    files: int
+    """RLIMIT_NOFILE"""
+
+
+USERS = (
+    User(0, 0o022, 1024),
+    User(1000, 0o077, 512),
+    User(1001, 0o002, 256),
+    User(1002, 0o027, 1024),
+)
 NAMES = ("a", "b", "c", "d")
 FORBIDDEN = ("Traceback", "internal error", "database is locked", "damaged", "no such table")
 PATIENT = 300
@@ -32,6 +50,7 @@ def command(chance: random.Random) -> list[str]:
     options: list[list[str]] = [
         ["run", "-d", f"--name={name}", *net, BUSYBOX, "sleep", "1000"],
         ["run", "--rm", *net, BUSYBOX, "true"],
+        ["run", "--rm", "--user=1000", *net, BUSYBOX, "cat", "/etc/hosts", "/etc/resolv.conf"],
         ["run", "-d", "--replace", f"--name={name}", *net, BUSYBOX, "sleep", "1000"],
         ["create", f"--name={name}", *net, BUSYBOX, "sleep", "1000"],
         ["rm", "-f", "-t", "0", name],
@@ -51,6 +70,7 @@ def command(chance: random.Random) -> list[str]:
         ["mount", name],
         ["unmount", name],
         ["container", "prune", "-f"],
+        ["system", "prune", "-f"],
         ["image", "prune", "-f", "-a"],
         ["network", "prune", "-f"],
         ["network", "create", f"net-{other}"],
@@ -85,7 +105,7 @@ class Crowd:
             if chance.random() < 0.1:
                 mine += 1
                 args = ["volume", "create", f"kept-{number}-{mine}"]
-            code, err = self._run(args, USERS[number % len(USERS)])
+            code, err = self.run(args, USERS[number % len(USERS)])
             self.done[args[0]] += 1
             self.succeeded += code == 0
             if args[:2] == ["volume", "create"]:
@@ -95,10 +115,18 @@ class Crowd:
             if any(word in err for word in FORBIDDEN):
                 self.wrong.append(f"{' '.join(args)}: {code}: {err}")
 
-    def _run(self, args: list[str], user: int) -> tuple[int, str]:
+    def home(self, user: User) -> Path:
+        path = self.tiffin.base / f"home-{user.login}"
+        path.mkdir(exist_ok=True)
+        return path
+
+    def run(self, args: list[str], user: User) -> tuple[int, str]:
         def login() -> None:
             with contextlib.suppress(OSError):  # where the kernel audits, and lets us
-                Path("/proc/self/loginuid").write_text(str(user))
+                Path("/proc/self/loginuid").write_text(str(user.login))
+            os.umask(user.umask)
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (user.files, hard))
 
         try:
             done = subprocess.run(
@@ -108,7 +136,9 @@ class Crowd:
                 text=True,
                 errors="replace",
                 timeout=PATIENT,
+                env=self.tiffin.environment({"HOME": str(self.home(user))}),
                 preexec_fn=login,
+                start_new_session=True,
             )
         except subprocess.TimeoutExpired:
             self.wrong.append(f"{' '.join(args)}: hangs")
@@ -138,6 +168,13 @@ def test_many_at_once(tiffin: Tiffin) -> None:
     damage = json.loads(tiffin.attempt("system", "check", "--format=json").out)["damage"]
     assert not damage
     tiffin("rm", "-a", "-f", "-t", "0")
+    tiffin("pull", BUSYBOX)
+    readable = ("cat", "/etc/hosts", "/etc/resolv.conf", "/etc/passwd")
+    for user in USERS:  # whoever made image and files, every container's users can read them
+        code, err = crowd.run(
+            ["run", "--rm", "--user=1000", "--network=none", BUSYBOX, *readable], user
+        )
+        assert code == 0, (user, err)
     tiffin("network", "prune", "-f")
     tiffin("volume", "prune", "-f")
 

@@ -120,6 +120,26 @@ def test_wait_for_a_state(tiffin: Tiffin, condition: str, code: str) -> None:
         assert waiting.communicate(timeout=60)[0].decode().strip() == "137"
 
 
+@pytest.mark.parametrize(
+    ("flags", "state"),
+    [
+        (["--health-on-failure=kill"], "exited unhealthy"),
+        (["--health-on-failure=stop", "--stop-timeout=0"], "exited unhealthy"),
+        (["--health-on-failure=restart", "--stop-timeout=0"], "running starting"),
+        (["--health-on-failure=none"], "running unhealthy"),
+    ],
+)
+def test_what_is_done_with_an_unhealthy_one(tiffin: Tiffin, flags: list[str], state: str) -> None:
+    check = ["--health-cmd=test -e /well", "--health-interval=disable", "--health-retries=2"]
+    given = ["-d", "--name=web", "--network=none", *check, *flags]
+    tiffin("run", *given, BUSYBOX, "sleep", "inf")
+    tiffin("healthcheck", "run", "web", code=1)
+    assert tiffin("inspect", "-f", "{{.State.Status}}", "web").word == "running"
+    tiffin("healthcheck", "run", "web", code=1)
+    shown = "{{.State.Status}} {{.State.Health.Status}}"
+    assert tiffin("inspect", "-f", shown, "web").word == state
+
+
 def test_bad_input(tiffin: Tiffin) -> None:
     name = tiffin.create("--network=none", "--health-cmd=true", BUSYBOX)
     tiffin.fails("healthcheck", "run", name, says="not running")

@@ -112,3 +112,14 @@ def test_a_cached_step_is_of_the_same_image(context: Context) -> None:
     again = context.image(FROM + run)
     assert context.sh(again, "cat /made") == "honest\n"
     context.tiffin("rmi", "localhost/liar:1")
+
+
+def test_no_escape_sequence_of_a_dockerfile_gets_through(context: Context) -> None:
+    """Neither in the steps, nor in errors, nor in what is told of the image afterwards."""
+    done = context.build(f'{FROM}RUN true # \033[31m\nLABEL meal="\033]0;x\007"\n', "-t", "odd")
+    told = context.tiffin("history", "--no-trunc", "odd")
+    failed = context.fails(f"{FROM}COPY no\033[31mthing /\n")
+    for text in (done.out, done.err, told.out, failed):
+        assert "\033" not in text and "\007" not in text
+    assert "\\x1b[31m" in done.out + done.err and "\\x1b[31m" in told.out
+    context.tiffin("rmi", "odd")

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -109,6 +110,53 @@ def test_what_is_read_while_a_directory_turns_into_a_link(
     assert chosen.attempt(*run, "grep", "-r", SECRET, "/t").out == ""
 
 
+def test_a_volume_is_not_filled_through_a_link_made_meanwhile(
+    racer: tuple[Tiffin, str], outside: Path
+) -> None:
+    """CVE-2018-15664's like: what the image has at a volume's place is copied into it, and whoever
+    is in the container's files at that time may put a link to the host's there."""
+    chosen, _ = racer
+    script = "mkdir -p /t/d; echo mine >/t/d/f"
+    chosen("run", "--name=maker", "--network=none", BUSYBOX, "sh", "-c", script)
+    chosen("commit", "-q", "maker", "localhost/filled")
+    chosen("rm", "maker")
+    found = []
+    for number in range(ROUNDS):
+        volume = f"raced{number}"
+        name = chosen.create("--network=none", "-v", f"{volume}:/t/d", "localhost/filled", "true")
+        root = Path(chosen("mount", name).word)
+        shutil.rmtree(root / "t/d")  # overlayfs exchanges no directories of a layer
+        (root / "t/d").mkdir()
+        (root / "t/d/f").write_text("mine\n")
+        os.symlink(outside, root / "t/l")
+        with swapping(root / "t/d", root / "t/l") as swaps:
+            chosen.attempt("start", "-a", name)
+            assert swaps() > 50
+        for path in (chosen.root / "volumes").glob(f"{volume}/_data/**/*"):
+            found.append(path.read_text() if path.is_file() else "")
+        chosen("rm", "-f", "-t", "0", name)
+        chosen.attempt("volume", "rm", volume)
+    assert set(found) <= {"mine\n", ""}
+    assert sorted(os.listdir(outside)) == ["f", "passwd"]
+
+
+def test_sizes_are_not_counted_through_links_made_meanwhile(
+    racer: tuple[Tiffin, str], outside: Path
+) -> None:
+    """`ps --size`, `stats` and `system df` look at the container's own files alone."""
+    chosen, name = racer
+    (outside / "f").write_bytes(b"x" * (64 << 20))
+    root = Path(f"/proc/{chosen.pid(name)}/root/t")
+    os.symlink(outside, root / "l")
+    with swapping(root / "d", root / "l"):
+        for _ in range(ROUNDS):
+            size = chosen.attempt("inspect", "--size", "--format", "{{.SizeRw}}", name)
+            assert size.code or int(size.word) < 32 << 20
+            for words in (("stats", "--no-stream", name), ("system", "df", "-v")):
+                assert "67." not in chosen.attempt(*words).out
+    os.unlink(root / "l")
+
+
 def test_who_is_who_while_passwd_turns_into_a_link(
     racer: tuple[Tiffin, str], outside: Path
 ) -> None:
@@ -186,6 +234,44 @@ def test_no_descriptor_of_ours_is_inherited(shared: Tiffin, tmp_path: Path, runt
     chosen("rm", "-f", "-t", "0", name)
 
 
+KEYS = """
+import ctypes, os, platform, sys
+libc = ctypes.CDLL(None, use_errno=True)
+ADD, CTL = {"x86_64": (248, 250), "aarch64": (217, 219)}[platform.machine()]
+SESSION, ID, JOIN, SEARCH = -3, 0, 1, 10
+if len(sys.argv) > 1:  # outside: a session with a key in it, and tiffin in that session
+    libc.syscall(CTL, JOIN, None)
+    assert libc.syscall(ADD, b"user", b"ours", b"secret", 6, SESSION) > 0
+    os.execv(sys.argv[1], sys.argv[1:])
+found = libc.syscall(CTL, SEARCH, SESSION, b"user", b"ours", 0)
+print("key found" if found > 0 else os.strerror(ctypes.get_errno()))
+"""
+"""keyctl(2)"""
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_container_has_a_session_keyring_of_its_own(shared: Tiffin, runtime: str) -> None:
+    """What our caller keeps in theirs (tickets, keys of file systems) is not to be had inside."""
+    chosen = shared.using(f"--runtime={runtime}")
+    look = ("chroot", "/host", os.path.realpath(sys.executable), "-I", "-c", KEYS)
+    host = ("--network=none", "-v", "/:/host:ro")
+
+    def in_a_session(*words: str) -> str:
+        argv = [sys.executable, "-c", KEYS, *chosen.argv(*words)]
+        done = subprocess.run(argv, capture_output=True, text=True, env=chosen.environment())
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    loose = "--security-opt=seccomp=unconfined"
+    none = ("Required key not available", "Key has been revoked")
+    assert in_a_session("run", "--rm", *host, loose, BUSYBOX, *look) in none
+    refused = in_a_session("run", "--rm", *host, BUSYBOX, *look)
+    assert refused in (*none, "Operation not permitted", "Function not implemented")
+    name = in_a_session("run", "-d", *host, loose, BUSYBOX, "sleep", "1000")
+    assert in_a_session("exec", name, *look) in none
+    shared("rm", "-f", "-t", "0", name)
+
+
 @pytest.fixture(scope="module", params=RUNTIMES)
 def ordinary(shared: Tiffin, request: pytest.FixtureRequest) -> str:
     """A running container whose user is not root."""
@@ -194,7 +280,8 @@ def ordinary(shared: Tiffin, request: pytest.FixtureRequest) -> str:
 
 
 def test_inheritable_and_ambient_capabilities_are_empty(shared: Tiffin, ordinary: str) -> None:
-    """CVE-2022-24769, CVE-2022-27649, CVE-2022-27651: of `run` and `exec`, root and others."""
+    """CVE-2022-24769, CVE-2022-27649, CVE-2022-27650, CVE-2022-27651, CVE-2022-29162: of `run` and
+    `exec`, root and others."""
     show = ("grep", "-E", "CapInh|CapAmb", "/proc/self/status")
     nothing = "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n"
     for words in ((), ("-u", "0"), ("--privileged",)):
@@ -208,6 +295,20 @@ def test_groups_that_deny_cannot_be_left(shared: Tiffin, ordinary: str) -> None:
     assert world.status(shared.pid(ordinary), "Groups") == "1000"
     for words, groups in (((), "1000"), (("-u", "7:8"), "8"), (("-u", "0"), "0")):
         assert shared("exec", *words, ordinary, "id", "-G").word == groups
+
+
+def test_the_hosts_network_has_no_door_of_ours(shared: Tiffin) -> None:
+    """CVE-2020-15257: who was on the host's network reached the engine by an abstract socket."""
+    sockets = "grep -o ' @.*' /proc/net/unix | sort"
+    before = shared("run", "--rm", "--network=host", BUSYBOX, "sh", "-c", sockets).lines
+    name = shared.detached("--network=host", BUSYBOX, "sleep", "1000")
+    with shared.start("exec", name, "sh", "-c", "echo here; sleep 1000") as process:
+        assert process.stdout is not None and process.stdout.readline() == b"here\n"
+        after = shared("exec", name, "sh", "-c", sockets).lines
+        process.kill()
+    ours = [line for line in set(after) - set(before) if re.search("conmon|tiffin|crun|runc", line)]
+    assert ours == []
+    shared("rm", "-f", "-t", "0", name)
 
 
 def test_nothing_of_our_environment_gets_inside(shared: Tiffin) -> None:

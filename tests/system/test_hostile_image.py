@@ -275,7 +275,9 @@ def test_an_image_cannot_choose_a_directory_of_ours(shared: Tiffin, tmp_path: Pa
 def test_a_link_where_the_runtime_works_by_name(
     shared: Tiffin, tmp_path: Path, outside: Path, place: str
 ) -> None:
-    """CVE-2026-41579: with /dev a link, runc deletes and makes files where it leads on the host."""
+    """CVE-2026-41579: with /dev a link, runc deletes and makes files where it leads on the host.
+    CVE-2019-19921, CVE-2023-27561, CVE-2023-28642: with /proc a link, what should have gone to the
+    kernel (labels, masks) went to files of the image."""
     image = load(shared, tmp_path / "image", images.layer({place: f"->{outside}"}))
     for runtime in ("runc", "crun"):
         run = ("run", "--rm", "--network=none", image, "true")
@@ -316,8 +318,8 @@ def test_an_image_gets_nothing_by_its_variables_and_labels(shared: Tiffin, tmp_p
 
 
 def test_an_ordinary_user_sees_nothing_of_the_store(tiffin: Tiffin, tmp_path: Path) -> None:
-    """CVE-2021-41091: set-user-id programs of images were within everybody's reach. Even where
-    somebody has made the store's directories for all to see."""
+    """CVE-2021-41091, CVE-2024-25621: set-user-id programs of images were within everybody's reach.
+    Even where somebody has made the store's directories for all to see."""
     for top in (tiffin.root, tiffin.run):
         top.mkdir(mode=0o755)
     tiffin.base.chmod(0o755)

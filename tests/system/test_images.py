@@ -296,6 +296,25 @@ def test_commit_has_what_was_added_changed_and_deleted(
     assert len(json.loads(chosen("image", "inspect", "c:1").out)[0]["RootFS"]["Layers"]) == 3
 
 
+@pytest.mark.parametrize(("storage", "runtime"), [("overlay", "runc"), ("vfs", "crun")])
+def test_commit_squashed_and_in_dockers_format(
+    tiffin: Tiffin, tmp_path: Path, storage: str, runtime: str
+) -> None:
+    ours = tiffin.using(f"--storage-driver={storage}", f"--runtime={runtime}")
+    script = "echo one > /one; rm -r /var; mkdir -p /d; ln -s /one /d/link"
+    ours("run", "--name=c", "--network=none", BUSYBOX, "sh", "-c", script)
+    ours("commit", "c", "more")
+    ours("run", "--name=d", "--network=none", "more", "sh", "-c", "rm /one; echo two > /two")
+    flags = ("--squash", "--format=docker", "-c", 'CMD ["cat", "/two"]')
+    ours("commit", *flags, "d", "flat")
+    found = ours.inspect("flat")
+    assert len(found["RootFS"]["Layers"]) == 1 == len(ours("history", "-q", "flat").lines)
+    assert "docker" in found["ManifestType"]
+    assert ours("run", "--rm", "--network=none", "flat").out == "two\n"
+    look = "readlink /d/link; test -e /one || test -e /var || echo gone"
+    assert ours("run", "--rm", "--network=none", "flat", "sh", "-c", look).lines == ["/one", "gone"]
+
+
 def test_commit_of_a_running_container(tiffin: Tiffin) -> None:
     name = tiffin.detached("--network=none", BUSYBOX, "sleep", "1000")
     tiffin("exec", name, "touch", "/made")

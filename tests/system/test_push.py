@@ -222,6 +222,22 @@ def test_into_a_layout_that_has_others(two: Tiffin, tmp_path: Path) -> None:
     assert names == ["localhost/embedded:busybox", "localhost/more:latest"]
 
 
+def test_a_directory_of_one_image(two: Tiffin, tmp_path: Path) -> None:
+    path = tmp_path / "dir"
+    two("save", "--format=docker-dir", "-o", path, "more")
+    two("save", "--format=docker-dir", "-o", path, "more")
+    (tmp_path / "out").mkdir()
+    images.skopeo("copy", f"dir:{path}", f"oci:{tmp_path}/out/l:x")
+    image = two("images", "-q", "--no-trunc", "more").word
+    two.empty()
+    assert image.removeprefix("sha256:") in two("load", "-i", path).out
+    assert two("run", "--rm", "--network=none", image, "cat", "/more").out == "more\n"
+    two.fails("save", "--format=docker-dir", "-o", path, image, image, says="one image")
+    two.fails("save", "--format=docker-dir", "-o", tmp_path, image, says="other files")
+    (path / "manifest.json").write_text("[]")
+    two.fails("load", "-i", path, says="manifest.json")
+
+
 def test_what_is_loaded_over_itself_leaves_nothing_else(two: Tiffin, tmp_path: Path) -> None:
     two("save", "-o", tmp_path / "a.tar", BUSYBOX)
     count = len(images.blobs(two.root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ from support.cli import BUSYBOX, Tiffin, eventually
 from support.person import Person, TheirTiffin, person
 
 from tiffin.testing import stack
-from tiffin.testing.network import server
 
+GET = ("timeout", "5", "wget", "-qO-")  # busybox's own -T ends in a segmentation fault
 SERVE = "mkdir -p /w; echo lunch > /w/menu; exec httpd -f -p 80 -h /w"
 
 
@@ -30,7 +31,15 @@ def tun() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with stack.world(tmp_path_factory.mktemp("world")) as path:
+    """Another machine; there and on the host, the menu is served on port 18060."""
+    directory = tmp_path_factory.mktemp("world")
+    (directory / "menu").write_text("lunch\n")
+    with stack.world(directory) as path, contextlib.ExitStack() as stop:
+        for where in (path, "/proc/self/ns/net"):
+            serve = ("busybox", "httpd", "-f", "-p", "18060", "-h", str(directory))
+            process = subprocess.Popen(["nsenter", f"--net={where}", *serve])
+            stop.callback(process.wait)
+            stop.callback(process.kill)
         yield path
 
 
@@ -76,10 +85,9 @@ def test_ports_the_world_and_the_host(box: TheirTiffin, outside: str, network: s
     assert box.inspect("web")["HostConfig"]["NetworkMode"] == (network or "pasta")
     for where, host in ((None, "127.0.0.1"), (outside, "198.51.100.1")):
         eventually(lambda w=where, h=host: fetched(w, f"http://{h}:18061"), seconds=30)  # type: ignore[misc]
-    ask = ("exec", "web", "sh", "-c", "echo '?' | nc -w 3 \"$0\" 4000")
-    with server(outside, 4000), server("/proc/self/ns/net", 4000):
-        for host in ("198.51.100.2", "host.containers.internal"):
-            eventually(lambda h=host: box.attempt(*ask, h).out, seconds=30)  # type: ignore[misc]
+    for host in ("198.51.100.2", "host.containers.internal"):
+        get = ("exec", "web", *GET, f"http://{host}:18060/menu")
+        eventually(lambda g=get: box.attempt(*g).out == "lunch\n", seconds=30)  # type: ignore[misc]
     (process,) = processes(box, "web")
     assert process["program"] == (network or "pasta")
     assert world.status(process["pid"], "Uid").split() == [str(box.who.uid)] * 4
@@ -141,3 +149,81 @@ def test_name_servers_of_the_hosts_loopback_are_asked_by_pasta(
     with dns.server("127.0.0.99", "198.51.100.77"), dns.host_resolver(tmp_path, text):
         said = shared.attempt("run", "--rm", "--network=pasta", BUSYBOX, *look)
     assert "nameserver 10." in said.out and "198.51.100.77" in said.out, said
+
+
+# --- networks of one's own: bridges in the user's own network namespace ---------------------------
+
+
+@pytest.fixture
+def lunch(box: TheirTiffin) -> Iterator[TheirTiffin]:
+    """`web` publishes a port on the network `lunch`."""
+    box("network", "create", "lunch")
+    flags = ("--name", "web", "--network", "lunch:alias=cook", "-p", "18063:80")
+    box.detached(*flags, BUSYBOX, "sh", "-c", SERVE)
+    yield box
+    box("rm", "-a", "-f", "-t", "0")
+    box("network", "rm", "-f", "lunch")
+    eventually(lambda: not others(box), lambda: f"processes are left: {others(box)}")
+    directory = box.run / "drivers/network-bridge"
+    left = {path.name for path in directory.iterdir()} - {"lock", "home.lock", "names"}
+    assert not left
+
+
+def others(tiffin: TheirTiffin) -> list[int]:
+    """The user's processes, but for the keeper of the namespace."""
+    return [pid for pid in tiffin.who.processes() if pid != tiffin.keeper()]
+
+
+def guest(tiffin: Tiffin, *command: str) -> str:
+    return tiffin.attempt("run", "--rm", "--network", "lunch", BUSYBOX, *command).out
+
+
+def test_a_bridge_names_ports_and_the_world(lunch: TheirTiffin, outside: str) -> None:
+    address = lunch("inspect", "-f", "{{.NetworkSettings.Networks.lunch.IPAddress}}", "web").word
+    assert address in guest(lunch, "nslookup", "web.dns.podman")
+    assert address in guest(lunch, "nslookup", "cook.dns.podman")
+    assert guest(lunch, "wget", "-qO-", f"http://{address}/menu") == "lunch\n"
+    for where, host in ((None, "127.0.0.1"), (outside, "198.51.100.1")):
+        eventually(lambda w=where, h=host: fetched(w, f"http://{h}:18063"), seconds=30)  # type: ignore[misc]
+    for host in ("198.51.100.2", "host.containers.internal"):
+        get = (*GET, f"http://{host}:18060/menu")
+        eventually(lambda g=get: guest(lunch, *g) == "lunch\n", seconds=30)  # type: ignore[misc]
+    assert len(processes(lunch, "web")) == 2, "one that publishes, one for all containers"
+    told = lunch("network", "explain", "lunch").out
+    assert "the kernel has what the log says" in told
+    assert not world.links() & set(told.split()), "an interface is on the host"
+
+
+def test_a_users_host_is_made_again(lunch: TheirTiffin) -> None:
+    """When its process was killed, and when all of the user's processes were."""
+    outward = processes(lunch, "web")[-1]
+    world.kill(outward["pid"])
+    eventually(lambda: not world.alive(outward["pid"]))
+    assert "process pasta is missing" in lunch("system", "check", code=1).out
+    lunch("network", "reload", "web")
+    assert processes(lunch, "web")[-1] != outward
+    lunch.who.log_out()
+    lunch("start", "web")
+    eventually(lambda: fetched(None, "http://127.0.0.1:18063"), seconds=30)
+    assert "dns.podman" in guest(lunch, "nslookup", "web.dns.podman")
+    lunch("system", "check")
+
+
+def test_connecting_and_pods(lunch: TheirTiffin) -> None:
+    lunch("network", "create", "attic")
+    try:
+        lunch("network", "connect", "attic", "web")
+        lunch("network", "disconnect", "lunch", "web")
+        eventually(lambda: fetched(None, "http://127.0.0.1:18063"), seconds=30)
+        assert "the kernel has" in lunch("network", "explain", "web").out
+        lunch("pod", "create", "--name", "table", "--network", "attic", "-p", "18064:80")
+        lunch.detached("--pod", "table", BUSYBOX, "sh", "-c", SERVE)
+        eventually(lambda: fetched(None, "http://127.0.0.1:18064"), seconds=30)
+    finally:
+        lunch("pod", "rm", "-f", "-t", "0", "-a")
+        lunch("network", "rm", "-f", "-t", "0", "attic")
+
+
+def test_networks_on_the_hosts_interfaces_are_roots(box: TheirTiffin) -> None:
+    said = box.attempt("network", "create", "-d", "macvlan", "--subnet", "10.3.0.0/24", "wire")
+    assert said.code == 125 and "driver macvlan is for root" in said.err

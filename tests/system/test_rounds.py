@@ -5,18 +5,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from support import invariants
 from support.cli import BUSYBOX, Tiffin, eventually
 
+from tiffin import processes
 from tiffin.layout import Layout
 
-NUMBER = 8
+NUMBER = 5
 
 
 @pytest.fixture
@@ -134,3 +138,42 @@ def waiting(cid: str) -> list[int]:
         if cid.encode() in words and b"cleanup" in words:
             found.append(int(pid))
     return found
+
+
+def test_a_stop_runs_the_runtime_once(shared: Tiffin) -> None:
+    """To delete the container. The signal goes to its process, whose parent is its conmon."""
+    program = shutil.which("runc")
+    assert program
+    calls = shared.base / "calls"
+    wrapper = shared.base / "bin" / "runc"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nexec {program} "$@"\n')
+    wrapper.chmod(0o755)
+    flags = (f"--runtime={wrapper}", "run", "-d", "--network=none", BUSYBOX)
+    with_trap = (*flags, "sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done")
+    for end in (("stop", "-t", "0"), ("stop", "-t", "100"), ("kill",), ("rm", "-f", "-t", "0")):
+        cid = shared(*with_trap).lines[-1]
+        eventually(partial(is_ready, shared, cid), lambda: "it is not ready")
+        calls.write_text("")
+        shared(*end, cid)
+        words = [line.split() for line in calls.read_text().splitlines()]
+        ran = [set(line) & {"kill", "delete", "state", "start", "create"} for line in words]
+        assert ran == [{"delete"}], words
+        if end[0] != "rm":
+            code = "3" if "100" in end else "137"
+            assert shared("inspect", "--format={{.State.ExitCode}}", cid).word == code
+    shared("rm", "-a", "-f", "-t", "0")
+
+
+def is_ready(tiffin: Tiffin, cid: str) -> bool:
+    return "ready" in tiffin("logs", cid).out
+
+
+def test_a_process_is_signalled_only_as_the_child_that_it_is() -> None:
+    """Pids are used again: one that is no child of the container's conmon is left alone."""
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        assert not processes.signal_child(child.pid, 1, signal.SIGKILL)
+        assert child.poll() is None
+        assert processes.signal_child(child.pid, os.getpid(), signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    assert not processes.signal_child(child.pid, os.getpid(), signal.SIGKILL)

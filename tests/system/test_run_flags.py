@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -130,6 +132,89 @@ def test_limits_of_cgroup_v2(shared: Tiffin, flags: str, file: str, expected: st
     assert found.strip() == expected
 
 
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_descriptors_of_the_caller(shared: Tiffin, runtime: str, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("lunch\n")
+    tiffin = shared.using("--runtime", runtime)
+    script = 'exec 3<"$1/in" 4>"$1/out"; shift; exec "$@"'
+
+    def run(*args: str) -> str:
+        argv = ["sh", "-c", script, "sh", str(tmp_path), *tiffin.argv(*args)]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+    copy = ["sh", "-c", "cat <&3; echo eaten >&4; ls /proc/self/fd | wc -l"]
+    # ls has one of its own for the directory
+    assert run("run", "--rm", "--network=none", "--preserve-fds=2", BUSYBOX, *copy) == "lunch\n6\n"
+    assert (tmp_path / "out").read_text() == "eaten\n"
+    tiffin("run", "-d", "--name", "box", "--network=none", BUSYBOX, "sleep", "inf")
+    try:
+        assert run("exec", "--preserve-fds=2", "box", *copy) == "lunch\n6\n"
+        assert tiffin("exec", "box", "sh", "-c", "ls /proc/self/fd | wc -l").word == "4"
+    finally:
+        tiffin("rm", "-f", "-t", "0", "box")
+    for command, name in (("run", BUSYBOX), ("exec", "box")):
+        done = tiffin.attempt(command, "--preserve-fds=1", name, "true")
+        assert (done.code, done.err) == (125, "Error: --preserve-fds 1: descriptor 3 is not open\n")
+
+
+def test_the_image_goes_with_the_container(shared: Tiffin) -> None:
+    shared("tag", BUSYBOX, "once:1")
+    shared("create", "--name", "user", "--network=none", BUSYBOX, "true")
+    assert shared("run", "--rmi", "--network=none", "once:1", "echo", "hi").out == "hi\n"
+    assert shared("images", "--format", "{{.Repository}}").lines == ["localhost/embedded"]
+    shared("run", "--rmi", "--network=none", BUSYBOX, "true")  # `user` needs it
+    assert shared("images", "-q").lines
+    shared("rm", "user")
+    assert "--rmi" in shared.attempt("run", "-d", "--rmi", BUSYBOX, "true").err
+
+
+def test_the_pod_whose_id_is_in_a_file(shared: Tiffin, tmp_path: Path) -> None:
+    file = str(tmp_path / "pod")
+    pod = shared("pod", "create", "--network=none", "--pod-id-file", file, "lunch").word
+    made = shared("create", "--pod-id-file", file, BUSYBOX, "true").word
+    assert shared("inspect", "-f", "{{.Pod}}", made).word == pod
+    done = shared.attempt("create", "--pod", "lunch", "--pod-id-file", file, BUSYBOX)
+    assert (done.code, "--pod-id-file" in done.err) == (125, True)
+    shared("pod", "rm", "-f", "lunch")
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_it_is_ready_for_systemd(shared: Tiffin, runtime: str) -> None:
+    script = (
+        "for d in /run /run/lock /tmp /var/log/journal; do "
+        "touch $d/x && echo $d; done; grep -q ':/$' /proc/self/cgroup && echo root; "
+        "mkdir $CG/made && rmdir $CG/made && echo $container_uuid"
+    )
+    place = f"{CGROUP}/systemd" if V1 else CGROUP
+    flags = ["--systemd", "always", "-e", f"CG={place}", "--cidfile"]
+    with tempfile.TemporaryDirectory() as directory:
+        flags.append(f"{directory}/cid")
+        out = seen(shared, flags, "sh", "-c", script, runtime=runtime)
+        cid = Path(f"{directory}/cid").read_text()
+    assert out.splitlines() == ["/run", "/run/lock", "/tmp", "/var/log/journal", "root", cid[:32]]
+    plain = seen(shared, [], "sh", "-c", "touch /run/lock/x; env", runtime=runtime)
+    assert "container_uuid" not in plain
+
+
+@pytest.mark.parametrize(
+    ("flags", "command", "signal"),
+    [
+        ([], "/sbin/init", 37),
+        ([], "/lib/systemd/systemd", 37),
+        (["--systemd=false"], "/sbin/init", 15),
+        (["--stop-signal=INT"], "/sbin/init", 2),
+        ([], "init", 15),
+        (["--systemd=always"], "true", 37),
+    ],
+)
+def test_the_signal_that_systemd_stops_at(
+    shared: Tiffin, flags: list[str], command: str, signal: int
+) -> None:
+    made = shared("create", "--network=none", *flags, BUSYBOX, command).word
+    assert shared("inspect", "-f", "{{.Config.StopSignal}}", made).word == str(signal)
+    shared("rm", made)
+
+
 @pytest.mark.parametrize("kind", ["bind", "tmpfs", "ignore"])
 def test_volumes_of_the_image(shared: Tiffin, kind: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {BUSYBOX}\nRUN mkdir /data\nVOLUME /data\n")
@@ -162,6 +247,9 @@ def test_volumes_of_the_image(shared: Tiffin, kind: str, tmp_path: Path) -> None
         ("--os linux --platform linux/amd64", "--platform"),
         ("--hostuser no-such-user", "'no-such-user'"),
         ("--init --init-path nope", "--init-path 'nope'"),
+        ("--systemd nope", "--systemd 'nope'"),
+        ("--health-on-failure nope --health-cmd x", "--health-on-failure 'nope'"),
+        ("--pod-id-file /nope", "--pod-id-file /nope"),
         ("--image-volume nope", "--image-volume 'nope'"),
     ],
 )

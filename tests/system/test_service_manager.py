@@ -101,6 +101,7 @@ def test_a_container_without_a_cgroup_of_its_own(shared: Tiffin) -> None:
     assert "sleep 1000" in shared("top", "d").out
     shared("exec", "d", "true")
     assert shared("stats", "--no-stream", "--format", "{{.Name}}", "d").word == "d"
+    shared.fails("update", "--memory", "64m", "d", says="no cgroup of its own")
     shared("stop", "-t", "0", "d")
     shared("rm", "d")
     shared("system", "check")

@@ -56,7 +56,7 @@ def test_container_and_conmon_are_scopes(shared: Tiffin, runtime: str) -> None:
     assert str(64 << 20) in limits()
     tiffin("update", "--memory", "80m", "s")
     assert str(80 << 20) in limits()
-    assert "83.89MB" in tiffin("stats", "--no-stream", "s").out
+    assert "/ 83.9MB" in tiffin("stats", "--no-stream", "s").out
     assert "sleep 1000" in tiffin("top", "s").out
     tiffin("pause", "s")
     tiffin("unpause", "s")

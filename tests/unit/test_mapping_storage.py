@@ -35,6 +35,7 @@ class Plain:
 
 def engine(setting: str = "", **drivers: object) -> Any:
     return SimpleNamespace(
+        layout=SimpleNamespace(uid=0),
         settings=SimpleNamespace(storage_driver=setting),
         plugins=SimpleNamespace(names=lambda kind: list(drivers)),
         storage=drivers.__getitem__,

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiffin.cli import commands
+from tiffin.cli import commands, namespaced
 from tiffin.cli.main import load
 from tiffin.errors import UserError
 from tiffin.quadlet import generator, installing, keys, sources, translate, unitfile
@@ -509,3 +509,10 @@ def test_a_wrong_command_line_is_told() -> None:
     for words in (["--nothing"], [], ["a", "b"]):
         with pytest.raises(UserError):
             generator.Call(words, {})
+
+
+def test_users_do_not_enter_their_namespace_for_it() -> None:
+    """Within, the generator would be root's."""
+    for name in ("system quadlet", "generate systemd"):
+        assert name in commands.COMMANDS
+        assert name in namespaced.READS

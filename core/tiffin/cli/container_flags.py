@@ -39,6 +39,11 @@ FLAGS = (
     Flag("passwd", help="A user without a name gets one in /etc/passwd", default=True),
     Flag("passwd-entry", "", "str", "LINE", "That line; with $USERNAME, $UID, $GID, $NAME, $HOME"),
     Flag("hostuser", "", "list", "USER", "Add this user of the host to its /etc/passwd"),
+    Flag(
+        *("systemd", "", "str", "WHEN"),
+        "Make it ready for systemd: true (when that is its command), always or false",
+        "true",
+    ),
     Flag("umask", "", "str", "OCTAL", "Permissions that new files do not get", "0022"),
     Flag("tz", "", "str", "ZONE", "Timezone: Asia/Tokyo, or local for this machine's"),
     Flag("oom-score-adj", "", "int", "NUMBER", "-1000 to 1000: who is killed first without memory"),
@@ -96,6 +101,7 @@ FLAGS = (
     Flag("restart", "", "str", "POLICY", "no, always, on-failure[:TRIES] or unless-stopped", "no"),
     Flag("health-cmd", "", "str", "COMMAND", "Health check: a line for sh, a JSON array, or none"),
     Flag("health-interval", "", "str", "TIME", "Between checks, or disable (engine: 30s)"),
+    Flag("health-on-failure", "", "str", "WHAT", "When unhealthy: none, kill, restart or stop"),
     Flag("health-retries", "", "int", "NUMBER", "So many failures are unhealthy (engine: 3)"),
     Flag("health-start-period", "", "str", "TIME", "Failures count only then (engine: 0s)"),
     Flag("health-timeout", "", "str", "TIME", "A check that takes longer is killed (engine: 30s)"),
@@ -158,6 +164,7 @@ FLAGS = (
         "pod", "", "str", "POD", "Be in this pod; new:NAME makes one, with the ports and networks"
     ),
     Flag("requires", "", "list", "CONTAINER", "Start these containers before it"),
+    Flag("pod-id-file", "", "str", "FILE", "Be in the pod whose id is in this file"),
     Flag("log-driver", "", "str", "NAME", "k8s-file, journald, none, passthrough"),
     Flag("log-opt", "", "list", "KEY=VALUE", "max-size=SIZE, path=FILE, or tag=TEXT (journald)"),
     Flag("sig-proxy", help="Pass signals on to the process", default=True),

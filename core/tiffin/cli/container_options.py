@@ -27,6 +27,8 @@ CHOICES = {
     "ipc": ("private", "shareable", "host", "none"),
     "uts": ("private", "host"),
     "cgroupns": ("", "private", "host"),
+    "systemd": ("true", "false", "always"),
+    "health_on_failure": ("", "none", "kill", "restart", "stop"),
     "image_volume": ("bind", "anonymous", "tmpfs", "ignore"),
     "log_driver": ("", "k8s-file", "json-file", "journald", "none", "passthrough"),
     "cgroups": ("enabled", "disabled", "no-conmon", "split"),
@@ -83,6 +85,7 @@ def options_from(
         passwd=options["passwd"],
         passwd_entry=_passwd_line("--passwd-entry", options["passwd_entry"]),
         host_users=tuple(_host_user(name) for name in options["hostuser"]),
+        systemd="" if options["systemd"] == "true" else options["systemd"],
         umask=_umask(options["umask"]),
         timezone=flag_words.clean("--tz", options["tz"]),
         oom_score_adj=_oom_score(options["oom_score_adj"]),
@@ -144,7 +147,7 @@ def options_from(
         ipc=_namespace(options["ipc"]),
         uts=_namespace(options["uts"]),
         cgroupns=options["cgroupns"],
-        pod=options["pod"],
+        pod=_pod(options),
         requires=flag_words.by_comma(options["requires"]),
         userns=options["userns"],
         uid_maps=flag_words.by_comma(options["uidmap"]),
@@ -212,7 +215,7 @@ def _secrets(items: list[str]) -> tuple[Secret, ...]:
     return tuple(secret_flags.parse(item) for item in items)
 
 
-HEALTH = ("cmd", "interval", "retries", "start_period", "timeout")
+HEALTH = ("cmd", "on_failure", "interval", "retries", "start_period", "timeout")
 
 
 def _health(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,6 +269,17 @@ def _entrypoint(values: list[str]) -> tuple[str, ...] | None:
             f"--entrypoint {text!r} is not a JSON array of strings", hint='["sh", "-c"]'
         )
     return (text,) if text else ()
+
+
+def _pod(options: Mapping[str, Any]) -> str:
+    path = options["pod_id_file"]
+    if not path:
+        return str(options["pod"])
+    if options["pod"]:
+        raise UserError("--pod and --pod-id-file both name the pod: leave one out")
+    from .selection import id_in
+
+    return id_in(path, False, "--pod-id-file")[0]
 
 
 def _passwd_line(flag: str, text: str) -> str:

@@ -161,6 +161,7 @@ def follow(
 
 def run(call: Call) -> int:
     options = call.options
+    options["follow"] = options["follow"] or options["stream"]
     if options["all_users"]:
         from . import all_users
 
@@ -235,6 +236,8 @@ EVENTS = Command(
             "`podman TEMPLATE`, `docker TEMPLATE` over their fields",
         ),
         Flag("follow", help="Wait for more"),
+        Flag("stream", help="The same, as podman calls it; there it is the default"),
+        Flag("no-trunc", help="Taken for podman's sake: nothing is shortened"),
         Flag("all-users", help="Of everybody on the machine, each with its owner: for root"),
     ),
     (0, 0),

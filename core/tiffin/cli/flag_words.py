@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from .. import units
 from ..errors import UserError
 
@@ -43,6 +45,20 @@ def platform(options: Mapping[str, Any]) -> str:
     system, machine, variant = parts
     host = own.host()
     return "/".join(filter(None, (system or host.os, machine or host.architecture, variant)))
+
+
+def preserved(value: int | None) -> int:
+    """`--preserve-fds`. Only what our caller has left open to us counts, nothing that is open in
+    here meanwhile. Error: UserError."""
+    count = at_least("--preserve-fds", value or 0, 0)
+    for fd in range(3, 3 + count):
+        try:
+            theirs = os.get_inheritable(fd)  # Python opens none like that
+        except OSError:
+            theirs = False
+        if not theirs:
+            raise UserError(f"--preserve-fds {count}: descriptor {fd} is not open")
+    return count
 
 
 def at_least(flag: str, value: int, least: int) -> int:

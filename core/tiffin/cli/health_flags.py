@@ -33,6 +33,7 @@ def parse(options: Mapping[str, Any]) -> Health:
         timeout=_time("timeout", options["health_timeout"], 1),
         start_period=_time("start-period", options["health_start_period"], 0),
         retries=retries or 0,
+        on_failure=options["health_on_failure"].removeprefix("none"),
     )
 
 

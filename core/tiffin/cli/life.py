@@ -127,7 +127,7 @@ RESTART = Command(
 def _kill(call: Call) -> int:
     from ..engine.create import parse_signal
 
-    number = parse_signal(call.options["signal"] or "KILL")
+    number = parse_signal(call.options["signal"])
 
     async def work(engine: Engine, name: str) -> str:
         from ..engine.stop import kill
@@ -211,6 +211,11 @@ RM = Command(
 def _wait(call: Call) -> int:
     from ..engine import waiting
 
+    if interval := call.options["interval"]:
+        from ..units import parse_duration
+
+        text = f"{interval}ms" if interval.isdecimal() else interval
+        parse_duration(text, "--interval")  # ignored, but a wrong one is a mistake
     words = [word for text in call.options["condition"] for word in text.split(",")]
     conditions = waiting.conditions(words)
 
@@ -384,6 +389,7 @@ ATTACH = Command(
 def _exec(call: Call) -> int:
     from ..engine import execs
     from .environment_flags import environment
+    from .flag_words import preserved
     from .session import attacher, chosen, drive
 
     options = call.options
@@ -402,6 +408,7 @@ def _exec(call: Call) -> int:
         interactive=bool(options["interactive"]),
         privileged=bool(options["privileged"]),
         detach=bool(options["detach"]),
+        preserve_fds=preserved(options["preserve_fds"]),
     )
 
     async def work(engine: Engine) -> tuple[str, int]:
@@ -435,6 +442,7 @@ EXEC = Command(
         Flag("env-file", kind="list", metavar="FILE", help="read variables from a file"),
         Flag("interactive", "i", help="keep its standard input open"),
         LATEST,
+        Flag("preserve-fds", kind="int", metavar="N", help="with our descriptors 3 to 2+N"),
         Flag("privileged", help="with all capabilities"),
         Flag("tty", "t", help="with a terminal"),
         Flag("user", "u", kind="str", metavar="USER[:GROUP]", help="as another user"),
@@ -451,7 +459,11 @@ def _commit(call: Call) -> int:
     from ..engine.commit import CommitOptions, commit
     from .session import drive
 
+    if call.options["format"] not in ("oci", "docker"):
+        raise UserError(f"--format {call.options['format']!r} is not known", hint="oci or docker")
     options = CommitOptions(
+        squash=bool(call.options["squash"]),
+        docker=call.options["format"] == "docker",
         author=call.options["author"] or "",
         message=call.options["message"] or "",
         changes=tuple(call.options["change"]),
@@ -478,10 +490,12 @@ COMMIT = Command(
     flags=(
         Flag("author", "a", kind="str", metavar="NAME", help="who made it"),
         Flag("change", "c", kind="list", metavar="INSTRUCTION", help="CMD, ENV, ... of the image"),
+        Flag("format", "f", "str", "FORMAT", "of manifest and media types: oci or docker", "oci"),
         Flag("iidfile", kind="str", metavar="FILE", help="write the image's id to a file"),
         Flag("message", "m", kind="str", metavar="TEXT", help="what was done"),
         Flag("pause", "p", default=True, help="pause a running container meanwhile"),
         Flag("quiet", "q", help="print nothing but the id"),
+        Flag("squash", "s", help="make one layer of all, the image's layers as well"),
     ),
     arguments=(1, 2),
     examples=("tiffin commit web web:patched", "tiffin commit -c 'CMD [\"sh\"]' web mine"),

@@ -7,6 +7,7 @@ from ..layout import Layout
 
 READS = frozenset(
     (
+        *("system quadlet", "generate systemd"),
         *("ps", "inspect", "logs", "port", "images", "history", "diff-state", "explain", "events"),
         *("sql", "info", "version", "completion", "search", "login", "logout", "events verify"),
         *("events consumers", "events ack", "events export", "events forget", "events schema"),

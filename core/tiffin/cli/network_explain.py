@@ -54,7 +54,7 @@ class Reader:
         self.rows = reads.rows(self.connection, queries.CONTAINERS)
         self.pods = [self._pod(row) for row in reads.rows(self.connection, PODS)]
         self.plugins = Plugins(call.layout, settings.load(call.layout).tables)
-        self.host = netstate.read()
+        self._hosts: dict[str, Namespace] = {}
         self._inside: dict[str, Namespace | None] = {}
 
     @staticmethod
@@ -76,6 +76,15 @@ class Reader:
     def driver(self, name: str) -> Any:
         return self.plugins.driver("network", name)
 
+    def host(self, driver: str) -> Namespace:
+        """Where the networks of a driver are: on the machine, or in a namespace of the user's."""
+        where = getattr(self.driver(driver), "home", "")
+        if where and not os.path.ismount(where):
+            return Namespace()
+        if where not in self._hosts:
+            self._hosts[where] = netstate.read(where)
+        return self._hosts[where]
+
     def inside(self, row: queries.Row) -> Namespace | None:
         """The container's namespace; None when it has none now."""
         path = row["netns"]
@@ -92,7 +101,8 @@ class Reader:
         return [msgspec.convert(plain, Attachment) for plain in row["attachments"]]
 
     def plug(self, row: queries.Row, attachment: Attachment) -> Plug:
-        return network_story.plug(row, attachment, self.host, self.inside(row))
+        host = self.host(attachment.network.driver)
+        return network_story.plug(row, attachment, host, self.inside(row))
 
     def rules(self, network: NetworkConfig, attachments: Sequence[Attachment]) -> Sequence[Rule]:
         lean.load_trio()
@@ -123,7 +133,7 @@ class Reader:
         return network_story.network(
             config,
             [self.plug(container, attachment) for container, attachment in here],
-            self.host,
+            self.host(config.driver),
             self.rules(config, [attachment for _, attachment in here]),
             {r["address"]: r["name"] for r in held},
             {address: r["name"] for r in kept for address in r["addresses"].split()},

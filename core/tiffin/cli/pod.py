@@ -211,7 +211,7 @@ RESTART = Command(
 def _kill(call: Call) -> int:
     from ..engine.create import parse_signal
 
-    number = parse_signal(call.options["signal"] or "KILL")
+    number = parse_signal(call.options["signal"])
 
     async def work(engine: Engine, name: str) -> str:
         from ..engine import pod_life

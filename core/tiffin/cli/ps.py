@@ -53,10 +53,11 @@ FILTERS = (
     "health",
     "restart-policy",
 )
+CLEAR = "\x1b[H\x1b[2J"
 STATES = ("creating", "created", "initialized", "running", "paused", "exited", "removing")
 HEALTH = ("starting", "healthy", "unhealthy", "none")
 ENDS = ("source", "target")
-SORTS = ("created", "command", "id", "image", "names", "status")
+SORTS = ("created", "command", "id", "image", "names", "runningfor", "size", "status")
 
 
 def status(row: Row, now: int) -> str:
@@ -269,16 +270,40 @@ def _ancestor(connection: sqlite3.Connection | None, given: str) -> str:
 def order(found: list[Row], by: str) -> list[Row]:
     if by not in SORTS:
         raise UserError(f"--sort {by!r} is not known", hint=", ".join(SORTS))
-    column = {"names": "name", "image": "image_name", "status": "state"}.get(by, by)
+    if by == "size":
+        return sorted(found, key=lambda row: sum(row["sizes"]))
+    others = {"names": "name", "image": "image_name", "status": "state", "runningfor": "created"}
+    column = others.get(by, by)
     return sorted(found, key=lambda row: row[column])
 
 
 def run(call: Call) -> int:
+    seconds = call.options["watch"]
+    if seconds is None:
+        sys.stdout.write(text(call))
+        return 0
+    if seconds < 1:
+        raise UserError("--watch is a number of seconds, at least 1")
+    from time import sleep
+
+    while True:
+        told = text(call)  # at once: a terminal must not stand empty meanwhile
+        sys.stdout.write((CLEAR if sys.stdout.isatty() else "") + told)
+        sys.stdout.flush()
+        sleep(seconds)
+
+
+def text(call: Call) -> str:
+    """What is printed."""
     options = call.options
+    if options["ns"] and (options["size"] or options["pod"] or options["format"]):
+        raise UserError("--ns goes with no other columns: leave out --size, --pod and --format")
     given = table.filters(options["filter"], FILTERS)
     connection, now = reads.at(call.layout, options["at"])
-    size = options["size"] or ".Size" in options["format"]
-    plain = not (given or size or options["pod"] or options["sort"] or options["format"])
+    size = options["size"] or ".Size" in options["format"] or options["sort"] == "size"
+    plain = not (
+        options["ns"] or given or size or options["pod"] or options["sort"] or options["format"]
+    )
     found = reads.rows(connection, queries.LISTED if plain else queries.CONTAINERS)
     if not options["at"]:
         reads.notice(call.layout, connection, found)
@@ -298,8 +323,36 @@ def run(call: Call) -> int:
         _measure(call, found)
     if options["sort"]:
         found = order(found, options["sort"])
-    sys.stdout.write(show(found, options, now))
-    return 0
+    return namespaces(found, options) if options["ns"] else show(found, options, now)
+
+
+NAMESPACES = {
+    "CGROUPNS": "cgroup", "IPC": "ipc", "MNT": "mnt", "NET": "net", "PIDNS": "pid",
+    "USERNS": "user", "UTS": "uts",
+}  # fmt: skip
+"""Heading -> the name in /proc/PID/ns."""
+
+
+def namespaces(found: list[Row], options: dict[str, Any]) -> str:
+    """--ns: the numbers of the namespaces of each container's process."""
+    from os import readlink
+
+    def number(pid: int, kind: str) -> str:
+        try:
+            return readlink(f"/proc/{pid}/ns/{kind}").partition("[")[2].rstrip("]")
+        except OSError:
+            return ""  # it has just ended, or is another user's
+
+    cells = []
+    for row in found:
+        pid = row["pid"] if row["state"] in ACTIVE else 0
+        numbers = [number(pid, kind) if pid else "" for kind in NAMESPACES.values()]
+        cid = row["id"] if options["no_trunc"] else row["id"][: reads.SHORT]
+        cells.append((cid, row["name"], str(pid), *numbers))
+    if options["quiet"]:
+        return "".join(f"{cell[0]}\n" for cell in cells)
+    headings = ("CONTAINER ID", "NAMES", "PID", *NAMESPACES)
+    return table.table(() if options["noheading"] else headings, cells)
 
 
 def _measure(call: Call, found: list[Row]) -> None:
@@ -378,6 +431,10 @@ PS = Command(
         Flag("noheading", help="Leave out the line of headings"),
         Flag("pod", "p", help="Show the pods that containers are in"),
         Flag("size", "s", help="Show how much room they take: their own layer, and all"),
+        Flag("ns", help="Show the namespaces of their processes"),
+        Flag("watch", "w", "int", "SECONDS", "Again and again"),
+        Flag("external", help="Taken for podman's sake: there are no containers of other tools"),
+        Flag("sync", help="Taken for podman's sake: what is shown is always as it is"),
         AT,
         Flag("sort", "", "str", "BY", f"Order: {', '.join(SORTS)} (by default created)"),
     ),

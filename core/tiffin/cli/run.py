@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from ..errors import UserError
 from . import flag_words
 from .container_flags import FLAGS
 from .container_options import options_from
-from .flags import Call, Command
+from .flags import Call, Command, Flag
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
@@ -114,6 +115,11 @@ def _warm(call: Call, options: ContainerOptions) -> Plugins:
 
 
 def _run(call: Call) -> int:
+    preserve_fds = flag_words.preserved(call.options["preserve_fds"])
+    rmi = bool(call.options["rmi"])
+    if rmi and call.options["detach"]:
+        raise UserError("--rmi does not go with --detach: nobody would be there to do it")
+    call.options["rm"] = call.options["rm"] or rmi
     options = _options(call)
     cidfile = _cidfile(call)
     streams = _streams(call)
@@ -148,14 +154,18 @@ def _run(call: Call) -> int:
                 proxy=bool(call.options["sig_proxy"]) and not options.tty,
             )
         async with _placed(engine, options) as placed:
-            return await run(
+            done = await run(
                 engine,
                 placed,
                 pull=_pull(call),
                 replace=bool(call.options["replace"]),
                 attach=attach,
                 created=created,
+                preserve_fds=preserve_fds,
             )
+        if rmi:
+            await _remove_image(engine, options.image)
+        return done
 
     try:
         cid, code = drive(call, work, plugins)
@@ -168,6 +178,15 @@ def _run(call: Call) -> int:
     return code
 
 
+async def _remove_image(engine: Engine, name: str) -> None:
+    """--rmi: what others use stays."""
+    from ..engine import images
+    from ..errors import Conflict, NotFound
+
+    with contextlib.suppress(Conflict, NotFound):
+        await images.remove(engine, name, force=False, every_name=False)
+
+
 def _streams(call: Call) -> list[str]:
     asked = [stream.lower() for stream in call.options["attach"]]
     for stream in asked:
@@ -177,6 +196,11 @@ def _streams(call: Call) -> list[str]:
         raise UserError("--attach and --detach exclude each other")
     return asked or ["stdin", "stdout", "stderr"]
 
+
+ONLY_RUN = (
+    Flag("preserve-fds", "", "int", "N", "Give the process our descriptors 3 to 2+N as well"),
+    Flag("rmi", help="Remove the image at the end, unless others use it; implies --rm"),
+)
 
 CREATE = Command(
     name="create",
@@ -196,7 +220,7 @@ RUN = Command(
     name="run",
     usage="IMAGE [COMMAND [ARG...]]",
     summary="Create a container and start it; attached unless --detach is given",
-    flags=FLAGS,
+    flags=(*FLAGS, *ONLY_RUN),
     arguments=(1, None),
     examples=(
         "tiffin run --rm -it embedded:busybox sh",

@@ -135,7 +135,7 @@ def _inspect(call: Call) -> int:
         try:
             documents.append(plain(queries.find_secret(rows, name), call.layout.root))
         except TiffinError as error:
-            if len(call.arguments) == 1:
+            if len(call.arguments) == 1 and call.options["format"]:
                 raise
             printable.failure(printable.line(str(error)), error, call.debug)
             failed = error.exit_code

@@ -99,21 +99,23 @@ PUSH = Command(
 
 
 def _save(call: Call) -> int:
-    from ..image_archive import FORMATS
+    from ..image_archive import DIRECTORIES, FORMATS
     from .session import drive
 
     kind, path = call.options["format"], call.options["output"]
     if kind not in FORMATS:
         raise UserError(f"--format {kind!r} is not known", hint=", ".join(FORMATS))
-    if kind == "oci-dir" and not path:
-        raise UserError("save: --format oci-dir needs --output", hint="-o DIRECTORY")
+    if kind in DIRECTORIES and not path:
+        raise UserError(f"save: --format {kind} needs --output", hint="-o DIRECTORY")
+    if kind == "docker-dir" and len(call.arguments) > 1:
+        raise UserError("save: --format docker-dir takes one image", hint="oci-dir takes several")
     outputs.check(path, "save: an archive")
 
     async def work(engine: Engine) -> None:
         from ..engine import saving
 
         chosen = await saving.choose(engine, call.arguments)
-        if kind == "oci-dir":
+        if kind in DIRECTORIES:
             await saving.save(engine, chosen, kind, directory=path)
             return
         with outputs.opened(path) as out:
@@ -128,7 +130,7 @@ SAVE = Command(
     "IMAGE [IMAGE...]",
     "Write images to an archive or a directory, every blob as it is here",
     (
-        Flag("format", "", "str", "FORMAT", "docker-archive, oci-archive, oci-dir",
+        Flag("format", "", "str", "FORMAT", "docker-archive, oci-archive, oci-dir, docker-dir",
              "docker-archive"),
         Flag("multi-image-archive", "m", help="Taken for podman's sake: several may always be"),
         Flag("output", "o", "str", "FILE", "To a file instead of standard output"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from ..errors import Conflict, NotFound, UserError
+from ..errors import NotFound, UserError
 from ..store import queries
 from ..units import human_size
 from . import reads, table
@@ -40,11 +40,7 @@ def _rows(call: Call) -> list[Row]:
     if names and (options["all"] or options["latest"]):
         raise UserError("stats: containers are named, and --all or --latest is given as well")
     if names:
-        found = [reads.container(connection, name) for name in names]
-        for row in found:
-            if row["state"] not in LIVE:
-                raise Conflict(f"container {row['name']} is {row['state']}: it uses nothing")
-        return found
+        return [reads.container(connection, name) for name in names]  # nothing, when it has ended
     found = reads.rows(connection, queries.CONTAINERS)
     if options["latest"]:
         if not found:
@@ -74,6 +70,8 @@ def record(
         NetIO=f"{human_size(used.net_in)} / {human_size(used.net_out)}",
         BlockIO=f"{human_size(used.block_in)} / {human_size(used.block_out)}",
         PIDS=str(used.pids),
+        PIDs=str(used.pids),
+        Container=row["id"][: reads.SHORT] if trunc else row["id"],
         CPUTime=go_duration(used.cpu / 1e9),
         AvgCPU=f"{100 * used.cpu / 1e9 / age:.2f}%",
     )

@@ -300,7 +300,7 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
     runtime = engine.runtime(row["runtime"])
     layout = engine.layout
     unit, slice = cgroup_places.conmon_unit(row["cgroup"], options)
-    without = runtime.without_cgroup if row["cgroup"] == cgroup_places.NONE else ()
+    without = getattr(runtime, "without_cgroup", ()) if row["cgroup"] == cgroup_places.NONE else ()
     return conmon.Monitor(
         container=held.id,
         name=row["name"],
@@ -318,6 +318,7 @@ def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
         log_tag=_log_tag(options, row),
         log_size_max=options.log_size_max,
         timeout=options.timeout,
+        preserve_fds=held.preserve_fds,
         terminal=options.tty,
         stdin=options.interactive,
         exit_command=exit_command.of(layout, held.id),

@@ -17,7 +17,7 @@ from .. import ids, names, network_modes
 from ..errors import Conflict, NotFound, TiffinError, UserError
 from ..events.container import Created, CreationPlanned, Failed
 from ..options import ContainerOptions, Health, Port
-from ..spec import asked
+from ..spec import asked, init_system
 from . import bundle, drivers, images, labels, networks, remove
 from .base import Engine, Journal, LabelTaken, command
 from .hold import Held, hold
@@ -51,7 +51,7 @@ async def creating(
     """A new container whose lock is held; `Created` is noted, and written with what comes next."""
     journal = engine.journal()
     driver = await drivers.storage_name(engine, options.storage_driver)
-    if _has_own_ids(options) and options.userns != "host":
+    if _asks_for_ids(options):
         driver = await drivers.mapping_storage(engine, driver, options.storage_driver)
     runtime = await drivers.runtime_name(engine, options.runtime)
     engine.runtime(runtime).program()  # a missing runtime is an error before anything is made
@@ -172,7 +172,7 @@ async def _plan(
             ports=tuple(msgspec.to_builtins(port) for port in ports),
             labels=told,
             directory=engine.layout.container(cid),
-            stop_signal=stop_signal(options.stop_signal or image_config.get("StopSignal") or ""),
+            stop_signal=_stop_signal(options, image_config),
             stop_timeout=10 if options.stop_timeout < 0 else options.stop_timeout,
             remove=options.remove,
             security_labels=await labels.allocate(engine, cid, options),
@@ -219,6 +219,15 @@ def _has_own_ids(options: ContainerOptions) -> bool:
     return bool(asked or options.userns)
 
 
+def _asks_for_ids(options: ContainerOptions) -> bool:
+    """True when those are not the host's."""
+    if not _has_own_ids(options):
+        return False
+    from ..spec.idmaps import mode
+
+    return bool(mode(options))
+
+
 async def _resolved(engine: Engine, name: str) -> bool:
     """The holder of the name may be the half-made container of a dead process: holding it makes
     that one finished or undone. True when the name is free now."""
@@ -227,6 +236,13 @@ async def _resolved(engine: Engine, name: str) -> bool:
             return False
     except NotFound:
         return True
+
+
+def _stop_signal(options: ContainerOptions, image_config: Mapping[str, Any]) -> int:
+    given = options.stop_signal or image_config.get("StopSignal") or ""
+    if not given and asked.runs_systemd(options, image_config):
+        given = init_system.STOP_SIGNAL
+    return stop_signal(given)
 
 
 def stop_signal(text: str) -> int:

@@ -40,6 +40,8 @@ class ExecOptions(Struct, frozen=True, omit_defaults=True):
     interactive: bool = False
     privileged: bool = False
     detach: bool = False
+    preserve_fds: int = 0
+    """So many of our caller's descriptors, from 3 on, the process gets as well."""
 
 
 def process(
@@ -206,6 +208,7 @@ async def _carry_out(
         name=row["name"],
         terminal=options.tty,
         stdin=options.interactive,
+        preserve_fds=options.preserve_fds,
         exit_command=exit_command.of(engine.layout, row["id"], exec_id)
         if attach is None or options.tty
         else (),

@@ -70,7 +70,8 @@ def settle(options: ContainerOptions, image_config: Mapping[str, Any]) -> Contai
         unset = getattr(Health(), name)
         offered = (getattr(one, name) for one in (asked, image, DEFAULTS))
         numbers[name] = next(value for value in offered if value != unset)
-    return msgspec.structs.replace(options, health=Health(test=test, **numbers))
+    health = Health(test, **numbers, on_failure=asked.on_failure)
+    return msgspec.structs.replace(options, health=health)
 
 
 async def scheduled(engine: Engine, given: str) -> bool:
@@ -116,21 +117,35 @@ async def check(engine: Engine, given: str) -> bool:
     if collected.timed_out:
         code = -1
         collected.output += b"\nkilled: it took longer than %g s" % (health.timeout / SECOND)
-    await _record(engine, row, health, began, code, collected.output)
+    if await _record(engine, row, health, began, code, collected.output):
+        await _answer(engine, row["id"], health.on_failure)
     return code == 0
+
+
+async def _answer(engine: Engine, cid: str, what: str) -> None:
+    """What --health-on-failure asks for, of a container that has become unhealthy."""
+    from . import start, stop
+
+    if what == "kill":
+        await stop.kill(engine, cid, signal.SIGKILL)
+    elif what == "stop":
+        await stop.stop(engine, cid)
+    elif what == "restart":
+        await start.restart(engine, cid)
 
 
 async def _record(
     engine: Engine, row: queries.Row, health: Health, began: int, code: int, output: bytes
-) -> None:
-    """Note the outcome, unless the container has ended or was started again meanwhile."""
+) -> bool:
+    """Note the outcome, unless the container has ended or was started again meanwhile. True when
+    it has become unhealthy by it."""
     ended = time.time_ns()
     async with hold_or_gone(engine, row["id"]) as held:
         if held is None or held.state not in ("running", "paused"):
-            return
+            return False
         was, started = held.row["health"], held.row["started"]
         if started != row["started"]:
-            return
+            return False
         failing, status = held.row["health_failing"], was
         if code == 0:
             failing, status = 0, "healthy"
@@ -144,6 +159,7 @@ async def _record(
             held.journal.note(held.stream, HealthChanged(status=status, was=was))
         _keep(held.row["directory"], began, ended, code, output)
         await held.journal.flush()
+    return bool(status == "unhealthy" != was)
 
 
 def _keep(directory: str, began: int, ended: int, code: int, output: bytes) -> None:

@@ -15,7 +15,7 @@ from .base import Engine, Journal
 class Held:
     """A container whose lock we have. `row` is refreshed by `again`."""
 
-    __slots__ = ("engine", "id", "journal", "row", "stream")
+    __slots__ = ("engine", "id", "journal", "preserve_fds", "row", "stream")
 
     def __init__(self, engine: Engine, journal: Journal, row: queries.Row) -> None:
         self.engine = engine
@@ -23,6 +23,8 @@ class Held:
         self.row = row
         self.id: str = row["id"]
         self.stream = f"container/{self.id}"
+        self.preserve_fds = 0
+        """So many of our caller's descriptors, from 3 on, its process gets as well."""
 
     @property
     def state(self) -> str:

@@ -17,7 +17,7 @@ import trio
 
 from .. import netns, network_modes
 from ..errors import DriverError
-from ..hooks import Attachment, Process, StackDriver
+from ..hooks import Attachment, NetworkConfig, Process, StackDriver
 from .base import Engine
 
 NOBODY = "0" * 63 + "1"
@@ -31,9 +31,10 @@ def stack(engine: Engine) -> StackDriver:
     return cast("StackDriver", engine.network(network_modes.default(engine.layout.uid)))
 
 
-async def forwarder(engine: Engine, where: str) -> tuple[str, ...]:
-    """The name servers that answer in there, where the host's own do not."""
-    return (await _planned(engine, where)).network.dns
+async def outside(engine: Engine, where: str) -> NetworkConfig:
+    """What leads outside: its `dns` are the name servers that answer in there, where the host's own
+    do not; its `host` is the machine."""
+    return (await _planned(engine, where)).network
 
 
 async def attach(engine: Engine, attachment: Attachment) -> Sequence[Process]:
@@ -67,6 +68,16 @@ async def detach(engine: Engine, attachment: Attachment) -> None:
         if not set(await links(where)) - set(OWN):
             await stack(engine).detach(await _planned(engine, where))
             netns.remove(where)
+
+
+async def missing(engine: Engine, where: str) -> str:
+    """What it lacks, while containers are there; empty for nothing."""
+    if not netns.exists(where):
+        return f"network namespace {where} is missing"
+    driver = stack(engine)
+    return (
+        "" if driver.running(await _planned(engine, where)) else f"process {driver.name} is missing"
+    )
 
 
 async def links(where: str) -> list[str]:

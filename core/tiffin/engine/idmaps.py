@@ -30,7 +30,13 @@ async def settled(
     """The options with another container by its full id, and the ids (none: the host's). Nobody
     else is given ids meanwhile. Errors: UserError, NotFound, Conflict (none are left)."""
     word = idmaps.mode(options)
-    if word in ("keep-id", "nomap") and engine.layout.uid == 0:
+    if engine.layout.uid:
+        from . import own_idmaps
+
+        async with own_idmaps.settled(engine, options, word) as found:
+            yield found
+        return
+    if word in ("keep-id", "nomap"):
         raise UserError(
             f"--userns {word} is for ordinary users: root's own id would be the host's",
             hint="--userns auto",
@@ -41,22 +47,25 @@ async def settled(
         return
     if word == "maps":
         yield options, _named(options) if _names(options) else idmaps.given(options)
-    elif word == "ns":
-        yield (
-            options,
-            idmaps.check(
-                userns.maps_of(options.userns.removeprefix(NAMESPACE)), f"--userns {options.userns}"
-            ),
-        )
-    elif word == "container":
+    else:
+        yield await another(engine, options, word)
+
+
+async def another(
+    engine: Engine, options: ContainerOptions, word: str
+) -> tuple[ContainerOptions, IdMaps]:
+    """Those of a namespace that is there, or none."""
+    if word == "ns":
+        maps = userns.maps_of(options.userns.removeprefix(NAMESPACE))
+        return options, idmaps.check(maps, f"--userns {options.userns}")
+    if word == "container":
         try:
             other = await engine.container(options.userns.removeprefix(CONTAINER))
         except NotFound as error:
             raise NotFound(f"--userns {options.userns}: {error.what}") from None
         options = msgspec.structs.replace(options, userns=CONTAINER + other["id"])
-        yield options, msgspec.convert(other["id_maps"], IdMaps)
-    else:
-        yield options, IdMaps()
+        return options, msgspec.convert(other["id_maps"], IdMaps)
+    return options, IdMaps()
 
 
 def of(row: dict[str, object]) -> IdMaps:
@@ -143,7 +152,7 @@ async def _auto(engine: Engine, options: ContainerOptions) -> IdMaps:
     """A range of its own for each container of the store."""
     wish = idmaps.wanted(options.userns)
     size = wish.size or idmaps.AUTO_SIZE
-    others = [msgspec.convert(row["id_maps"], IdMaps) for row in await engine.store.rows(TAKEN)]
+    others = await taken_by_others(engine)
     found = []
     for kind, fixed in (("uid", wish.uids), ("gid", wish.gids)):
         pool = ranges(kind, idmaps.AUTO_USER) or [idmaps.AUTO_DEFAULT]
@@ -151,6 +160,10 @@ async def _auto(engine: Engine, options: ContainerOptions) -> IdMaps:
         start = _free(kind, pool, taken, size)
         found.append(idmaps.around(fixed, start, size))
     return idmaps.check(IdMaps(*found), f"--userns {options.userns}")
+
+
+async def taken_by_others(engine: Engine) -> list[IdMaps]:
+    return [msgspec.convert(row["id_maps"], IdMaps) for row in await engine.store.rows(TAKEN)]
 
 
 def _free(kind: str, pool: Sequence[IdRange], taken: Sequence[IdRange], size: int) -> int:

@@ -11,11 +11,14 @@ from ..options import Resources
 from ..spec import facts, resources
 from ..store import queries
 from .base import Engine
+from .cgroup_places import NONE
 
 
 async def apply(engine: Engine, row: queries.Row, wanted: Resources) -> None:
     """Tell the runtime, when there is a process. Errors: UserError, RuntimeFailed."""
     limits = of(wanted)
+    if row["cgroup"] == NONE:
+        raise UserError(f"container {row['name']} has no cgroup of its own that could be limited")
     if row["pid"]:
         await engine.runtime(row["runtime"]).update(row["id"], limits)
 

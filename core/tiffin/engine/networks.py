@@ -248,8 +248,10 @@ async def attachment(
     driver = engine.network(network.driver)
     where = getattr(driver, "home", "")
     servers = upstream(row) if network.dns_enabled else ()
-    if where and network.dns_enabled and not servers:
-        servers = await _home().forwarder(engine, where)
+    if where:
+        outside = await _home().outside(engine, where)
+        network = msgspec.structs.replace(network, host=outside.host)
+        servers = servers or (outside.dns if network.dns_enabled else ())
     return Attachment(
         container=row["id"],
         network=network,

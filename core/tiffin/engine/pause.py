@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from ..errors import Conflict, TiffinError
+from ..errors import Conflict, TiffinError, UserError
 from ..events.base import Event
 from ..events.container import Failed, Paused, PausePlanned, Unpaused, UnpausePlanned
 from .base import Engine
@@ -20,6 +20,11 @@ async def pause(engine: Engine, given: str) -> str:
         if held.state == "paused":
             raise Conflict(f"container {held.row['name']} is paused already")
         held.need("pause", "running")
+        if not held.row["cgroup"].strip("/"):
+            raise UserError(
+                f"pause: container {held.row['name']} has no cgroup, whose freezer would hold it",
+                hint="a user has cgroups with cgroup v2 and a login that systemd knows of",
+            )
         runtime = engine.runtime(held.row["runtime"])
 
         async def freeze() -> None:

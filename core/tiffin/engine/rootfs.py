@@ -8,6 +8,7 @@ diffs and exports need not care.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import Any
@@ -59,9 +60,14 @@ def enterable(held: Held) -> None:
     engine = held.engine
     directory = engine.layout.mapped(held.id)
     above = os.path.dirname(directory)
-    os.makedirs(above, mode=0o711, exist_ok=True)
-    for ours in (engine.layout.run, above):
-        _let_pass(ours)
+    if engine.layout.uid:
+        from ..rootless import places
+
+        places.open_to_all(above)
+    else:
+        os.makedirs(above, mode=0o711, exist_ok=True)
+        for ours in (engine.layout.run, above):
+            _let_pass(ours)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     os.chown(directory, *owner(idmaps.of(held.row)))
     while above != "/":
@@ -117,4 +123,7 @@ def leave(engine: Engine, cid: str) -> None:
             if os.path.ismount(f"{directory}/{name}"):
                 raise DriverError(f"cannot unmount {directory}/{name}")
         remove_tree(directory)
+        if engine.layout.uid:
+            with contextlib.suppress(OSError):  # others are there
+                os.rmdir(os.path.dirname(directory))
     userns.remove(engine.layout.userns(cid))

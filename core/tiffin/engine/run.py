@@ -38,18 +38,20 @@ async def run(
     replace: bool = False,
     attach: Attach | None = None,
     created: Callable[[str], None] | None = None,
+    preserve_fds: int = 0,
 ) -> tuple[str, int]:
     """(id, exit code). Without `attach` it returns as soon as the process runs, with code 0.
 
-    `created` is told the id before anything runs (`--cidfile`). A container that could not be made
-    to run for a reason of ours is removed; one whose command cannot be run stays, as in podman,
-    unless `remove` is set.
+    `preserve_fds`: see `Held`. `created` is told the id before anything runs (`--cidfile`). A
+    container that could not be made to run for a reason of ours is removed; one whose command
+    cannot be run stays, as in podman, unless `remove` is set.
     """
     await networks.warm_up(engine, options.network)
     async with trio.open_nursery() as nursery:
         foreground: Foreground | None = None
         async with creation.creating(engine, options, pull=pull, replace=replace) as held:
             try:
+                held.preserve_fds = preserve_fds
                 if created is not None:
                     created(held.id)
                 await init.prepare(held)

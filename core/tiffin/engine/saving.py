@@ -32,6 +32,15 @@ async def save(
     """Write them: archives to the descriptor `out`, which is closed. Errors: NotFound, OSError."""
     content = ContentStore(engine.layout.blobs)
     async with images.in_use(engine):
+        if kind == "docker-dir":
+            await trio.to_thread.run_sync(
+                image_archive.docker_directory,
+                content,
+                chosen[0],
+                directory,
+                abandon_on_cancel=True,
+            )
+            return
         if kind == "oci-dir":
             await trio.to_thread.run_sync(
                 image_archive.oci_directory, content, chosen, directory, abandon_on_cancel=True

@@ -88,8 +88,9 @@ async def run_program(
     stdin: bytes | None = None,
     timeout: float = 60.0,
     check: bool = True,
+    cwd: str | None = None,
 ) -> tuple[int, bytes, bytes]:
     """Run a program and return (exit code, stdout, stderr); see `tiffin.programs.run`."""
     from ..programs import run
 
-    return await run(argv, package=package, stdin=stdin, timeout=timeout, check=check)
+    return await run(argv, package=package, stdin=stdin, timeout=timeout, check=check, cwd=cwd)

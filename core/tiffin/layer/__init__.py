@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .remove import remove_tree as remove_tree
     from .run import limits as limits
     from .run import unpack as unpack
+    from .stacked import StackedTrees as StackedTrees
     from .staging import discard as discard
     from .staging import publish as publish
     from .staging import staged as staged
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
     from .stream import Limits as Limits
     from .usage import tree_size as tree_size
     from .walk import named as named
+    from .whiteouts import OVERLAY_OPAQUE as OVERLAY_OPAQUE
     from .whiteouts import ROOT_NAMED as ROOT_NAMED
     from .whole import WholeTrees as WholeTrees
 
 _WHERE = {
+    "OVERLAY_OPAQUE": "whiteouts",
     "ROOT_NAMED": "whiteouts",
     "Limits": "stream",
+    "StackedTrees": "stacked",
     "WholeTrees": "whole",
     "changes": "diff",
     "copy_tree": "copies",

@@ -23,6 +23,7 @@ def _kind() -> str:
 
 
 _KIND = _kind()
+HOST_S = ("user.overlay.", "user.fuseoverlayfs.", "user.tiffin.")
 MORE_IDS = "an administrator gives more: usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST"
 
 
@@ -46,7 +47,7 @@ def kept(key: str) -> bool:
     is the host's business: an image must not set the attributes of overlayfs (which also has
     `user.overlay.*`, for mounts without privilege), SELinux, IMA, or us."""
     if key.startswith("user."):
-        return not key.startswith(("user.overlay.", "user.tiffin."))
+        return not key.startswith(HOST_S)
     return key == "security.capability"
 
 

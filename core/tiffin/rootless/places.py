@@ -31,11 +31,11 @@ def fallback(uid: int) -> str:
         return f"/tmp/tiffin-{uid}-{file.read(8)}"  # its owner and mode are checked
 
 
-def _why_not(path: str, *, strict: bool = False) -> str:
+def _why_not(path: str, *, strict: bool = False, link: bool = True) -> str:
     """What is wrong with it; empty when it is a directory of the user's and, with `strict`, no link
-    and for nobody else."""
+    and for nobody else; without `link`, no link."""
     try:
-        status = os.lstat(path) if strict else os.stat(path)
+        status = os.lstat(path) if strict or not link else os.stat(path)
     except OSError as error:
         return f"cannot be used ({error.strerror})"
     if stat.S_ISLNK(status.st_mode):
@@ -66,3 +66,13 @@ def prepare(uid: int) -> str:
     if why := _why_not(path, strict=True):
         raise UserError(f"{path} {why}", hint=f"chmod 700 {path}, or remove it")
     return path
+
+
+def open_to_all(path: str) -> None:
+    """Make a directory in /tmp through which everybody may pass, and that only its owner changes.
+    Error: UserError for one that is something else."""
+    try:
+        os.mkdir(path, 0o711)
+    except FileExistsError:
+        if why := _why_not(path, link=False):
+            raise UserError(f"{path} {why}", hint="remove it") from None

@@ -8,13 +8,18 @@ from typing import Any
 
 from ..errors import UserError
 from ..options import ContainerOptions
-from . import capabilities, idmaps, mounts
+from . import capabilities, idmaps, init_system, mounts
 
 
 def command(options: ContainerOptions, image_config: Mapping[str, Any]) -> tuple[str, ...]:
     """What will run. --entrypoint clears the image's CMD (docker-run(1)). Error: UserError."""
     entrypoint, arguments, _, _ = resolve(options, image_config)
     return (*entrypoint, *arguments)
+
+
+def runs_systemd(options: ContainerOptions, image_config: Mapping[str, Any]) -> bool:
+    """Whether it is to be made ready for systemd."""
+    return init_system.runs(options.systemd, command(options, image_config))
 
 
 def resolve(

@@ -13,7 +13,7 @@ from typing import Any
 from .. import network_modes
 from ..errors import UserError
 from ..options import ContainerOptions
-from . import asked, capabilities, idmaps, linux, mounts, paths, rlimits
+from . import asked, capabilities, idmaps, init_system, linux, mounts, paths, rlimits
 from .draft import Draft
 from .origins import token
 from .request import HostDevice, Spec, SpecRequest
@@ -119,7 +119,9 @@ def _process(draft: Draft, request: SpecRequest, chosen: Mapping[str, list[str]]
         why = flag or "default, not above the caller's own hard limit"
         draft.add("/process/rlimits", limit, "user" if flag else "engine", why)
     if options.oom_score_adj is not None:
-        draft.put("/process/oomScoreAdj", options.oom_score_adj, "user", "--oom-score-adj")
+        least = request.facts.oom_score_adj  # as podman: what cannot be lower is as low as it can
+        score = max(options.oom_score_adj, least)
+        draft.put("/process/oomScoreAdj", score, "user", "--oom-score-adj")
     given = chosen.get("no-new-privileges")
     if given is not None and given[-1] in ("", "true", "1"):
         draft.put("/process/noNewPrivileges", True, "user", "--security-opt no-new-privileges")
@@ -156,6 +158,12 @@ def _has_tty_group(request: SpecRequest) -> bool:
     return _has(request.facts.gids, 5)
 
 
+def _systemd_origin(options: ContainerOptions) -> tuple[str, str]:
+    if options.systemd:
+        return "user", f"--systemd {options.systemd}"
+    return "engine", "its command is systemd; --systemd=false"
+
+
 def _init_place(options: ContainerOptions) -> str:
     brought = any(paths.clean(mount.target) == "/dev" for mount in options.mounts)
     return INIT_PLACE_BESIDE if brought else INIT_PLACE
@@ -174,6 +182,8 @@ def _environment(draft: Draft, request: SpecRequest) -> None:
     }
     if options.tty:
         chosen["TERM"] = ("xterm", "engine", "--tty")
+    if asked.runs_systemd(request.options, request.image_config):
+        chosen["container_uuid"] = (request.id[:32], *_systemd_origin(options))
     chosen["HOSTNAME"] = (_hostname(request)[0], "engine", "host name")
     chosen["HOME"] = (request.user.home, "engine", "/etc/passwd of the image")
     for item in config.get("Env") or ():
@@ -217,6 +227,7 @@ def _root_and_names(draft: Draft, request: SpecRequest) -> None:
 def _mounts(draft: Draft, request: SpecRequest) -> None:
     options = request.options
     user = mounts.user_mounts(options.mounts)
+    systemd = asked.runs_systemd(options, request.image_config)
     engine = mounts.engine_mounts(
         files=request.files,
         shm_size=options.shm_size,
@@ -225,6 +236,7 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
         host_pid=options.pid == "host",
         shm=request.joined.get("shm", ""),
         writable_sys=options.privileged,
+        writable_cgroup=request.facts.cgroup_v2 and systemd,
         tty_group=_has_tty_group(request),
         rootless=request.facts.rootless or bool(request.userns),
         proc_options=[
@@ -253,6 +265,12 @@ def _mounts(draft: Draft, request: SpecRequest) -> None:
             "options": ["rbind", "rprivate", "nosuid", "noexec", "rw"],
         }
         engine.append(mounts.Placed(place, "user", "--security-opt label=nested"))
+    if systemd:
+        taken = [p.mount["destination"] for p in user]
+        made = init_system.mounts("" if request.facts.cgroup_v2 else request.cgroup, taken)
+        places = {mount["destination"] for mount in made}
+        engine = [p for p in engine if p.mount["destination"] not in places]
+        engine += [mounts.Placed(mount, *_systemd_origin(options)) for mount in made]
     if options.read_only and options.read_only_tmpfs:
         taken = [p.mount["destination"] for p in user]
         engine = mounts.read_only_tmpfs(taken) + engine

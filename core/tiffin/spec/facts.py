@@ -42,6 +42,8 @@ class HostFacts(Struct, frozen=True):
     uids: int = -1
     """How many user ids the caller's namespace has, from 0 on; -1: all."""
     gids: int = -1
+    oom_score_adj: int = -1000
+    """None of the caller's processes may have a lower one."""
 
 
 @functools.cache
@@ -73,6 +75,11 @@ def _controllers() -> frozenset[str]:
     if uid and not systemd.reachable(uid):
         return frozenset()
     return cgroups.controllers(systemd.manager_cgroup(uid))
+
+
+def _oom_score_adj() -> int:
+    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        return int(file.read())
 
 
 def _ids(kind: str) -> int:
@@ -113,6 +120,7 @@ def gather() -> HostFacts:
         controllers=_controllers(),
         uids=_ids("uid") if rootless else -1,
         gids=_ids("gid") if rootless else -1,
+        oom_score_adj=_oom_score_adj() if rootless else -1000,
         memory_swap=unified or os.path.exists(V1_SWAP),
     )
 

@@ -15,6 +15,8 @@ LARGEST = 2**32 - 2
 """The last id there is: the one after it means "none" (user_namespaces(7))."""
 AUTO_SIZE = 65536
 """Ids of `--userns auto` without `size=`: all that distributions hand out, `nobody` among them."""
+AUTO_SIZE_OF_USER = 1024
+"""The same for an ordinary user, who has 65,536 in all, as a rule (podman's least as well)."""
 AUTO_USER = "containers"
 """Whose ranges of /etc/subuid `auto` takes from, as podman does."""
 AUTO_DEFAULT = IdRange(0, 0x70000000, 0x0FFE0000)
@@ -146,6 +148,39 @@ def to_container(ranges: Sequence[IdRange], outside: int) -> int | None:
     return next(
         (r.inside + outside - r.outside for r in ranges if 0 <= outside - r.outside < r.size), None
     )
+
+
+# --- an ordinary user's: relative to their namespace, where 0 is they and their ranges follow -----
+
+
+def kept(own: int, count: int, inside: int) -> tuple[IdRange, ...]:
+    """`keep-id`: 0 of a namespace with `count` ids is `inside` in the container, and the others are
+    around it, in order. `own`: what the user is called outside, for -1."""
+    inside = own if inside < 0 else inside
+    below = min(inside, count - 1)
+    ranges = [IdRange(0, 1, below)] if below else []
+    ranges.append(IdRange(inside, 0, 1))
+    if count - 1 > below:
+        ranges.append(IdRange(inside + 1, below + 1, count - 1 - below))
+    return tuple(ranges)
+
+
+def unmapped(count: int) -> tuple[IdRange, ...]:
+    """`nomap`: all but the user's own."""
+    return (IdRange(0, 1, count - 1),)
+
+
+def relative(ranges: Sequence[IdRange], own: Sequence[IdRange]) -> tuple[IdRange, ...] | None:
+    """Ranges of the machine's ids as a namespace with the ids `own` calls them; None for one that
+    it does not have whole."""
+    found = []
+    for one in ranges:
+        first = to_container(own, one.outside)
+        last = to_container(own, one.outside + one.size - 1)
+        if first is None or last is None or last - first != one.size - 1:
+            return None
+        found.append(IdRange(one.inside, first, one.size))
+    return tuple(found)
 
 
 # --- subuid(5) ------------------------------------------------------------------------------------

@@ -120,7 +120,9 @@ def _namespaces(draft: Draft, request: SpecRequest) -> None:
         source = "user" if options.network else "engine"
         draft.add(where, namespace, source, f"--network {options.network or 'bridge'}")
     private = options.cgroupns != "host" and not (options.privileged and not options.cgroupns)
-    if options.cgroupns == "private" or (
+    if not options.cgroupns and asked.runs_systemd(options, request.image_config):
+        draft.add(where, {"type": "cgroup"}, "engine", "systemd sees its own cgroup as the root")
+    elif options.cgroupns == "private" or (
         request.facts.cgroup_v2 and private and options.cgroups != "disabled"
     ):
         draft.add(where, {"type": "cgroup"}, "engine", "cgroup v2 has it by default")

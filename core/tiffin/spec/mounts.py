@@ -44,6 +44,7 @@ def engine_mounts(
     host_ipc: bool,
     host_pid: bool,
     writable_sys: bool,
+    writable_cgroup: bool = False,
     rootless: bool,
     tty_group: bool = True,
     shm: str = "",
@@ -99,7 +100,8 @@ def engine_mounts(
         made.append(
             _mount(
                 "/sys/fs/cgroup", "cgroup", "cgroup",
-                "rprivate", "nosuid", "noexec", "nodev", "relatime", access,
+                "rprivate", "nosuid", "noexec", "nodev", "relatime",
+                "rw" if writable_cgroup else access,
             )
         )  # fmt: skip
     for destination, source in files:

@@ -112,11 +112,12 @@ class Door:
     def __init__(self, run: str, listening: socket.socket | None) -> None:
         self.socket = listening
         self._directory = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._name = name(self._directory)  # by its end, there may be another namespace at HOME
         self._file = self._stat()
 
     def _stat(self) -> tuple[int, int]:
         try:
-            found = os.stat(name(self._directory), dir_fd=self._directory)
+            found = os.stat(self._name, dir_fd=self._directory)
         except FileNotFoundError:
             return 0, 0
         return found.st_dev, found.st_ino
@@ -139,7 +140,7 @@ class Door:
         """Nobody is to come any more; `accept` may still have somebody."""
         with contextlib.suppress(OSError):
             if self.socket is not None and self._stat() == self._file:
-                os.unlink(name(self._directory), dir_fd=self._directory)
+                os.unlink(self._name, dir_fd=self._directory)
 
     def close(self) -> None:
         if self.socket is not None:

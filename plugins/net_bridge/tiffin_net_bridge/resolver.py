@@ -119,6 +119,8 @@ class Resolver:
         self._write(number, content)
         if not self._reload(number, pid, content):
             self._kill(number)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self.directory}/version")  # it may be a newer one by now
             return 0
         return number
 

@@ -11,4 +11,4 @@ def network_driver(name: str, context: DriverContext) -> NetworkDriver | None:
         return None
     from .driver import KINDS, LinkDriver
 
-    return LinkDriver(KINDS[name])
+    return LinkDriver(KINDS[name], rootless=context.rootless)

@@ -45,7 +45,8 @@ class LinkDriver:
     publishes = False
     serves_names = False
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, *, rootless: bool = False) -> None:
+        self.rootless = rootless
         self.kind = kind
         self.name = kind.name
         self.has_mac = kind.has_mac
@@ -58,6 +59,11 @@ class LinkDriver:
 
     async def create(self, network: NetworkConfig) -> NetworkConfig:
         """The network with the parent as its interface, as podman shows it."""
+        if self.rootless:
+            raise errors.UserError(
+                f"driver {self.name} is for root: its parent is an interface of the host's",
+                hint="a network of driver bridge, or --network pasta",
+            )
         for key in network.options:
             if key not in OPTIONS:
                 raise errors.UserError(

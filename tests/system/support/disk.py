@@ -56,6 +56,12 @@ class Disk:
         self.cuts += 1
         self._mount()
 
+    def again(self, let_go: Callable[[], None]) -> None:
+        """The same disk, mounted anew: an error may have made the file system read-only."""
+        let_go()
+        self._unmount()
+        self._mount()
+
     def _unmount(self) -> None:
         """The kernel may still be letting go of what killed processes had."""
 

@@ -208,7 +208,7 @@ IMAGES = {
     "build": Scene(
         ["build", "--network=none", "-t", "victim", str(KITCHEN)],
         [PULL],
-        after=[["rmi", "-f", "victim"], ["image", "prune", "-f"]],
+        after=[["rmi", "-f", "victim"], ["image", "prune", "-f"], ["volume", "prune", "-f"]],
     ),
     "manifest-create": Scene(LIST, [PULL], (0, 125), [NO_LIST], NONE),
     "manifest-add": Scene(

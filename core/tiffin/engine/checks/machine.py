@@ -18,7 +18,6 @@ from ...errors import Conflict, DriverError, TiffinError
 from ...hooks import Attachment, NetworkConfig
 from ...layer.remove import remove_tree
 from ...layer.walk import named
-from ...network_modes import STACKS
 from ...store import queries
 from .. import home, network, networks
 from ..base import Engine
@@ -28,6 +27,8 @@ from .damage import Damage, is_busy
 from .proc import below, conmons, inside, is_inside
 
 ID = re.compile(r"[0-9a-f]{64}")
+CONMON = "tiffin-conmon-"
+"""How the scopes begin that systemd makes for what monitors a container."""
 LOOKS = 20
 """Of what is on its way out anyway (conmon's exit command), nothing is left at the last look."""
 GLANCE = 0.25
@@ -173,6 +174,8 @@ def _cgroups() -> Iterator[Damage]:
                 cid = ID.search(name)
                 if cid:
                     directories.remove(name)
+                    if name.startswith(CONMON):
+                        continue  # who starts a container again, after a pause, is in it meanwhile
                     whole = f"{path}/{name}"
                     yield Damage("stray-cgroup", "", f"{whole} is of a container", cid[0], whole)
 
@@ -226,17 +229,22 @@ async def _networks(engine: Engine, rows: list[queries.Row], quick: bool) -> lis
 
 
 async def _processes_of(engine: Engine, rows: list[queries.Row]) -> list[Damage]:
-    """Networks that are processes of their own, one a container."""
+    """What networks that are processes have lost."""
     found = []
     for row in rows:
-        if row["network"] not in STACKS or row["state"] not in LIVE or is_busy(engine, row["id"]):
+        if row["state"] not in LIVE or is_busy(engine, row["id"]):
             continue
         for attachment in msgspec.convert(row["attachments"], list[Attachment]):
-            told = await engine.network(row["network"]).rules(attachment.network, [attachment])
-            for rule in told:
-                if not rule.there:
-                    problem = f"its network is gone: {rule.text} is missing"
-                    found.append(Damage("network", f"container {row['name']}", problem, row["id"]))
+            driver = engine.network(attachment.network.driver)
+            missing = ""
+            if hasattr(driver, "running") and driver.running(attachment) is None:
+                missing = f"process {driver.name} is missing"
+            elif attachment.host_netns:
+                missing = await home.missing(engine, attachment.host_netns)
+            if missing:
+                problem = f"its network is gone: {missing}"
+                found.append(Damage("network", f"container {row['name']}", problem, row["id"]))
+                break
     return found
 
 
