@@ -19,6 +19,18 @@ def _number(path: str) -> int:
         return UNSET
 
 
+def who() -> tuple[int, int, int]:
+    """uid, login uid and audit session of this process; within an ordinary user's namespace as
+    they are outside of it."""
+    uid = os.getuid()
+    if uid == 0 and USER_MARK in os.environ:
+        from .rootless import person
+
+        if (found := person()) is not None:
+            return found
+    return uid, _number("/proc/self/loginuid"), _number("/proc/self/sessionid")
+
+
 def current(front_end: str, cause: int = 0) -> str:
     """JSON text: uid, loginuid and audit session (proc_pid_loginuid), pid, program, front end; and
     for what nobody asked for, the seq of the event that it answers."""
@@ -26,16 +38,12 @@ def current(front_end: str, cause: int = 0) -> str:
         program = os.readlink("/proc/self/exe")
     except OSError:
         program = "?"
-    uid, login, session = os.getuid(), None, None
-    if uid == 0 and USER_MARK in os.environ:
-        from .rootless import person
-
-        uid, login, session = person() or (uid, login, session)
+    uid, loginuid, session = who()
     return json.dumps(
         {
             "uid": uid,
-            "loginuid": _number("/proc/self/loginuid") if login is None else login,
-            "session": _number("/proc/self/sessionid") if session is None else session,
+            "loginuid": loginuid,
+            "session": session,
             "pid": os.getpid(),
             "program": program,
             "front_end": front_end,

@@ -32,6 +32,13 @@ def unified() -> bool:
     return os.path.exists(f"{UNIFIED}/cgroup.controllers")
 
 
+def usual_manager(uid: int) -> str:
+    """As podman: systemd where it runs the machine with cgroup v2."""
+    from . import systemd
+
+    return "systemd" if unified() and systemd.reachable(uid) else "cgroupfs"
+
+
 def own() -> str:
     """The cgroup of this process in the unified hierarchy."""
     with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:

@@ -36,6 +36,7 @@ KEPT_ENVIRONMENT = (
 )
 """All that conmon, the runtime and the exit command get of our environment. TMPDIR is not among
 them: conmon makes a socket there, whose path must be short."""
+OF_A_USER = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 PASSTHROUGH = "passthrough"
 """A `Monitor.log`."""
 PROMPT = 5.0
@@ -216,8 +217,14 @@ def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
         yield reader, writer
 
 
-def _environment(pipes: Mapping[str, int]) -> dict[str, str]:
+def _environment(monitor: Monitor, pipes: Mapping[str, int]) -> dict[str, str]:
     env = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    if monitor.by_systemd:
+        from . import systemd
+
+        for name in OF_A_USER:  # a runtime would ask the systemd of root's login
+            env.pop(name, None)
+        env |= systemd.environment(monitor.uid)
     return env | {name: str(fd) for name, fd in pipes.items()}
 
 
@@ -266,7 +273,7 @@ class _Spawned:
                 stdout=None if own else subprocess.DEVNULL,
                 stderr=None if own else self._stderr,
                 pass_fds=tuple(pipes.values()),
-                env=_environment(pipes),
+                env=_environment(monitor, pipes),
                 # conmon makes the file `oom` where it stands, besides the one in --persist-dir
                 cwd=monitor.persist,
             )

@@ -68,7 +68,8 @@ def measure(directories: list[str], pid: int) -> Consumption:
         elif os.path.exists(f"{place}/memory.current"):
             idle = _fields(f"{place}/memory.stat").get("inactive_file", 0)
             memory = max(0, _number(f"{place}/memory.current") - idle)
-            limit = min(limit, _number(f"{place}/memory.max") or limit)
+            for where in (place, f"{place}/container"):  # crun's own, in a scope of systemd's
+                limit = min(limit, _number(f"{where}/memory.max") or limit)
         if os.path.exists(f"{place}/pids.current"):
             pids = _number(f"{place}/pids.current")
         read, written = _blocks(place)

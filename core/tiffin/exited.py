@@ -4,6 +4,10 @@ Run as `python -I -S exited.py ROOT RUN CONTAINER PYTHON [EXEC]`: no site, no tr
 While a foreground `run` attends the container it records the end itself, and this does nothing.
 Otherwise the end is recorded, and a full engine is started for the clean-up (mount, network, and
 --rm). An exec's run directory is all there is of it to clean up.
+
+When many containers end at once one engine cleans up after all of the same login: whoever holds
+that login's lock looks for more until there are none, and once again when it has let go. So who
+records an end, and then finds the lock taken, may go.
 """
 
 from __future__ import annotations
@@ -16,7 +20,10 @@ if __name__ == "__main__":  # as a script: find our own package beside us
 
 import fcntl
 
+from tiffin import actor
 from tiffin.layout import Layout
+
+RECORDED, ALONE, NOT_OURS = "recorded", "alone", ""
 
 
 def attended(path: str) -> bool:
@@ -34,14 +41,15 @@ def attended(path: str) -> bool:
     return False
 
 
-def record(layout: Layout, cid: str) -> bool:
-    """Append `container.exited`. Returns False when the log has it already, or there is no such
-    container any more: then somebody else sees to the rest."""
+def record(layout: Layout, cid: str) -> str:
+    """Append `container.exited`. NOT_OURS when the log has it already, or there is no such
+    container any more: somebody else sees to the rest. ALONE: its clean-up may last (it is to be
+    started again, after a pause), and no other may have to wait for it."""
     import contextlib
     import json
     import sqlite3
 
-    from tiffin import actor, processes
+    from tiffin import processes
     from tiffin.store import log, sync
 
     found = processes.recorded_exit(layout, cid)
@@ -52,14 +60,12 @@ def record(layout: Layout, cid: str) -> bool:
             row = connection.execute(
                 "SELECT c.state, (SELECT max(version) FROM events WHERE stream=?1), "
                 "(SELECT max(seq) FROM events WHERE stream=?1 AND type IN "
-                "('container.init_planned', 'container.start_planned')) "
-                "FROM containers c WHERE id=?2",
+                "('container.init_planned', 'container.start_planned')), "
+                "coalesce(json_extract(c.options, '$.restart'), '') FROM containers c WHERE id=?2",
                 (f"container/{cid}", cid),
             ).fetchone()
-            if row is None:
-                return False
-            if row[0] not in ("initialized", "running", "paused", "stopping"):
-                return False
+            if row is None or row[0] not in ("initialized", "running", "paused", "stopping"):
+                return NOT_OURS
             data: dict[str, object] = {"exit_code": found[0]}
             if found[1]:
                 data["oom"] = True
@@ -77,7 +83,7 @@ def record(layout: Layout, cid: str) -> bool:
                 continue
             except sqlite3.IntegrityError:
                 continue
-            return True
+            return ALONE if row[3] else RECORDED
 
 
 def record_exec(layout: Layout, cid: str, exec_id: str) -> None:
@@ -125,19 +131,41 @@ def discard(directory: str) -> None:
         os.rmdir(directory)
 
 
-def main(arguments: list[str]) -> int:
+def begin_round(layout: Layout) -> int | None:
+    """A descriptor that holds the lock, and stays open in the program that follows; None when
+    another process has it."""
+    login = actor.who()[1:]
+    fd = os.open(layout.round(*login), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    os.set_inheritable(fd, True)
+    return fd
+
+
+def main(arguments: list[str]) -> None:
     root, run, cid, python, *execs = arguments
     layout = Layout(root, run)
     if execs:
         if not attended(layout.exec_lock(execs[0])):
             record_exec(layout, cid, execs[0])
-        return 0
-    if attended(layout.attended(cid)) or not record(layout, cid):
-        return 0
+        return
+    if attended(layout.attended(cid)):
+        return
+    how = record(layout, cid)
+    if how == NOT_OURS:
+        return
     command = ["-m", "tiffin.cli.main", "--root", root, "--runroot", run, "container", "cleanup"]
+    if how == RECORDED:
+        lock = begin_round(layout)
+        if lock is None:
+            return
+        command.append(f"--round={lock}")
     os.execv(python, [python, "-I", *command, "--ended", cid])  # noqa: S606
-    return 0
 
 
 if __name__ == "__main__":
-    os._exit(main(sys.argv[1:]))  # taking the interpreter down is a third of the time
+    main(sys.argv[1:])
+    os._exit(0)  # taking the interpreter down is a third of the time

@@ -32,9 +32,15 @@ class Layout:
         """Whose store it is; within a user's namespace not the effective uid."""
 
     @classmethod
-    def find(cls, root: str | None = None, run: str | None = None) -> Layout:
-        """Flags first, then TIFFIN_ROOT and TIFFIN_RUNROOT, then the default of this user."""
-        env = os.environ
+    def find(
+        cls, root: str | None = None, run: str | None = None, *, usual: bool = False
+    ) -> Layout:
+        """Flags first, then TIFFIN_ROOT and TIFFIN_RUNROOT, then the default of this user; that
+        alone if the `usual` one is wanted."""
+        env = dict(os.environ)
+        if usual:
+            env.pop("TIFFIN_ROOT", None)
+            env.pop("TIFFIN_RUNROOT", None)
         root = root or env.get("TIFFIN_ROOT")
         run = run or env.get("TIFFIN_RUNROOT")
         uid = _uid()
@@ -101,6 +107,10 @@ class Layout:
     def exec_lock(self, exec_id: str) -> str:
         """Locked by the command that runs an exec, as long as it sees to its end."""
         return f"{self.run}/locks/exec-{exec_id}"
+
+    def round(self, loginuid: int, session: int) -> str:
+        """Lock of whoever cleans up after the containers of this login that end by themselves."""
+        return f"{self.run}/locks/round-{loginuid}-{session}"
 
     def netns(self, cid: str) -> str:
         return f"{self.run}/netns/{cid}"

@@ -10,6 +10,10 @@ import threading
 from . import syscalls
 from .errors import DriverError, UserError
 
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
 NS_GET_NSTYPE = 0xB703
@@ -65,6 +69,10 @@ def pin(path: str, namespace: str) -> None:
 
 def loopback_up_in(path: str) -> None:
     """The same in the namespace at a path, from a thread that ends there. Error: DriverError."""
+    _in(path, loopback_up)
+
+
+def _in(path: str, work: Callable[[], None]) -> None:
     failure: list[OSError] = []
 
     def enter() -> None:
@@ -74,7 +82,7 @@ def loopback_up_in(path: str) -> None:
                 syscalls.setns(fd, syscalls.CLONE_NEWNET)
             finally:
                 os.close(fd)
-            loopback_up()
+            work()
         except OSError as error:
             failure.append(error)
 
@@ -82,7 +90,16 @@ def loopback_up_in(path: str) -> None:
     thread.start()
     thread.join()
     if failure:
-        raise DriverError(f"cannot set lo up in {path}: {failure[0]}")
+        raise DriverError(f"network namespace {path}: {failure[0]}")
+
+
+def links(path: str) -> list[str]:
+    """Names of the interfaces in the namespace at a path. Error: DriverError."""
+    import socket
+
+    found: list[str] = []
+    _in(path, lambda: found.extend(name for _, name in socket.if_nameindex()))
+    return found
 
 
 def loopback_up() -> None:

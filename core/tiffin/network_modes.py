@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from .errors import UserError
 
 TYPE_CHECKING = False  # without importing typing
@@ -13,6 +15,24 @@ DEFAULT = "bridge"
 
 NO_NETWORK = ("none", "host")
 """Modes that are not networks."""
+
+STACKS = ("pasta", "slirp4netns")
+"""Modes with a network of the container's own, in a process beside it: each is made by the network
+driver of that name, and takes options in that program's words."""
+
+
+def default(uid: int) -> str:
+    """What `--network` means when it is not given, in the store of this user: ordinary users have
+    no right to make interfaces on the host, so theirs is the first of `STACKS` that is installed,
+    and the one whose lack is then told when there is none."""
+    if uid == 0:
+        return DEFAULT
+    import os
+
+    places = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/bin", "/usr/local/bin"]
+    there = (stack for stack in STACKS if any(p and os.access(f"{p}/{stack}", 1) for p in places))
+    return next(there, STACKS[0])
+
 
 CONTAINER, NAMESPACE, POD = "container:", "ns:", "pod:"
 """How the modes begin that take a network namespace which is there already."""
@@ -28,16 +48,24 @@ def names(network: str) -> list[str]:
     if joins(network):
         return [network]  # a path may have a comma
     found = [name for name in network.split(",") if name] or [DEFAULT]
-    if len(found) > 1 and any(name in NO_NETWORK or joins(name) for name in found):
+    alone = (*NO_NETWORK, *STACKS)
+    if len(found) > 1 and any(name in alone or joins(name) for name in found):
         raise UserError(
-            f"--network {network}: none, host, container: and ns: cannot be combined with others"
+            f"--network {network}: {', '.join(alone)}, container: and ns: cannot be combined with "
+            "others"
         )
     return found
 
 
 def on(network: str) -> list[str]:
-    """The networks among these words: those that a driver attaches a container to."""
-    return [name for name in names(network) if name not in NO_NETWORK and not joins(name)]
+    """The networks among these words: those that have others on them, and a name."""
+    alone = (*NO_NETWORK, *STACKS)
+    return [name for name in names(network) if name not in alone and not joins(name)]
+
+
+def attached(network: str) -> bool:
+    """True where a driver attaches the container to something."""
+    return network in STACKS or bool(on(network))
 
 
 def without_ports(network: str) -> bool:
@@ -50,17 +78,41 @@ DRIVER = "SELECT driver FROM networks WHERE name=? OR id=?"
 
 def warm_up(plugins: Plugins, network: str) -> None:
     """Let the drivers of these networks start loading, if the networks need one."""
+    network = network or default(plugins.layout.uid)
+    if network in STACKS:
+        plugins.driver("network", network).warm_up()
+        return
     for name in _drivers(plugins, on(network)):
         plugins.driver("network", name).warm_up()
+
+
+USED = """
+SELECT DISTINCT networks.driver FROM containers, networks
+WHERE (containers.name=? OR (containers.id>=? AND containers.id<?))
+  AND instr(?, ','||containers.state||',')
+  AND instr(','||containers.network||',', ','||networks.name||',')
+"""
+
+
+def warm_up_for(plugins: Plugins, containers: list[str], states: tuple[str, ...]) -> None:
+    """The same for the networks of containers in one of these states, by name or (short) id."""
+    from .errors import TiffinError
+
+    listed = f",{','.join(states)},"
+    with contextlib.suppress(TiffinError):  # said when it is in the way
+        for name in _asked(plugins, USED, [(c, c, f"{c}g", listed) for c in containers]):
+            plugins.driver("network", name).warm_up()
 
 
 def _drivers(plugins: Plugins, names: list[str]) -> set[str]:
     """As far as the store knows them: that a network is not there, others say."""
     if set(names) <= {DEFAULT}:
         return set(names)
-    import sqlite3
-    from contextlib import closing
+    return _asked(plugins, DRIVER, [(name, name) for name in names])
 
+
+def _asked(plugins: Plugins, query: str, parameters: list[tuple[str, ...]]) -> set[str]:
+    """Names of drivers; none when the store cannot be read, which others say."""
     from .errors import TiffinError
     from .store import sync
 
@@ -68,8 +120,8 @@ def _drivers(plugins: Plugins, names: list[str]) -> set[str]:
         connection = sync.open_read_only(plugins.layout.database)
         if connection is None:
             return set()
-        with closing(connection):
-            rows = [connection.execute(DRIVER, (name, name)).fetchone() for name in names]
-    except (TiffinError, sqlite3.Error):
+        with contextlib.closing(connection):
+            rows = [row for given in parameters for row in connection.execute(query, given)]
+    except (TiffinError, sync.Error):
         return set()
-    return {row[0] for row in rows if row}
+    return {row[0] for row in rows}

@@ -55,6 +55,8 @@ class NetworkStory(Struct, frozen=True):
     rules: tuple[Rule, ...]
     differences: tuple[str, ...]
     """Between the log and the kernel; those of the plugs as well."""
+    obstacles: tuple[Rule, ...]
+    """Other people's rules that seem to be in the way."""
 
 
 class ContainerStory(Struct, frozen=True):
@@ -71,6 +73,7 @@ class ContainerStory(Struct, frozen=True):
     shared_with: tuple[str, ...]
     """Containers in the same namespace, by `--network container:`."""
     differences: tuple[str, ...]
+    obstacles: tuple[Rule, ...]
 
 
 def plug(
@@ -143,6 +146,8 @@ def _plug_differences(
 
 def _cable(called: str, attachment: Attachment, host: Namespace, link: Interface) -> list[str]:
     """The other end must be the network's interface (macvlan), or a port of it (bridge)."""
+    if link.kind == "tun":
+        return []  # its other end is a process, which the driver tells of as a rule
     wanted = attachment.network.interface
     other = host.numbered(link.lower)
     if other is None:
@@ -195,8 +200,9 @@ def network(
         found=link,
         plugs=tuple(plugs),
         holders=tuple(sorted(holders, key=_order)),
-        rules=tuple(rules),
+        rules=tuple(rule for rule in rules if not rule.remedy),
         differences=(*differences, *wrong(rules)),
+        obstacles=tuple(rule for rule in rules if rule.remedy),
     )
 
 
@@ -230,7 +236,8 @@ def container(
         netns=row["netns"],
         plugs=tuple(plugs),
         found=inside,
-        rules=tuple(own),
+        rules=tuple(rule for rule in own if not rule.remedy),
         shared_with=tuple(shared_with),
         differences=(*differences, *wrong(own)),
+        obstacles=tuple(rule for rule in own if rule.remedy),
     )

@@ -23,6 +23,9 @@ _LOGRUS = r'level=(\w+) msg=("(?:[^"\\]|\\.)*"|\S+)'
 """The text form of logrus, which Go's programs log with: time="..." level=error msg="..."."""
 
 
+OF_A_USER = frozenset(("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"))
+
+
 class Words(Struct, frozen=True):
     """How a runtime's program words its failures: regular expressions, searched in the cause
     without regard to case. They are compiled when first needed (re keeps them): only a failure is
@@ -140,7 +143,10 @@ class CommandLineRuntime:
         self, *words: str, stdin: bytes | None = None, prefix: Sequence[str] = ()
     ) -> tuple[int, bytes, bytes]:
         return await programs.run(
-            [*prefix, self._path(), *self.arguments(), *words], stdin=stdin, check=False
+            [*prefix, self._path(), *self.arguments(), *words],
+            stdin=stdin,
+            check=False,
+            env=None if self._context.rootless else _roots_environment(),
         )
 
     async def _do(
@@ -218,6 +224,14 @@ class CommandLineRuntime:
         if code:
             raise self.failure(stderr, "--version")
         return stdout.decode(errors="replace").partition("\n")[0].strip()
+
+
+def _roots_environment() -> dict[str, str] | None:
+    """Ours, in which a runtime finds PID 1 and not the systemd of root's own login; None: as it
+    is."""
+    if not OF_A_USER.intersection(os.environ):
+        return None
+    return {name: value for name, value in os.environ.items() if name not in OF_A_USER}
 
 
 def wrapper(context: DriverContext, name: str, script: str) -> str:

@@ -98,6 +98,8 @@ class NetworkOptions(Struct, frozen=True, omit_defaults=True):
     """Name inside the container."""
     aliases: tuple[str, ...] = ()
     """More names of the container on this network."""
+    words: tuple[str, ...] = ()
+    """Options of `--network pasta:...` and its like, for the program that makes the network."""
 
 
 class Health(Struct, frozen=True, omit_defaults=True):
@@ -243,6 +245,8 @@ class ContainerOptions(Struct, frozen=True, omit_defaults=True):
     """`disabled`, `no-conmon`, `split`; empty: `enabled`."""
     sdnotify: str = ""
     """`conmon`, `ignore`; empty: `container`."""
+    create_command: tuple[str, ...] = ()
+    """The words after the program's name of the command line that made it."""
     pid_file: str = ""
     conmon_pid_file: str = ""
     pid: str = ""

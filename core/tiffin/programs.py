@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
 
@@ -34,11 +34,13 @@ async def run(
     stdin: bytes | None = None,
     timeout: float = 60.0,
     check: bool = True,
+    env: Mapping[str, str] | None = None,
     cwd: str | None = None,
 ) -> tuple[int, bytes, bytes]:
     """Run to the end and return (exit code, stdout, stderr).
 
-    `timeout` is in seconds; the program is killed when it is over or when we are cancelled.
+    `env`: instead of our own environment. `timeout` is in seconds; the program is killed when it
+    is over or when we are cancelled.
     Errors: DriverError when missing, when too slow, or, with `check`, when it fails.
     """
     program = argv[0] if os.path.isabs(argv[0]) else find(argv[0], package)
@@ -50,6 +52,7 @@ async def run(
                 capture_stdout=True,
                 capture_stderr=True,
                 check=False,
+                env=env,
                 cwd=cwd,
             )
     except trio.TooSlowError:

@@ -255,8 +255,16 @@ class Netlink:
 
     def link(self, name: str) -> Link | None:
         """The link with this name, if there is one."""
+        return self._link([("IFLA_IFNAME", name)])
+
+    def numbered(self, index: int) -> Link | None:
+        """The link with this index, if there is one."""
+        return self._link([], index)
+
+    def _link(self, attributes: Attributes, index: int = 0) -> Link | None:
         message = _message("ifinfmsg", RTM_GETLINK)
-        message["attrs"] = [("IFLA_IFNAME", name), ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
+        message["index"] = index
+        message["attrs"] = [*attributes, ("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
         self._socket.send(self._encode(message, 0))
         for kind, _, sequence, body in self._receive():
             if sequence != self._sequence:

@@ -39,7 +39,21 @@ def private_socket(uid: int) -> str:
 
 def reachable(uid: int) -> bool:
     """Whether there is a manager to ask, as far as can be told without asking."""
-    return booted() and (os.path.exists(private_socket(uid)) or os.path.exists(_bus(uid)))
+    if not booted():
+        return False
+    # A user's runtimes know no other way than the bus; root's do.
+    return os.path.exists(_bus(uid)) or (uid == 0 and os.path.exists(private_socket(uid)))
+
+
+def environment(uid: int) -> dict[str, str]:
+    """What a runtime must have in its environment to find that manager, and no other."""
+    if uid == 0:
+        return {}
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
+    return {
+        "XDG_RUNTIME_DIR": runtime,
+        "DBUS_SESSION_BUS_ADDRESS": f"unix:path={runtime}/bus",
+    }
 
 
 def manager_cgroup(uid: int) -> str:
@@ -97,6 +111,8 @@ class Connection:
     def __init__(self, uid: int) -> None:
         import socket  # as for `struct` below: who only wants to know of paths does without
 
+        from .rootless import outside
+
         self._private = os.path.exists(private_socket(uid))
         path = private_socket(uid) if self._private else _bus(uid)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -105,7 +121,8 @@ class Connection:
         self._buffer = b""
         try:
             self._socket.connect(path)
-            identity = str(os.geteuid()).encode().hex()
+            # As the other side sees us, from outside of a user's namespace.
+            identity = str(outside(os.geteuid())).encode().hex()
             self._socket.sendall(f"\0AUTH EXTERNAL {identity}\r\n".encode())
             answer = self._take(lambda data: data.find(b"\r\n") + 2 if b"\r\n" in data else 0)
             if not answer.startswith(b"OK "):

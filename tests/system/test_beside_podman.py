@@ -153,8 +153,8 @@ def case(
 
 
 OF_PODMAN = """
-Config.CreateCommand Config.HealthcheckOnFailureAction Config.Passwd Config.Timeout Config.Umask
-Config.sdNotifyMode ImageDigest State.CheckpointedAt State.Health State.RestoredAt
+Config.HealthcheckOnFailureAction Config.Passwd Config.Timeout Config.Umask
+ImageDigest State.CheckpointedAt State.Health State.RestoredAt
 """
 """Of checkpoints, systemd's notification and health: what is not there, or not by that name."""
 

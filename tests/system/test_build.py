@@ -349,7 +349,6 @@ def test_bad_contexts(context: Context) -> None:
     tiffin.fails("build", "/nonexistent", says="the context /nonexistent does not exist")
     tiffin.fails("build", "/etc/passwd", says="the context /etc/passwd is not a directory")
     tiffin.fails("build", context.directory, says="no Containerfile or Dockerfile in")
-    tiffin.fails("build", "https://example.org/x.git", says="is not fetched")
 
 
 @pytest.mark.parametrize(("storage", "runtime"), [("overlay", "crun"), ("vfs", "runc")])

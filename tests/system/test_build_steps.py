@@ -8,6 +8,8 @@ import http.server
 import io
 import json
 import os
+import shutil
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -372,7 +374,83 @@ ADD --checksum=sha256:{digest} --chown=33 --chmod=640 {url}/f.tgz /named
     assert "answers 404" in context.fails(f"{FROM}ADD {url}/none /x")
     assert "names no file" in context.fails(f"{FROM}ADD {url}/ /x")
     assert "refuses connections" in context.fails(f"{FROM}ADD http://127.0.0.1:1/x /x")
-    assert "git repositories are not fetched" in context.fails(f"{FROM}ADD {url}/x.git /x")
+
+
+@pytest.fixture
+def repository(site: tuple[str, Path], tmp_path: Path) -> str:
+    """URL of a git repository with two branches and a tag."""
+    url, directory = site
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "inner").mkdir()
+    (work / "Dockerfile").write_text(f"{FROM}COPY menu /menu\n")
+    (work / "menu").write_text("main\n")
+    (work / "inner/Dockerfile").write_text(f"{FROM}COPY . /inner\n")
+    (work / "inner/x").write_text("inner\n")
+    (work / "out").symlink_to("/etc")
+    script = """
+    export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+    git init -q -b main && git add . && git commit -q -m one && git tag v1
+    git checkout -q -b feast && echo feast >menu && git commit -q -a -m two && git checkout -q main
+    git clone -q --bare . "$1" && git -C "$1" update-server-info
+    """
+    argv = ["sh", "-ec", script, "sh", str(directory / "lunch.git")]
+    subprocess.run(argv, cwd=work, check=True)
+    return f"{url}/lunch.git"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_contexts_from_git(context: Context, repository: str, site: tuple[str, Path]) -> None:
+    tiffin = context.tiffin
+    build = ("build", "-q", "--network=none")
+    for fragment, said in (("", "main"), ("#feast", "feast"), ("#v1", "main"), ("#main:.", "main")):
+        image = tiffin(*build, f"{repository}{fragment}").word
+        assert context.sh(image, "cat /menu").strip() == said, fragment
+    bare = site[1] / "lunch.git"
+    argv = ["git", "-C", str(bare), "rev-parse", "feast~1"]
+    commit = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+    image = tiffin(*build, f"{repository}#{commit}:inner").word
+    assert context.sh(image, "find /inner -type f | sort").split() == [
+        "/inner/Dockerfile",
+        "/inner/x",
+    ]
+    image = tiffin(*build, "-f", "inner/Dockerfile", f"{repository}#main").word
+    assert "/inner/inner/x" in context.sh(image, "find /inner -type f").split()
+    for fragment, says in {
+        "#nosuch": "no branch, tag or commit 'nosuch'",
+        "#main:nosuch": "has no directory nosuch",
+        "#main:../..": "leads out",
+        "#main:out": "leads out",
+        "#main:menu": "is not a directory",
+        "#--upload-pack=x": "not of the form",
+    }.items():
+        tiffin.fails("build", f"{repository}{fragment}", says=says)
+    tiffin.fails("build", f"{repository[:-4]}x.git", says="git fetch")
+    assert not list((tiffin.root / "builds").glob("*"))
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_add_of_a_repository(context: Context, repository: str) -> None:
+    text = f"{FROM}ADD {repository}#feast /src\nADD --keep-git-dir=true {repository} /all\n"
+    image = context.image(text)
+    said = context.sh(
+        image, "cat /src/menu; test -e /src/.git || test -e /all/.git/HEAD && echo ok"
+    )
+    assert said.split() == ["feast", "ok"]
+    assert context.build(None).out.count("Using cache") >= 1
+
+
+def test_contexts_from_urls(context: Context, site: tuple[str, Path]) -> None:
+    url, directory = site
+    text = f"{FROM}COPY menu /menu\n"
+    (directory / "context.tgz").write_bytes(tar_of({"Dockerfile": text, "menu": "soup"}))
+    (directory / "Dockerfile").write_text(f"{FROM}RUN echo dal >/menu\n")
+    for name, said in (("context.tgz", "soup"), ("Dockerfile", "dal")):
+        image = context.tiffin("build", "-q", "--network=none", f"{url}/{name}").word
+        assert context.sh(image, "cat /menu").strip() == said
+    (directory / "binary").write_bytes(b"FROM\0")
+    context.tiffin.fails("build", f"{url}/binary", says="is not a text")
+    context.tiffin.fails("build", f"{url}/none", says="answers 404")
 
 
 # --- FROM and ONBUILD -----------------------------------------------------------------------------

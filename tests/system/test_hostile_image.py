@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support import images
-from support.cli import Tiffin, eventually
+from support.cli import BUSYBOX, Tiffin, eventually
 from support.terminal import terminal
 
 from tiffin.testing import layers
@@ -335,3 +335,34 @@ def test_an_ordinary_user_sees_nothing_of_the_store(tiffin: Tiffin, tmp_path: Pa
     )
     assert "denied" in done.stderr
     assert [Path(line).name for line in done.stdout.splitlines()] == ["plugins.json"]
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_what_is_hidden_stays_hidden_whatever_dev_null_is(
+    shared: Tiffin, tmp_path: Path, runtime: str
+) -> None:
+    """CVE-2025-31133: runc hides files of /proc by mounting the container's /dev/null over them. An
+    image with a VOLUME there could make that a link: to what is then shown in their place, or to
+    nothing, and then they are not hidden."""
+    chosen = shared.using(f"--runtime={runtime}")
+    tar = images.layer(
+        {
+            "dev": None,
+            "dev/null": "->/proc/sys/kernel/hostname",
+            "elsewhere": "->/dev",
+            "gone/null": "->/nowhere",
+        }
+    )
+    probe = ("sh", "-c", "grep -c ' /proc/keys proc' /proc/mounts; cat /proc/keys | head -c 9")
+    for number, place in enumerate(("/dev", "/elsewhere", "/dev/./null", "/gone/../dev/")):
+        image = load(shared, tmp_path / f"{runtime}{number}", tar, Volumes={place: {}})
+        chosen.fails("run", "--rm", "--network=none", image, *probe, says="/dev/null")
+    run = ("run", "--rm", "--network=none")
+    chosen.fails(*run, "-v", "filled:/dev", image, *probe, says="/dev/null")
+    chosen.fails(*run, "-v", f"{tmp_path}:/dev", BUSYBOX, *probe, says="/dev/null")
+    chosen.fails(*run, "--tmpfs=/dev", image, *probe, says="/dev/null")
+    chosen.fails(*run, "--tmpfs=/dev/null", BUSYBOX, *probe, says="/dev/null")
+    for words in ((BUSYBOX,), ("-v", "/dev:/dev", BUSYBOX)):
+        assert chosen.attempt(*run, *words, *probe).out == "0\n", words
+    assert chosen("ps", "-aq").out == ""
+    shared("volume", "prune", "-f")

@@ -310,7 +310,7 @@ def test_no_query_is_lost_while_containers_come_and_go(box: Tiffin) -> None:
     assert outside == {f"www.example {OUTSIDE_ANSWER}"}
     # A server that still had answers to give when it was replaced is ended by the next change.
     box("run", "--rm", "--network", "lunch", BUSYBOX, "true")
-    assert len(servers(box)) == 1
+    assert len(servers(box)) == 2, "the present one and the spare"
     gone = dns.ask(place, server, "guest0", "guest9")
     assert set(gone.values()) == {"NXDOMAIN"}
 
@@ -325,6 +325,34 @@ def test_a_killed_server_is_started_by_the_next_container(box: Tiffin) -> None:
     assert new != old
     found = dns.ask(netns(box, "guest"), gateway(box, "lunch"), "web")
     assert found == {"web": address(box, "web", "lunch")}
+
+
+def test_two_servers_take_turns(box: Tiffin) -> None:
+    """None is started for a change, unless the spare cannot be told of it; not by a version of it
+    that does not show when it has reloaded."""
+
+    def change(name: str) -> set[int]:
+        sleeper(box, name, "--network", "lunch")
+        found = dns.ask(netns(box, name), gateway(box, "lunch"), name)
+        assert found == {name: address(box, name, "lunch")}
+        return set(servers(box))
+
+    box("network", "create", "lunch")
+    (first,) = change("a")
+    both = change("b")
+    assert len(both) == 2 and first in both
+    assert change("c") == both == change("d")
+    (second,) = both - {first}
+    (place,) = box.run.rglob("names")
+    assert os.readlink(place / "present") == "2" and os.readlink(place / "spare") == "1"
+    os.utime(place / "1", (0, 0))  # long since it was asked: so it is not left to answer
+    os.kill(first, signal.SIGSTOP)
+    others = change("e")
+    assert second in others and first not in others and len(others) == 2
+    (place / "version").write_text("aardvark-dns 1.14.0\n")
+    third = change("f")
+    assert len(third) == 1 and not os.path.lexists(place / "spare")
+    assert not third & change("g")
 
 
 def test_the_server_is_in_no_containers_cgroup_and_keeps_nothing_open(box: Tiffin) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -75,6 +77,81 @@ async def test_published_port_from_everywhere(
             assert ask(one.netns, "10.213.207.1", 18080, protocol)  # hairpin
         await driver.detach(one)
         await driver.detach(two)
+
+
+INIT = """
+import socket, struct, sys
+TABLE = []
+for n in range(256):
+    for _ in range(8):
+        n = n >> 1 ^ (0x82F63B78 if n & 1 else 0)
+    TABLE.append(n)
+
+def packet(source, target, tag, chunk):
+    head, crc = struct.pack("!HHI", source, target, tag), 0xFFFFFFFF
+    for byte in head + bytes(4) + chunk:
+        crc = TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return head + struct.pack("<I", crc ^ 0xFFFFFFFF) + chunk
+
+def chunk(kind, tag):
+    return struct.pack("!BBHIIHHI", kind, 0, 20, tag, 65536, 1, 1, 7)
+
+def received(s):
+    data, peer = s.recvfrom(2000)
+    data = data[(data[0] & 15) * 4:]
+    source, target, _ = struct.unpack_from("!HHI", data)
+    crc = packet(*struct.unpack_from("!HHI", data), data[12:])[8:12]
+    assert crc == data[8:12], "checksum"
+    return peer[0], source, target, data[12], struct.unpack_from("!I", data, 16)[0]
+
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132)
+s.settimeout(20)
+if sys.argv[1] == "answer":
+    print("ready", flush=True)
+    peer, source, target, kind, tag = received(s)
+    assert (target, kind) == (80, 1), "INIT"
+    s.sendto(packet(target, source, tag, chunk(2, 99)), (peer, 0))
+    print(peer)
+else:
+    s.sendto(packet(5555, int(sys.argv[2]), 0, chunk(1, 42)), (sys.argv[1], 0))
+    print(*received(s)[:4])
+"""
+
+
+async def test_sctp(driver: BridgeDriver, tmp_path: Path) -> None:
+    """Where the kernel has no SCTP of its own, an association's first packets, made by hand."""
+    ports = (PortMapping(host_port=18085, container_port=80, protocol="sctp"),)
+    with attachment(tmp_path, NETWORK, 5, ports) as one, remote_host(tmp_path) as remote:
+        await driver.attach(one)
+        try:
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132).close()
+        except OSError:
+            argv = ["nsenter", f"--net={one.netns}", sys.executable, "-c", INIT, "answer"]
+            with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as answering:
+                assert answering.stdout is not None
+                assert answering.stdout.readline() == "ready\n"
+                seen = inside(remote, sys.executable, "-c", INIT, "198.51.100.1", "18085")
+                assert seen == "198.51.100.1 18085 5555 2\n"
+                assert answering.stdout.read() == "198.51.100.2\n"
+        else:
+            with server(one.netns, 80, "sctp"):
+                assert ask(remote, "198.51.100.1", 18085, "sctp") == "198.51.100.2"
+        await driver.detach(one)
+
+
+async def test_a_range_of_ports(driver: BridgeDriver, tmp_path: Path) -> None:
+    """Each leads to its own; none beside them is published."""
+    ports = tuple(PortMapping(host_port=18070 + n, container_port=80 + n) for n in range(3))
+    with attachment(tmp_path, NETWORK, 5, ports) as one, remote_host(tmp_path) as remote:
+        await driver.attach(one)
+        for number in range(3):
+            with server(one.netns, 80 + number):
+                assert ask(remote, "198.51.100.1", 18070 + number) == "198.51.100.2"
+                assert ask(None, "127.0.0.1", 18070 + number)
+                for other in {18069, 18070, 18071, 18072, 18073} - {18070 + number}:
+                    with pytest.raises(AssertionError, match="refused"):
+                        ask(remote, "198.51.100.1", other)
+        await driver.detach(one)
 
 
 async def test_port_on_one_host_address_only(driver: BridgeDriver, tmp_path: Path) -> None:

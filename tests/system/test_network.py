@@ -52,7 +52,7 @@ def test_create_says_the_name_and_inspect_says_the_rest(box: Tiffin) -> None:
     def shown(template: str) -> str:
         return box("network", "inspect", "-f", template, "lunch").word
 
-    first, second = made["subnets"]  # type: ignore[misc]
+    first, second = list(made["subnets"])  # type: ignore[call-overload]
     assert json.loads(shown("{{json .Subnets}}")) == [first, second]
     assert json.loads(shown("{{json .}}")).keys() == made.keys()
     assert shown("{{.Labels}} {{(index .Subnets 0).LeaseRange.EndIP}}") == "map[a:b] 10.221.7.127"
@@ -271,6 +271,24 @@ def test_a_vlan(box: Tiffin) -> None:
     for target in ("guest", box("inspect", "--format", gateway, "guest").word):
         ping = (BUSYBOX, "ping", "-c1", "-w5", target)
         box("run", "--rm", "--network=lunch", "--cap-add=NET_RAW", *ping)
+
+
+def test_a_chosen_port_is_no_other_containers(box: Tiffin) -> None:
+    """Published ports are bound by no program, so the kernel offers them again."""
+    (first, last) = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    number = int(first) + 101
+    Path("/proc/sys/net/ipv4/ip_local_port_range").write_text(f"{number} {number + 3}")
+    try:
+        for name in ("one", "two", "three"):
+            box("create", "--name", name, "-p", "80", "-p", "18089:81", "-p", "18089:81", BUSYBOX)
+        assert box("port", "one", "81").word == "0.0.0.0:18089", "said twice"
+        box.fails("create", "-p", "18089:81", "-p", "18089:82", BUSYBOX, says="published twice")
+        box("create", "--name", "four", "-p", "80", BUSYBOX)
+        found = {box("port", name, "80").word for name in ("one", "two", "three", "four")}
+        assert found == {f"0.0.0.0:{number + at}" for at in range(4)}
+        box.fails("create", "-p", "80", BUSYBOX, says="no free port on this host: containers pub")
+    finally:
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text(f"{first} {last}")
 
 
 def test_publish_all_publishes_what_is_exposed_and_not_published_already(box: Tiffin) -> None:

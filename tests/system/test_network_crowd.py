@@ -78,3 +78,23 @@ def test_a_range_that_is_too_small_gives_each_address_once(box: Tiffin) -> None:
         codes = sorted(pool.map(come, range(8)))
     assert codes == [0] * 5 + [125] * 3
     assert len({address for address, _ in addresses(box)}) == 5
+
+
+def test_a_bridge_that_has_all_the_ports_that_linux_gives_it_says_so(box: Tiffin) -> None:
+    box.detached("--name", "first", "--network", "lunch", BUSYBOX, "sleep", "1000")
+    pairs = [(f"tfp{number}", f"tfq{number}") for number in range(511)]
+    lines = [
+        f"link add {one} group 4711 master tfTestC type veth peer name {other}\n"
+        f"link set {other} master tfTestC"
+        for one, other in pairs
+    ]
+    try:
+        subprocess.run(["ip", "-batch", "-"], input="\n".join(lines).encode(), check=True)
+        says = "network lunch is full: Linux lets a bridge have 1023 ports"
+        box.fails("run", "--rm", "--network", "lunch", BUSYBOX, "true", says=says)
+        assert box("ps", "-a", "--format", "{{.Names}}").lines == ["first"]
+        assert len(addresses(box)) == 2, "those of the first"
+        box("run", "--rm", "--network", "none", BUSYBOX, "true")
+    finally:
+        subprocess.run(["ip", "link", "delete", "group", "4711"])  # at once: one by one lasts
+    box("run", "--rm", "--network", "lunch", BUSYBOX, "true")

@@ -138,10 +138,26 @@ def test_modes_without_a_network_of_their_own(box: Tiffin) -> None:
     assert "shared with mate" in box("network", "explain", "web").out
 
 
+def test_pods_are_named(box: Tiffin) -> None:
+    box("pod", "create", "--network=lunch", "mensa")
+    for name in ("cook", "waiter"):
+        box.detached("--pod=mensa", "--name", name, BUSYBOX, "sleep", "1000")
+    drawn = box("network", "explain", "lunch")
+    assert any("--- eth0  pod mensa  10.221.15." in line for line in drawn.lines), drawn.out
+    assert "the kernel has what the log says" in drawn.out
+    holders = {one["who"] for one in json.loads(
+        box("network", "explain", "lunch", "--format=json").out)["holders"]}  # fmt: skip
+    assert "pod mensa" in holders
+    told = box("network", "explain", "mensa").out
+    assert told.startswith("pod mensa: running") and "shared with cook, waiter" in told
+    assert "shared with waiter" in box("network", "explain", "cook").out
+    box("pod", "rm", "-f", "-t", "0", "mensa")
+
+
 def test_what_does_not_run_and_what_is_not_there(box: Tiffin) -> None:
     box("network", "create", "dinner")
     box.create("--name", "idle", "--network", "dinner", BUSYBOX)
     assert "nothing of it is on the host" in box("network", "explain", "dinner").out
     assert "it does not run" in box("network", "explain", "idle").out
-    box.fails("network", "explain", "supper", says="no such network or container: supper")
+    box.fails("network", "explain", "supper", says="no such network, container or pod: supper")
     assert box("network", "explain", "-f", "{{.name}}", "dinner").word == "dinner"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.cli import BUSYBOX, Tiffin
 
-from tiffin.testing.network import host_links
+from tiffin.testing.network import ask, host_links, remote_host, server
 
 FOREIGN = """
 table inet tfForeign {
@@ -73,6 +75,77 @@ def test_other_peoples_rules_are_the_same_after_a_whole_life(box: Tiffin) -> Non
         for table in tables:
             sh(f"nft delete table {table}")
     assert "tiffin" not in sh("nft list tables")
+
+
+@pytest.fixture
+def clean() -> Iterator[None]:
+    """No rules are left of firewalls that were there for a test."""
+    yield
+    for words in ("-P FORWARD ACCEPT", "-P INPUT ACCEPT", "-F"):
+        sh(f"iptables {words}")
+    subprocess.run(["nft", "delete", "table", "inet", "tfForeign"], check=False)
+    for family in ("ip filter", "ip nat"):
+        subprocess.run(f"nft delete table {family}".split(), check=False, capture_output=True)
+
+
+DOCKER_S = ("iptables -P FORWARD DROP",)
+DISTRIBUTION_S = (
+    "iptables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "iptables -A FORWARD -j REJECT",
+)
+OWN = (
+    "nft add table inet tfForeign",
+    "nft add chain inet tfForeign mine { type filter hook forward priority 10; policy drop; }",
+    "nft add rule inet tfForeign mine iifname nosuch accept",
+)
+
+
+@pytest.mark.parametrize("firewall", [DOCKER_S, DISTRIBUTION_S, OWN])
+def test_a_firewall_in_the_way_is_named_with_what_helps(
+    box: Tiffin, tmp_path: Path, clean: None, firewall: tuple[str, ...]
+) -> None:
+    """What it says is done to the letter, and then packets pass."""
+    box.detached("--name", "web", "--network", "lunch", "-p", "18095:80", BUSYBOX, "sleep", "1000")
+    netns = box.inspect("web")["NetworkSettings"]["SandboxKey"]
+
+    def obstacles(name: str) -> list[dict[str, str]]:
+        shown = json.loads(box("network", "explain", name, "--format", "json").out)
+        assert shown["differences"] == []
+        found: list[dict[str, str]] = shown["obstacles"]
+        return found
+
+    assert obstacles("lunch") == []
+    with remote_host(tmp_path) as remote, server(netns, 80), server(remote, 4000):
+        assert ask(remote, "198.51.100.1", 18095)
+        for command in firewall:
+            sh(command)
+        with pytest.raises(AssertionError):
+            ask(remote, "198.51.100.1", 18095)
+        (named,) = obstacles("lunch")
+        assert "nothing in it names tfTestF" in named["text"]
+        assert obstacles("web") == [named]
+        text = box("network", "explain", "web").out
+        assert f"    ! {named['text']}; this lets it through:\n      {named['remedy']}\n" in text
+        for command in named["remedy"].split("; "):
+            sh(command)
+        assert obstacles("lunch") == []
+        assert ask(remote, "198.51.100.1", 18095) == "198.51.100.2"
+        assert ask(netns, "198.51.100.2", 4000) == "198.51.100.1"
+
+
+def test_a_firewall_that_drops_queries_for_names(box: Tiffin, clean: None) -> None:
+    flags = ("--name", "web", "--network", "lunch", BUSYBOX, "sleep", "1000")
+    box.detached(*flags)
+    look = ("exec", "web", "timeout", "5", "nslookup", "web.dns.podman")
+    box(*look)
+    sh("iptables -P INPUT DROP")
+    assert box.attempt(*look).code != 0
+    shown = json.loads(box("network", "explain", "lunch", "--format", "json").out)
+    (named,) = shown["obstacles"]
+    sh(named["remedy"])
+    box(*look)
+    shown = json.loads(box("network", "explain", "lunch", "--format", "json").out)
+    assert shown["obstacles"] == []
 
 
 def test_a_container_whose_links_are_gone_is_removed_without_a_word(box: Tiffin) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sqlite3
 import subprocess
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from support import world
@@ -237,3 +239,54 @@ def test_killed_at_any_moment(shared: Tiffin, command: str) -> None:
         assert not left, left
     eventually(lambda: world.links() == links, lambda: f"{world.links() - links}")
     shared("events", "verify")
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_what_a_pod_gives_its_containers(shared: Tiffin, tmp_path: Path, runtime: str) -> None:
+    tiffin = shared.using(f"--runtime={runtime}")
+    (tmp_path / "menu").write_text("dal\n")
+    file = tmp_path / "id"
+    parent = f"/tiffin-test-{os.getpid()}"
+    pod = tiffin(
+        *("pod", "create", "--network=none", f"--pod-id-file={file}", f"--cgroup-parent={parent}"),
+        *("--sysctl=net.ipv4.ip_unprivileged_port_start=80", "--sysctl=kernel.msgmax=9000"),
+        *("--device=/dev/null:/dev/void", f"--volume={tmp_path}:/given:ro", "gives"),
+    ).word
+    script = "cat /given/menu /proc/sys/net/ipv4/ip_unprivileged_port_start"
+    script += " /proc/sys/kernel/msgmax; test -c /dev/void && cat /proc/self/cgroup"
+    done = tiffin("run", "--rm", "--pod=gives", BUSYBOX, "sh", "-c", script)
+    assert done.lines[:3] == ["dal", "80", "9000"]
+    assert any(line.partition(":/")[2].startswith(parent[1:]) for line in done.lines[3:])
+    own = ("-v", f"{file}:/given", "--sysctl=kernel.msgmax=9001")
+    done = tiffin(
+        "run", "--rm", "--pod=gives", *own, BUSYBOX, "cat", "/given", "/proc/sys/kernel/msgmax"
+    )
+    assert done.out == f"{pod}9001\n"
+    assert tiffin("pod", "start", f"--pod-id-file={file}").out
+    assert tiffin("pod", "stop", f"--pod-id-file={file}").out
+    assert tiffin("pod", "rm", f"--pod-id-file={file}").out
+    tiffin("pod", "rm", "--ignore", f"--pod-id-file={tmp_path}/none")
+    shared.fails("pod", "rm", f"--pod-id-file={tmp_path}/none", says="no such file")
+    for path in Path("/sys/fs/cgroup").glob(f"**/{parent[1:]}"):
+        path.rmdir()
+
+
+def test_pods_that_share_less(shared: Tiffin) -> None:
+    shared("pod", "create", "--network=none", "--uts=host", "--pid=host", "open")
+    script = "hostname; readlink /proc/self/ns/pid; readlink /proc/self/ns/uts"
+    lines = shared("run", "--rm", "--pod=open", BUSYBOX, "sh", "-c", script).lines
+    assert lines == [
+        os.uname().nodename,
+        *(os.readlink(f"/proc/self/ns/{n}") for n in ("pid", "uts")),
+    ]
+    shared("pod", "rm", "open")
+    bad = {
+        ("--pid=host", "--share=+pid"): "share one of their own",
+        ("--sysctl=kernel.panic=1",): "belongs to the host",
+        ("--pid=nosuch",): "nosuch",
+        ("-v", "/nosuch:/x"): "no such file",
+        ("--device=/nosuch",): "no such file",
+    }
+    for flags, says in bad.items():
+        shared.fails("pod", "create", *flags, "bad", says=says)
+    assert shared("pod", "ps", "-q").out == ""

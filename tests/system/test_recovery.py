@@ -259,3 +259,36 @@ def test_the_end_of_a_detached_exec_is_recorded(shared: Tiffin) -> None:
     assert ends() == [3, 255]
     assert not os.listdir(directory)
     shared("rm", "-f", "-t", "0", name)
+
+
+def test_a_mount_that_nobody_was_told_of_is_undone(shared: Tiffin) -> None:
+    """Found by torture: it stayed, without anybody who would unmount it. One that was acknowledged
+    before stays."""
+    cid = shared.create("--network=none", BUSYBOX, "true")
+    planned = '{"driver":"overlay","path":"%s"}'
+    path = Path(shared("mount", cid).word)
+    directory = path.parent
+    stream = f"container/{cid}"
+
+    def killed_in_the_middle() -> None:
+        """As if `mount` had been killed before it told the log."""
+        with sync.open_for_append(str(shared.root / "tiffin.db")) as connection:
+            record = log.Record(stream, "container.mount_planned", planned % path)
+            steps = log.append([record], command="0" * 16, actor="{}", expect={})
+            sync.run(connection, steps)
+
+    killed_in_the_middle()
+    shared("system", "recover")
+    assert world.mounts_below(directory)
+    assert not open_intents(shared)
+    with sync.open_for_append(str(shared.root / "tiffin.db")) as connection:
+        steps = log.append(
+            [log.Record(stream, "container.unmounted", "{}")],
+            command="0" * 16, actor="{}", expect={},
+        )  # fmt: skip
+        sync.run(connection, steps)
+    killed_in_the_middle()
+    shared("system", "recover")
+    assert not world.mounts_below(directory)
+    assert invariants.broken(shared.base) == []
+    shared("rm", cid)

@@ -16,8 +16,12 @@ import trio.testing
 from support import world
 from support.cli import BUSYBOX, Tiffin, eventually
 
+from tiffin import network_modes
+from tiffin.cli import life
 from tiffin.errors import UserError
 from tiffin.hooks import Attachment, DriverContext
+from tiffin.layout import Layout
+from tiffin.plugins import Plugins
 from tiffin.testing.network import attachment, host_links, network
 from tiffin_net_bridge.driver import BridgeDriver
 
@@ -58,9 +62,9 @@ def doors(directory: Path) -> list[Path]:
     return [path for path in directory.glob("run/*") if stat.S_ISSOCK(path.stat().st_mode)]
 
 
-def generation(directory: Path) -> int:
-    """How many name servers there were."""
-    return max(int(path.name) for path in directory.glob("run/names/[0-9]*"))
+def present(directory: Path) -> str:
+    """Which of the two name servers is asked: another after each change."""
+    return os.readlink(directory / "run/names/present")
 
 
 async def test_who_comes_uses_the_worker_that_is_there(
@@ -81,6 +85,38 @@ async def test_who_comes_uses_the_worker_that_is_there(
         await gone(tmp_path)
 
 
+async def test_commands_that_begin_at_the_same_moment_start_one_worker(tmp_path: Path) -> None:
+    """It has a door before it runs."""
+    context = DriverContext(root=str(tmp_path / "root"), run=str(tmp_path / "run"))
+    drivers = [BridgeDriver(context) for _ in range(4)]
+    for driver in drivers:
+        driver.warm_up()
+    assert [driver._worker is not None for driver in drivers] == [True, False, False, False]
+    async with trio.open_nursery() as nursery:
+        for driver in drivers:
+            nursery.start_soon(driver.rules, NETWORK, [])
+    assert len(workers(tmp_path)) == 1 == len(doors(tmp_path))
+    for driver in drivers:
+        await driver.close()
+    await gone(tmp_path)
+
+
+async def test_a_door_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
+    context = DriverContext(root=str(tmp_path / "root"), run=str(tmp_path / "run"))
+    first, second = BridgeDriver(context), BridgeDriver(context)
+    first.warm_up()
+    assert first._worker is not None
+    first._worker.kill()
+    first._worker.wait()
+    (stale,) = doors(tmp_path)
+    await second.rules(NETWORK, [])
+    assert second._worker is not None and doors(tmp_path) == [stale]
+    assert len(workers(tmp_path)) == 1
+    await first.close()
+    await second.close()
+    await gone(tmp_path)
+
+
 async def test_who_loses_the_worker_of_another_goes_on_with_an_own_one(
     drivers: list[BridgeDriver], tmp_path: Path
 ) -> None:
@@ -96,11 +132,50 @@ async def test_who_loses_the_worker_of_another_goes_on_with_an_own_one(
             await trio.testing.wait_all_tasks_blocked(0.01)
             os.kill(first._worker.pid, signal.SIGKILL)
         assert one.host_interface not in host_links()
-        assert second._worker is not None
+        assert (second._worker is None) != (third._worker is None)  # whoever was later uses it
     await first.close()
 
 
-async def test_one_name_server_for_requests_that_come_together(
+def cgroup_roots() -> set[Path]:
+    """Of the hierarchies that a process can be put below without more ado."""
+    return {
+        Path(mount.target)
+        for mount in world.mounts()
+        if mount.type in ("cgroup", "cgroup2") and mount.root == "/"
+        if "cpuset" not in mount.options
+    }
+
+
+async def test_the_cgroup_of_who_started_the_worker_may_go(
+    drivers: list[BridgeDriver], tmp_path: Path
+) -> None:
+    """As when a person logs out, or systemd stops the service that a command was run by: others
+    keep their worker, and it keeps nobody's cgroup."""
+    first, second, third, _ = drivers
+    assert first._worker is not None
+    worker = first._worker.pid
+    made = [root / f"tfTest-{NETWORK.id[:12]}" for root in cgroup_roots()]
+    assert made
+    try:
+        for cgroup in made:
+            cgroup.mkdir()
+            (cgroup / "cgroup.procs").write_text(str(worker))
+        await first.rules(NETWORK, [])
+        assert str(worker) in (made[0] / "cgroup.procs").read_text().split(), "nobody else is there"
+        await second.rules(NETWORK, [])
+        for cgroup in made:
+            assert (cgroup / "cgroup.procs").read_text() == ""
+            if (cgroup / "cgroup.kill").exists():
+                (cgroup / "cgroup.kill").write_text("1")
+    finally:
+        for cgroup in made:
+            cgroup.rmdir()
+    await third.rules(NETWORK, [])
+    assert second._worker is None and third._worker is None
+    assert workers(tmp_path) == [worker]
+
+
+async def test_one_change_of_names_for_requests_that_come_together(
     drivers: list[BridgeDriver], tmp_path: Path
 ) -> None:
     """One of them cannot be served: that is its own matter."""
@@ -124,7 +199,7 @@ async def test_one_name_server_for_requests_that_come_together(
         attachment(tmp_path, NETWORK, 9, names=("no name",)) as d,
     ):
         await drivers[0].attach(keeps)
-        assert generation(tmp_path) == 1
+        assert present(tmp_path) == "1"
 
         async def together(requests: list[tuple[BridgeDriver, Attachment]], how: str) -> None:
             os.kill(worker.pid, signal.SIGSTOP)
@@ -136,9 +211,9 @@ async def test_one_name_server_for_requests_that_come_together(
                 os.kill(worker.pid, signal.SIGCONT)
 
         await together(list(zip(drivers, (a, b, c), strict=False)), "attach")
-        assert generation(tmp_path) == 2
+        assert present(tmp_path) == "2"
         await together(list(zip(drivers, (a, b), strict=False)), "detach")
-        assert generation(tmp_path) == 3
+        assert present(tmp_path) == "1"
         await together(list(zip(drivers, (a, d, b), strict=False)), "attach")
         assert failed == [
             "'no name' cannot be the name of a container on a network "
@@ -146,7 +221,7 @@ async def test_one_name_server_for_requests_that_come_together(
         ]
         assert d.host_interface not in host_links()
         assert {a.host_interface, b.host_interface} <= host_links()
-        (zone,) = tmp_path.glob(f"run/names/{generation(tmp_path)}/{NETWORK.interface}")
+        (zone,) = tmp_path.glob(f"run/names/{present(tmp_path)}/{NETWORK.interface}")
         assert [line.split()[3].split(",")[0] for line in zone.read_text().splitlines()[1:]] == [
             "keeps",
             "c",
@@ -176,4 +251,28 @@ def test_a_killed_command_leaves_the_others_their_worker(tiffin: Tiffin) -> None
     tiffin("system", "recover")
     tiffin("rm", "-a", "-f", "-t", "0")
     tiffin("network", "rm", "lunch")
+    eventually(lambda: not list(directory.glob("worker-*")))
+
+
+def test_a_removal_has_its_worker_before_the_engine_is_loaded(tiffin: Tiffin) -> None:
+    """And only one that will need it: the door opens while the container still runs."""
+    directory = tiffin.run / "drivers/network-bridge"
+    cid = tiffin.detached("--name", "web", BUSYBOX, "sleep", "1000")
+    tiffin("run", "-d", "--name", "apart", "--network", "none", BUSYBOX, "sleep", "1000")
+    eventually(lambda: not list(directory.glob("worker-*")))
+    plugins = Plugins(Layout(str(tiffin.root), str(tiffin.run)))
+    for name, states, expected in (
+        ("apart", life.LIVE, 0),
+        ("web", ("exited",), 0),
+        ("web", life.LIVE, 1),
+        (cid[:12], life.LIVE, 1),
+    ):
+        network_modes.warm_up_for(plugins, [name, "nobody"], states)
+        made = list(plugins.made("network"))
+        assert len(made) == expected == len(list(directory.glob("worker-*"))), (name, states)
+    driver = made[0]
+    assert isinstance(driver, BridgeDriver) and driver._connection is not None
+    tiffin("rm", "-f", "-t", "0", "web", "apart")
+    assert driver._connection is not None
+    driver._connection.close()
     eventually(lambda: not list(directory.glob("worker-*")))

@@ -12,7 +12,9 @@ import pytest
 from support import world
 from support.cli import BUSYBOX, Tiffin
 
-PAIRS = [("crun", "overlay"), ("runc", "vfs")]
+OVERLAY_MAPS = tuple(map(int, os.uname().release.split(".")[:2])) > (6, 1)
+"""Whether the kernel's overlayfs can show other owners of what is written."""
+PAIRS = [("crun", "overlay" if OVERLAY_MAPS else "vfs"), ("runc", "vfs")]
 FIRST = 0x70000000
 """Where `auto` begins on a machine whose /etc/subuid has nothing for `containers`."""
 RUN = ("run", "--rm", "--network=none")
@@ -297,3 +299,21 @@ def test_a_killed_start_leaves_no_mapped_mount(store: Tiffin) -> None:
     assert (store.root / "storage/overlay/layers").is_dir()
     assert os.listdir(store.root / "storage/overlay/layers")
     assert store(*RUN, BUSYBOX, "echo", "whole").out == "whole\n"
+
+
+def test_where_overlay_cannot_map_another_driver_is_taken(store: Tiffin) -> None:
+    """Unless it was asked for; containers without ids of their own stay on it."""
+    driver = "overlay" if OVERLAY_MAPS else "vfs"
+    store("create", "--name=mapped", "--userns=auto", BUSYBOX, "true")
+    store("create", "--name=plain", "--userns=host", BUSYBOX, "true")
+    assert store.inspect("mapped")["Driver"] == driver
+    assert store.inspect("plain")["Driver"] == "overlay"
+    assert store("start", "-a", "mapped").out == ""
+    asked = store.using("--storage-driver=overlay")
+    words = ("run", "--rm", "--network=none", "--userns=auto", BUSYBOX, "true")
+    if OVERLAY_MAPS:
+        asked(*words)
+    else:
+        asked.fails(*words, says="use --storage-driver vfs")
+        store.fails("storage", "migrate", "--to=overlay", "mapped", says="other owners")
+    store("rm", "mapped", "plain")

@@ -54,11 +54,17 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
         (f"image/{IMAGE}", "image.tagged", {"name": "localhost/app:latest"}),
         ("volume/data", "volume.created", {"path": "/x/data"}),
         ("volume/dates", "volume.created", {"path": "/x/dates"}),
+        ("secret/5ec", "secret.creation_planned", {"name": "key"}),
+        ("secret/5ec", "secret.created", {}),
+        ("pod/b0d", "pod.created", POD),
     ]
     with contextlib.closing(sync.open_for_append(layout.database)) as connection:
         records = [log.Record(stream, kind, json.dumps(data)) for stream, kind, data in told]
         sync.run(connection, log.append(records, command="c", actor='{"uid":0}', now=1))
     return layout
+
+
+POD = {"name": "lunch", "share": [], "network": "", "options": {}, "directory": "/x/pod"}
 
 
 def image() -> dict[str, object]:
@@ -112,6 +118,16 @@ def words(layout: Layout, *typed: str) -> list[str]:
         ("ps --filter st", ["status="]),
         ("ps --sort na", ["names"]),
         ("ps --format ", ["json"]),
+        ("run --secret ", ["key"]),
+        ("secret rm k", ["key"]),
+        ("run --pod lu", ["lunch"]),
+        ("pod stop ", ["lunch"]),
+        ("inspect lu", ["lunch"]),
+        ("inspect --type vol", ["volume"]),
+        ("inspect da", ["data", "dates"]),
+        ("run --requires we", ["web"]),
+        ("run --log-driver jo", ["journald"]),
+        ("wait --condition he", ["healthy"]),
         ("completion ", ["bash", "zsh", "fish"]),
         ("nosuch ", []),
         ("image nosuch ", []),

@@ -156,7 +156,7 @@ def test_ulimits_devices_hosts_networks() -> None:
     several = asked("--add-host", "a;b:1.2.3.4", "--add-host", "c=[fd00::1]")
     assert several.add_hosts == (("a", "1.2.3.4"), ("b", "1.2.3.4"), ("c", "fd00::1"))
     assert asked("--dns-opt", "a", "--dns-option", "b").dns_options == ("b", "a")
-    assert [asked("--network", w).network for w in ("private", "default")] == ["bridge", "bridge"]
+    assert [asked("--network", w).network for w in ("private", "default")] == ["", ""]
     assert asked("--no-hosts").no_hosts and not options.no_hosts
     assert asked(network_default="none").network == "none"
     assert asked("--network=host", network_default="none").network == "host"
@@ -212,7 +212,8 @@ def test_ulimits_devices_hosts_networks() -> None:
         ("--annotation x", "NAME=VALUE"),
         ("-a out", "is not a stream"),
         ("--network container:", "names no container"),
-        ("--network pasta", "is not there yet"),
+        ("--network pasta --ip 10.1.2.3", "--ip can only be set on a network"),
+        ("--network slirp4netns:mtu=9000 --network-alias x", "--network-alias x is for networks"),
         ("--stop-timeout -1", "--stop-timeout -1 is too small"),
     ],
 )

@@ -258,6 +258,7 @@ def test_a_container() -> None:
     words = unitfile.split(service.last("Service", "ExecStart"))
     assert words[:7] == [TIFFIN, "run", "--name", "systemd-%N", "--replace", "--rm", "--cgroups"]
     assert words[7:11] == ["split", "--sdnotify", "conmon", "--detach"]
+    assert flag(words, "--log-driver") == ["journald"]  # what journalctl -u shows
     assert flag(words, "--env") == ["B=two words", "A=3"]
     assert flag(words, "--cap-add") == ["NET_ADMIN", "SYS_TIME"]
     assert "--read-only=false" in words

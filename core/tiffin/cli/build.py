@@ -179,16 +179,20 @@ def _input(call: Call) -> tuple[str, str | None, BufferedReader | None]:
                 "build: standard input is no tar", hint="with --file it is the context, as a tar"
             )
         return "-", file.read().decode("utf-8", "surrogateescape"), None
-    if context.startswith(("http://", "https://", "git@", "git://", "ssh://")):
-        raise UserError(f"build: {context} is not fetched", hint="clone or unpack it first")
     if given == "-":
         return context, _stdin().read().decode("utf-8", "surrogateescape"), None
     return context, None, None
 
 
+def _remote(context: str) -> bool:
+    """A URL, unless there is such a directory."""
+    schemes = ("http://", "https://", "git://", "ssh://", "git@", "github.com/")
+    return context.startswith(schemes) and not os.path.isdir(context)
+
+
 def _build(call: Call) -> int:
     context, text, archive = _input(call)
-    if context != "-":
+    if context != "-" and not _remote(context):
         if not os.path.isdir(context):
             what = "is not a directory" if os.path.exists(context) else "does not exist"
             raise UserError(f"build: the context {context} {what}")
@@ -218,14 +222,16 @@ def _build(call: Call) -> int:
 
 BUILD = Command(
     "build",
-    "[CONTEXT|-]",
+    "[CONTEXT|URL|-]",
     "Build an image from a Dockerfile. CONTEXT is the directory that COPY and ADD take files from; "
-    "- is a tar of it, or the Dockerfile itself, on standard input",
+    "URL that of a git repository (URL#REF:DIRECTORY), a tar or a Dockerfile; - is a tar, or the "
+    "Dockerfile itself, on standard input",
     FLAGS,
     (0, 1),
     (
         "tiffin build -t app .",
         "tiffin build -t app:2 -f build/Containerfile --build-arg VERSION=2 --target release .",
+        "tiffin build https://example.org/app.git#main:server",
         "tiffin build --timestamp 0 --secret id=token,src=token.txt .",
         "printf 'FROM embedded:busybox\\nRUN date > /built' | tiffin build -t now -",
     ),

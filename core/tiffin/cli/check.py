@@ -7,7 +7,7 @@ import sys
 from ..errors import UserError
 from ..store import compaction
 from . import printable, reads
-from .flags import Call, Command, Flag
+from .flags import Call
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -113,20 +113,3 @@ def run(call: Call) -> int:
     what = "images, layers and containers" if not options["quick"] else "containers, at a glance,"
     sys.stdout.write(f"OK: {what} are as the log says\n")
     return 0
-
-
-CHECK = Command(
-    "system check",
-    "",
-    "Look for damage in the database, images, layers, containers and what the machine has of them; "
-    "exit code 1 when there is any left",
-    (
-        Flag("repair", "r", help="Mend it; each repair is an event"),
-        Flag("force", "f", help="With --repair: also by removing containers"),
-        Flag("quick", "q", help="Do not read blobs and layers, nor fold the log again"),
-        Flag("format", "", "str", "json", "Print one JSON document"),
-    ),
-    (0, 0),
-    ("tiffin system check", "tiffin system check --repair"),
-    run,
-)

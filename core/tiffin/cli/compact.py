@@ -11,7 +11,7 @@ from ..errors import NotFound, UserError
 from ..store import compaction, cursors, sync
 from ..units import human_size, parse_time
 from . import table
-from .flags import Call, Command, Flag
+from .flags import Call
 
 
 def _size(path: str) -> int:
@@ -22,7 +22,7 @@ def _size(path: str) -> int:
     return found
 
 
-def _run(call: Call) -> int:
+def run(call: Call) -> int:
     import msgspec
 
     from .. import actor
@@ -64,20 +64,3 @@ def _run(call: Call) -> int:
         lines.append(f"events after {lowest} stay: a consumer has not acknowledged them")
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 0
-
-
-COMPACT = Command(
-    "system compact",
-    "",
-    "Fold what is gone for long into snapshots: the events of removed containers, ended execs and "
-    "transfers, removed images. Nothing that a consumer has not acknowledged; the chain of hashes "
-    "stays whole",
-    (
-        Flag("before", "", "str", "TIME", "What was over by then: 720h (ago), or RFC 3339"),
-        Flag("dry-run", "n", help="Say what would be folded"),
-        Flag("format", "", "str", "FORMAT", "`json`"),
-    ),
-    (0, 0),
-    ("tiffin system compact --before 720h", "tiffin system compact --before 0s --dry-run"),
-    _run,
-)

@@ -41,16 +41,20 @@ SIGNALS = "ABRT ALRM CHLD CONT HUP INT KILL PIPE QUIT STOP TERM TSTP USR1 USR2 W
 WORDS = {
     "attach": ("stdin", "stdout", "stderr"),
     "cgroupns": ("private", "host"),
+    "condition": ("running", "exited", "stopped", "paused", "created", "healthy", "unhealthy"),
     "cgroups": ("enabled", "disabled", "no-conmon", "split"),
     "sdnotify": ("container", "conmon", "ignore"),
     "cgroup_manager": ("systemd", "cgroupfs"),
     "ipc": ("private", "shareable", "none", "host"),
+    "log-driver": ("k8s-file", "json-file", "journald", "none", "passthrough"),
     "log-level": main.LEVELS,
+    "log-opt": ("max-size=", "path=", "tag="),
     "pid": ("private", "host"),
     "pull": ("always", "missing", "never", "newer"),
     "restart": ("no", "always", "on-failure", "unless-stopped"),
     "signal": SIGNALS,
     "stop-signal": SIGNALS,
+    "type": ("all", "container", "image", "network", "pod", "volume"),
     "uts": ("private", "host"),
 }
 """Values of flags, by the flag's name."""
@@ -180,7 +184,8 @@ def _argument(command: Command, before: list[str], last: str, names: Names) -> A
         return _begin([(word, "") for word in place.split("|")], last)
     if place.removesuffix("...") == "NAME":
         # New names cannot be guessed, but `inspect` takes any that is there, `images` an image.
-        kinds = {"inspect": ["container", "image"], "images": ["image"], "untag": ["image"]}
+        every = ["container", "image", "volume", "network", "pod"]
+        kinds = {"inspect": every, "images": ["image"], "untag": ["image"]}
         wanted = kinds.get(command.name, [])
     else:
         wanted = place.removesuffix("...").lower().split("|")
@@ -204,6 +209,8 @@ def _value(flag: Flag, last: str, start: str, names: Names) -> Answer:
         found = [(word, "") for word in ("none", "host")] + names.of("network", last)
     elif flag.name in ("volumes-from", "pod", "requires"):
         found = names.of("pod" if flag.name == "pod" else "container", last)
+    elif flag.name == "secret" and flag.metavar.startswith("NAME"):
+        found = names.of("secret", last)
     elif flag.name == "volume":
         found, more = names.of("volume", last, ":"), FILES
     elif flag.name in ("env", "e"):
@@ -253,6 +260,7 @@ class Names:
             "volume": "SELECT name, '' AS id, driver AS says FROM volumes",
             "list": "SELECT name, '' AS id, '' AS says FROM manifests",
             "pod": "SELECT name, id, '' AS says FROM pods",
+            "secret": "SELECT name, id, '' AS says FROM secrets WHERE complete",
         }
         try:
             if kind == "consumer":

@@ -11,7 +11,8 @@ from ..errors import NotFound, UserError
 from ..store import cursors
 from ..units import human_ago
 from . import reads, table
-from .flags import Call, Command, Flag
+from .events import FILTERS
+from .flags import Call, Command, Flag, later
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -167,4 +168,25 @@ FORGET = Command(
     (1, None),
     ("tiffin events forget audit",),
     _forget,
+)
+
+
+EXPORT = Command(
+    "events export",
+    "CONSUMER [CONSUMER...]",
+    "Carry the log to consumers: plugins (journald, syslog, webhook, otlp, ...) and programs that "
+    "tiffin.toml names. Each goes on where it was, and gets every event at least once",
+    (
+        Flag("all", "a", help="All consumers that tiffin.toml has a table for"),
+        Flag("filter", "f", "list", "KEY=VALUE", f"Only what matches: {', '.join(FILTERS)}"),
+        Flag("follow", help="Wait for more, and try again for ever"),
+        Flag("tries", "", "int", "NUMBER", "Give up after so many failures in a row (3)"),
+    ),
+    (0, None),
+    (
+        "tiffin events export --follow journald",
+        "tiffin events export webhook --filter type=container",
+        "tiffin events export --all --follow",
+    ),
+    later("export", "run"),
 )

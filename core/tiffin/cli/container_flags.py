@@ -46,7 +46,8 @@ FLAGS = (
     Flag("hostname", "h", "str", "NAME", "Host name of the container (default: its short id)"),
     Flag(
         *("network", "", "list", "NETWORK"),
-        "none, host, container:ID, ns:PATH, or networks: NAME[:alias=,ip=,ip6=,mac=,...]",
+        "none, host, pasta[:OPTION,...], slirp4netns[:KEY=VALUE,...], container:ID, ns:PATH, or "
+        "networks: NAME[:alias=,ip=,ip6=,mac=,...]",
     ),
     Flag("net", "", "list", "NETWORK", "The same as --network"),
     Flag("ip", "", "str", "ADDRESS", "IPv4 address on the container's network"),

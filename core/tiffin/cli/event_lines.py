@@ -48,6 +48,8 @@ def writer(template: str, layout: Layout) -> Line:
         return lambda event: text(event, names)
     if template == "json":
         return compact
+    if template == "told":  # to root, by a child with the rights of the log's owner (`all_users`)
+        return lambda event: compact({**event, "text": text(event, names)})
     from . import event_shapes, gotemplate
 
     engine, _, rest = template.partition(" ")

@@ -161,6 +161,10 @@ def follow(
 
 def run(call: Call) -> int:
     options = call.options
+    if options["all_users"]:
+        from . import all_users
+
+        return all_users.run(call.layout, options)
     if options["consumer"]:
         from ..store import cursors
         from . import consumers
@@ -231,6 +235,7 @@ EVENTS = Command(
             "`podman TEMPLATE`, `docker TEMPLATE` over their fields",
         ),
         Flag("follow", help="Wait for more"),
+        Flag("all-users", help="Of everybody on the machine, each with its owner: for root"),
     ),
     (0, 0),
     (
@@ -239,6 +244,7 @@ EVENTS = Command(
         "tiffin events --filter container=web --filter event=exited",
         "tiffin events --consumer audit --ack --follow --format json",
         "tiffin events --format 'docker {{.Type}} {{.Action}} {{.Actor.ID}}'",
+        "tiffin events --all-users --follow",
         "tiffin events verify",
     ),
     run,

@@ -12,7 +12,7 @@ from ..errors import TiffinError, UserError
 from ..plugins import Plugins
 from . import printable, reads, table
 from .events import FILTERS, selector
-from .flags import Call, Command, Flag
+from .flags import Call
 
 if TYPE_CHECKING:
     import trio
@@ -94,24 +94,3 @@ def run(call: Call) -> int:
 
     trio.run(main)
     return 125 if failed else 0
-
-
-EXPORT = Command(
-    "events export",
-    "CONSUMER [CONSUMER...]",
-    "Carry the log to consumers: plugins (journald, syslog, webhook, otlp, ...) and programs that "
-    "tiffin.toml names. Each goes on where it was, and gets every event at least once",
-    (
-        Flag("all", "a", help="All consumers that tiffin.toml has a table for"),
-        Flag("filter", "f", "list", "KEY=VALUE", f"Only what matches: {', '.join(FILTERS)}"),
-        Flag("follow", help="Wait for more, and try again for ever"),
-        Flag("tries", "", "int", "NUMBER", "Give up after so many failures in a row (3)"),
-    ),
-    (0, None),
-    (
-        "tiffin events export --follow journald",
-        "tiffin events export webhook --filter type=container",
-        "tiffin events export --all --follow",
-    ),
-    run,
-)

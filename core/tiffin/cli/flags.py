@@ -144,6 +144,18 @@ class Command:
         return " ".join(filter(None, ("tiffin", self.name, "[flags]", self.usage)))
 
 
+def later(module: str, name: str) -> Callable[[Call], int]:
+    """A function of a module here that is loaded when it is called: what a command needs to work
+    is nothing that its help needs."""
+
+    def run(call: Call) -> int:
+        loaded = __import__(f"{__package__}.{module}", fromlist=(name,))
+        code: int = getattr(loaded, name)(call)
+        return code
+
+    return run
+
+
 def suggestion(given: str, known: Sequence[str]) -> str:
     """`; did you mean X?` when one of the known words is close, else nothing."""
     import difflib  # only for typos
@@ -275,6 +287,21 @@ def parse(
     if not parser.options.get("help"):
         check_count(command, arguments)
     return parser.options, arguments
+
+
+def parse_in_order(
+    command: Command, argv: Sequence[str], extra: Sequence[Flag] = ()
+) -> tuple[list[tuple[Flag, str]], list[str]]:
+    """([(flag, its value as text)] as they were given, arguments). Error: UserError."""
+    seen: list[tuple[Flag, str]] = []
+
+    class Recorder(_Parser):
+        def set(self, flag: Flag, text: str, shown: str) -> None:
+            super().set(flag, text, shown)
+            seen.append((flag, text))
+
+    arguments = Recorder(command, extra).parse(argv)
+    return seen, arguments
 
 
 def check_count(command: Command, arguments: Sequence[str]) -> None:

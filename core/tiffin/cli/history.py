@@ -9,7 +9,7 @@ from .. import units
 from ..errors import NotFound, UserError
 from ..store import queries
 from . import reads, table
-from .flags import Call, Command, Flag
+from .flags import Call, Command, Flag, later
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -190,4 +190,21 @@ IMAGE_HISTORY = Command(
     (1, 1),
     ("tiffin image history --no-trunc --format json busybox",),
     run_image,
+)
+
+
+CONTAINER_HISTORY = Command(
+    "container history",
+    "CONTAINER",
+    "Tell a container's life: what happened, how long it took, who did it; also after removal",
+    (
+        Flag("quiet", "q", help="Print types only"),
+        Flag(
+            "format", "", "str", "FORMAT", "`json`, `html` (a page with a timeline) or a template"
+        ),
+        Flag("noheading", help="Leave out the line of headings and all around the table"),
+    ),
+    (1, 1),
+    ("tiffin container history web", "tiffin container history --format html web > web.html"),
+    later("life_story", "run"),
 )

@@ -6,7 +6,7 @@ import sys
 
 from ..errors import UserError
 from ..store import queries
-from ..units import SECOND, human_ago, human_size
+from ..units import SECOND, human_ago, human_size, parse_time
 from . import reads, table
 from .flags import AT, Call, Command, Flag
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from ..store.queries import Row
 
 NONE = "<none>"
-FILTERS = ("reference", "label", "dangling", "before", "since", "id", "containers")
+FILTERS = (
+    *("reference", "label", "label!", "dangling", "before", "since", "after", "until", "id"),
+    *("containers", "readonly", "manifest"),
+)
 HEADINGS = {"ID": "IMAGE ID", "Repository": "REPOSITORY", "CreatedSince": "CREATED"}
 USED = "SELECT image_id, COUNT(*) AS number FROM containers GROUP BY image_id"
 
@@ -70,11 +73,15 @@ def choose(
     connection: sqlite3.Connection | None, found: list[Row], given: dict[str, list[str]]
 ) -> list[Row]:
     """The images that pass; `reference` also drops the names that do not match."""
+    from time import time_ns  # filters only
+
+    given = {**given, "since": [*given.get("since", ()), *given.get("after", ())]}
+    until = [parse_time(text, time_ns(), "--filter until") for text in given.get("until", ())]
     limits = {
         key: [reads.image(connection, name)["created"] for name in given.get(key, ())]
         for key in ("before", "since")
     }
-    for key in ("dangling", "containers"):
+    for key in ("dangling", "containers", "readonly", "manifest"):
         for value in given.get(key, ()):
             if value not in ("true", "false"):
                 raise UserError(f"--filter {key}={value}: neither true nor false")
@@ -91,6 +98,13 @@ def choose(
         if not all(
             (value == "true") == bool(row["containers"]) for value in given.get("containers", ())
         ):
+            continue
+        # None is another tool's, and lists of images are no images (`manifest ls`).
+        if "true" in (*given.get("readonly", ()), *given.get("manifest", ())):
+            continue
+        if any(table.has_labels(row["labels"], (text,)) for text in given.get("label!", ())):
+            continue
+        if any(row["created"] >= time for time in until):
             continue
         bare = row["id"].removeprefix("sha256:")
         if "id" in given and not any(

@@ -119,12 +119,22 @@ def _cpu_utilization() -> dict[str, float]:
     return {key: round(100 * value / whole, 2) for key, value in shares.items()}
 
 
-def _controllers(v2: bool) -> list[str]:
+def _controllers(v2: bool, uid: int) -> list[str]:
+    """Those that may limit this user's containers."""
     if v2:
-        return _read("/sys/fs/cgroup/cgroup.controllers").split()
+        from ..systemd import manager_cgroup
+
+        return _read(f"/sys/fs/cgroup{manager_cgroup(uid)}/cgroup.controllers").split()
     rows = (text.split() for text in _read("/proc/cgroups").splitlines()[1:])
     names = [row[0] for row in rows if len(row) == 4 and row[3] == "1"]
     return [name for name in names if os.path.isdir(f"/sys/fs/cgroup/{name}")]
+
+
+def _cgroup_manager(call: Call) -> str:
+    from .. import cgroups, settings
+
+    chosen = settings.load(call.layout, cgroup_manager=call.cgroup_manager).cgroup_manager
+    return chosen or cgroups.usual_manager(call.layout.uid)
 
 
 def _id_mappings(rootless: bool) -> dict[str, Any]:
@@ -232,8 +242,8 @@ def document(call: Call, *, ask_programs: bool) -> dict[str, Any]:
     return {
         "host": {
             "arch": architecture(),
-            "cgroupControllers": _controllers(v2),
-            "cgroupManager": "cgroupfs",
+            "cgroupControllers": _controllers(v2, call.layout.uid),
+            "cgroupManager": _cgroup_manager(call),
             "cgroupVersion": "v2" if v2 else "v1",
             "conmon": conmon,
             "cpuUtilization": _cpu_utilization(),

@@ -82,9 +82,7 @@ def find(
                 return _other(connection, name, other)
             except (NotFound, UserError):
                 continue
-        raise NotFound(
-            f"no such container or image: {name}", hint="nor a volume, network or pod"
-        ) from None
+        raise NotFound(f"no such container or image: {name}") from None
     return inspect_image.document(layout, connection, found, past=past)
 
 

@@ -263,6 +263,7 @@ def _config(
         command = options.get("command") or settings.get("Cmd") or []
     else:  # an entrypoint of the user's own clears the image's command
         command = options.get("command") or []
+    made_by = options.get("create_command", ())
     env = {name: value for name, _, value in (e.partition("=") for e in settings.get("Env") or [])}
     env.update(dict(options.get("env", ())))
     return {
@@ -277,6 +278,8 @@ def _config(
         "StdinOnce": False,
         "Env": process.get("env") or [f"{name}={value}" for name, value in env.items()],
         "Cmd": list(command),
+        "sdNotifyMode": options.get("sdnotify") or "container",
+        "CreateCommand": ["tiffin", *made_by] if made_by else [],
         "Image": row["image_name"],
         "Volumes": None,
         "WorkingDir": process.get("cwd")
@@ -321,7 +324,7 @@ def _capability(name: str) -> str:
 NOT_LIMITED = {
     "BlkioWeight": 0, "BlkioWeightDevice": None, "BlkioDeviceReadBps": None,
     "BlkioDeviceWriteBps": None, "BlkioDeviceReadIOps": None, "BlkioDeviceWriteIOps": None,
-    "Cgroup": "", "Cgroups": "default", "CgroupConf": None, "ConsoleSize": [0, 0], "CpuCount": 0,
+    "Cgroup": "", "CgroupConf": None, "ConsoleSize": [0, 0], "CpuCount": 0,
     "CpuPercent": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "DiskQuota": 0,
     "IOMaximumBandwidth": 0, "IOMaximumIOps": 0, "Isolation": "", "KernelMemory": 0, "Links": None,
     "MemorySwappiness": 0, "OomKillDisable": False, "VolumeDriver": "",
@@ -352,7 +355,8 @@ def _host_config(row: Row, options: dict[str, Any]) -> dict[str, Any]:
         **NOT_LIMITED,
         "VolumesFrom": list(options.get("volumes_from", ())) or None,
         "Binds": binds,
-        "CgroupManager": "cgroupfs",
+        "CgroupManager": "systemd" if row["cgroup"].endswith(".scope") else "cgroupfs",
+        "Cgroups": options.get("cgroups") or "default",
         "CgroupMode": options.get("cgroupns") or "",
         "ContainerIDFile": "",
         "LogConfig": {

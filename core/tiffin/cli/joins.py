@@ -44,7 +44,12 @@ def parse(
         if not colon:
             names += [part for part in value.split(",") if part]
             continue
-        if not name or name in network_modes.NO_NETWORK or name in ("pasta", "slirp4netns"):
+        if name in network_modes.STACKS:
+            names.append(name)
+            words = tuple(word for word in text.split(",") if word)
+            wishes[name] = NetworkOptions(name, words=words)
+            continue
+        if not name or name in network_modes.NO_NETWORK:
             raise UserError(f"--network {value}: only a network takes options")
         if "," in name:
             raise UserError(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import NotFound, UserError
+from ..errors import NotFound, TiffinError, UserError
 from .flags import Call, Command, Flag
 from .selection import ALL, CIDFILE, FILTER, FILTER_ALONE, IGNORE, LATEST, many, need_names
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
 
+
+LIVE = ("running", "paused", "initialized")
 KEYS = Flag("detach-keys", kind="str", metavar="KEYS", help="keys that detach (ctrl-p,ctrl-q)")
 TIME = Flag("time", "t", kind="int", metavar="SECONDS", help="before SIGKILL (container's own: 10)")
 
@@ -25,7 +27,8 @@ def _start(call: Call) -> int:
         await start(engine, name)
         return name
 
-    return many(call, work, states=("created", "exited", "initialized"))
+    states = ("created", "exited", "initialized")
+    return many(call, work, states=states, warm=("created", "exited"))
 
 
 def _start_attached(call: Call) -> int:
@@ -83,7 +86,7 @@ def _stop(call: Call) -> int:
             return None
         return name
 
-    return many(call, work, states=("running", "paused", "initialized"))
+    return many(call, work, states=LIVE, warm=LIVE)
 
 
 STOP = Command(
@@ -107,7 +110,7 @@ def _restart(call: Call) -> int:
     states = ("running",) if call.options["running"] else ()
     if call.options["running"]:
         call.options["all"] = True
-    return many(call, work, states=states)
+    return many(call, work, states=states, warm=LIVE)
 
 
 RESTART = Command(
@@ -152,7 +155,10 @@ KILL = Command(
 
 
 def _rm(call: Call) -> int:
-    from .session import removal_codes
+    def codes(error: TiffinError) -> int:
+        from .session import removal_codes
+
+        return removal_codes(error)
 
     async def work(engine: Engine, name: str) -> str | None:
         from ..engine.remove import remove, remove_with_dependents
@@ -177,7 +183,8 @@ def _rm(call: Call) -> int:
         return name if removed else None
 
     states = ("creating", "created", "exited", "initialized", "running", "paused", "removing")
-    return many(call, work, states=states, codes=removal_codes, last_first=True)
+    warm = LIVE if call.options["force"] else ()
+    return many(call, work, states=states, codes=codes, last_first=True, warm=warm)
 
 
 RM = Command(

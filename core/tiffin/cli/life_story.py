@@ -10,7 +10,7 @@ from .. import lives
 from ..errors import NotFound, UserError
 from ..store import queries
 from . import reads, table
-from .flags import Call, Command, Flag
+from .flags import Call
 from .printable import for_terminal, line
 
 TYPE_CHECKING = False  # without importing typing
@@ -205,7 +205,7 @@ def write(connection: sqlite3.Connection, cid: str, options: dict[str, Any]) -> 
     return 0
 
 
-def _run(call: Call) -> int:
+def run(call: Call) -> int:
     given = call.arguments[0]
     connection = reads.store(call.layout)
     cid = find(connection, given, removed=True) if connection is not None else ""
@@ -214,22 +214,3 @@ def _run(call: Call) -> int:
             compacted(connection, given)
         raise NotFound(f"no such container: {given}", hint="nor was there ever one")
     return write(connection, cid, call.options)
-
-
-FORMAT = Flag(
-    "format", "", "str", "FORMAT", "`json`, `html` (a page with a timeline) or a template"
-)
-
-CONTAINER_HISTORY = Command(
-    "container history",
-    "CONTAINER",
-    "Tell a container's life: what happened, how long it took, who did it; also after removal",
-    (
-        Flag("quiet", "q", help="Print types only"),
-        FORMAT,
-        Flag("noheading", help="Leave out the line of headings and all around the table"),
-    ),
-    (1, 1),
-    ("tiffin container history web", "tiffin container history --format html web > web.html"),
-    _run,
-)

@@ -33,6 +33,7 @@ def _network(story: NetworkStory) -> Iterable[str]:
     width = max((len(h.address) for h in story.holders), default=0)
     yield from (f"    {h.address.ljust(width)}  {_holder(h)}" for h in story.holders)
     yield from _rules(story.rules)
+    yield from _obstacles(story.obstacles)
     yield from _differences(story.differences, "tiffin network reload --all")
 
 
@@ -73,6 +74,15 @@ def _rules(rules: Sequence[Rule]) -> Iterable[str]:
         yield f"    {state}{rule.text}"
 
 
+def _obstacles(obstacles: Sequence[Rule]) -> Iterable[str]:
+    if obstacles:
+        yield ""
+        yield "  another firewall is in the way, which tiffin leaves alone"
+    for rule in obstacles:
+        yield f"    ! {rule.text}; this lets it through:"
+        yield f"      {rule.remedy}"
+
+
 def _differences(differences: Sequence[str], remedy: str) -> Iterable[str]:
     yield ""
     if not differences:
@@ -83,13 +93,15 @@ def _differences(differences: Sequence[str], remedy: str) -> Iterable[str]:
 
 
 def _container(story: ContainerStory) -> Iterable[str]:
-    yield f"container {story.name}: {story.state}, --network {story.network}"
+    noun = "" if story.name.startswith("pod ") else "container "
+    yield f"{noun}{story.name}: {story.state}, --network {story.network}"
     yield ""
     if story.found is None:
         yield "  it does not run, so it has no interfaces"
         return
     yield from _namespace(story)
     yield from _rules(story.rules)
+    yield from _obstacles(story.obstacles)
     if story.plugs:
         whose = "--all" if story.network.startswith("container:") else story.name
         yield from _differences(story.differences, f"tiffin network reload {whose}")
@@ -106,6 +118,8 @@ def _namespace(story: ContainerStory) -> Iterable[str]:
     for link in found.interfaces:
         plug = plugs.get(link.name)
         where = f"  --- {plug.host_interface} on {plug.network}" if plug else ""
+        if plug and link.kind == "tun":
+            where = f"  --- a process of {plug.network}"
         yield f"    {_interface(link.name, link)}{where}"
         for port in plug.ports if plug else ():
             yield f"      {port}"

@@ -19,14 +19,16 @@ from ..network_story import ContainerStory, NetworkStory, Plug
 from ..plugins import Plugins
 from ..store import queries
 from . import network_drawing, networks, printable, reads, table
-from .flags import Call, Command, Flag
+from .flags import Call
 
 if TYPE_CHECKING:
     import sqlite3
 
 HELD = (
     "SELECT a.address, c.name FROM addresses a JOIN containers c ON c.id=a.container "
-    "WHERE a.network=?"
+    "WHERE a.network=?1 "
+    "UNION SELECT a.address, 'pod ' || p.name FROM addresses a JOIN pods p ON p.id=a.container "
+    "WHERE a.network=?1"
 )
 KEPT = (
     "SELECT l.addresses, c.name FROM leases l JOIN containers c ON c.id=l.container "
@@ -34,6 +36,7 @@ KEPT = (
 )
 
 
+PODS = "SELECT * FROM pods ORDER BY created"
 LIVE = ("initialized", "running", "paused", "stopping")
 """States in which a container has interfaces."""
 
@@ -49,9 +52,26 @@ class Reader:
         asked = networks.store if DEFAULT in call.arguments else _store
         self.connection: sqlite3.Connection | None = asked(call)
         self.rows = reads.rows(self.connection, queries.CONTAINERS)
+        self.pods = [self._pod(row) for row in reads.rows(self.connection, PODS)]
         self.plugins = Plugins(call.layout, settings.load(call.layout).tables)
         self.host = netstate.read()
         self._inside: dict[str, Namespace | None] = {}
+
+    @staticmethod
+    def _pod(row: queries.Row) -> queries.Row:
+        """A pod in the shape of a container: what is on the network is its namespace."""
+        state = "running" if row["up"] else "exited"
+        return {**row, "name": f"pod {row['name']}", "state": state, "pid": row["pause_pid"]}
+
+    def find(self, given: str) -> queries.Row:
+        """A container or a pod. Error: NotFound."""
+        try:
+            return reads.container(self.connection, given)
+        except NotFound:
+            from . import pods
+
+            found = pods.find(self.connection, given)
+            return next(pod for pod in self.pods if pod["id"] == found["id"])
 
     def driver(self, name: str) -> Any:
         return self.plugins.driver("network", name)
@@ -93,7 +113,7 @@ class Reader:
         config = msgspec.convert(row["config"], NetworkConfig)
         here = [
             (container, attachment)
-            for container in self.rows
+            for container in (*self.rows, *self.pods)
             if container["state"] in LIVE
             for attachment in self.attachments(container)
             if attachment.network.id == config.id
@@ -111,15 +131,18 @@ class Reader:
         )
 
     def container(self, row: queries.Row) -> ContainerStory:
-        """By `--network container:` the story of whose network it is."""
-        sharing = [r["name"] for r in self.rows if r["network"] == f"container:{row['id']}"]
+        """By `--network container:` or in a pod, the story of whose network it is."""
+        words = {f"container:{row['id']}", f"pod:{row['id']}"}
+        if row["network"].startswith("pod:"):
+            words.add(row["network"])
+        sharing = [r["name"] for r in self.rows if r["network"] in words and r["id"] != row["id"]]
         attachments = self.attachments(row)
         rules = [rule for at in attachments for rule in self.rules(at.network, [at])]
         plugs = [self.plug(row, attachment) for attachment in attachments]
         return network_story.container(row, plugs, self.inside(row), rules, sharing)
 
 
-def _explain(call: Call) -> int:
+def explain(call: Call) -> int:
     reader = Reader(call)
     given = call.arguments[0]
     story: NetworkStory | ContainerStory
@@ -127,9 +150,9 @@ def _explain(call: Call) -> int:
         story = reader.network(networks.find(reader.connection, given))
     except NotFound:
         try:
-            row = reads.container(reader.connection, given)
+            row = reader.find(given)
         except NotFound:
-            raise NotFound(f"no such network or container: {given}") from None
+            raise NotFound(f"no such network, container or pod: {given}") from None
         reads.lend(reader.connection, [row])
         story = reader.container(row)
     if call.options["format"] == "json":
@@ -143,14 +166,3 @@ def _explain(call: Call) -> int:
     else:
         sys.stdout.write(network_drawing.draw(story))
     return 0
-
-
-EXPLAIN = Command(
-    name="network explain",
-    usage="NETWORK|CONTAINER",
-    summary="Draw who is on a network: interfaces, addresses, routes, rules, ports; what is amiss",
-    flags=(Flag("format", "f", "str", "FORMAT", "`json` or a Go template"),),
-    arguments=(1, 1),
-    examples=("tiffin network explain lunch", "tiffin network explain web --format json"),
-    run=_explain,
-)

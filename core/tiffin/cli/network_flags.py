@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     )
 
 
+USUAL = (["private"], ["default"])
+"""Whichever is the usual one here."""
+
+
 def network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[NetworkOptions, ...]]:
     """Words of --network, and how the container joins the networks among them."""
-    values = [_mode(value) for value in (*options["net"], *options["network"])]
-    for name in flag_words.by_comma(values):
-        if name.partition(":")[0] in ("pasta", "slirp4netns"):
-            raise UserError(
-                f"--network {name!r} is not there yet", hint="none, host, bridge or a network"
-            )
+    given = [*options["net"], *options["network"]]
+    values = [] if given in USUAL else [_mode(value, default) for value in given]
     wishes = options["ip"], options["ip6"], options["mac_address"], options["network_alias"]
     if any(wishes) or any(":" in value for value in values):
         from . import joins  # rarely
@@ -39,9 +39,9 @@ def network(options: Mapping[str, Any], default: str) -> tuple[str, tuple[Networ
     return ",".join(dict.fromkeys(names)) or default, ()
 
 
-def _mode(value: str) -> str:
+def _mode(value: str, default: str) -> str:
     """The default network by podman's and docker's other names for it."""
-    return network_modes.DEFAULT if value in ("private", "default") else value
+    return default or network_modes.DEFAULT if value in ("private", "default") else value
 
 
 def ports(items: Iterable[str]) -> tuple[Port, ...]:

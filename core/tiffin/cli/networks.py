@@ -9,7 +9,7 @@ from ..errors import NotFound, TiffinError, UserError
 from ..network_modes import DEFAULT
 from ..store import queries
 from . import printable, reads, table
-from .flags import Call, Command, Flag
+from .flags import Call, Command, Flag, later
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
@@ -170,16 +170,9 @@ def choose(
     by all)."""
     if not given:
         return found
-    import re  # filters only
+    from .. import units  # filters only
 
-    from .. import units
-
-    patterns = []
-    for text in given.get("name", ()):
-        try:
-            patterns.append(re.compile(text))
-        except re.error as error:
-            raise UserError(f"--filter name={text}: not a pattern: {error}") from None
+    named = table.matches(given, "name")
     for value in given.get("dangling", ()):
         if value not in ("true", "false"):
             raise UserError(f"--filter dangling={value}: neither true nor false")
@@ -188,7 +181,7 @@ def choose(
 
     def passes(row: Row) -> bool:
         labels = row["config"].get("labels", {})
-        if patterns and not any(pattern.search(row["name"]) for pattern in patterns):
+        if not named(row["name"]):
             return False
         if "id" in given and not any(row["id"].startswith(text) for text in given["id"]):
             return False
@@ -315,4 +308,15 @@ EXISTS = Command(
     (1, 1),
     ("tiffin network exists lunch",),
     _exists,
+)
+
+
+EXPLAIN = Command(
+    name="network explain",
+    usage="NETWORK|CONTAINER|POD",
+    summary="Draw who is on a network: interfaces, addresses, routes, rules, ports; what is amiss",
+    flags=(Flag("format", "f", "str", "FORMAT", "`json` or a Go template"),),
+    arguments=(1, 1),
+    examples=("tiffin network explain lunch", "tiffin network explain web --format json"),
+    run=later("network_explain", "explain"),
 )

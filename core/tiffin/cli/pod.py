@@ -12,13 +12,15 @@ from . import reads, table
 from .container_flags import FLAGS
 from .container_options import options_from
 from .flags import Call, Command, Flag
+from .run import made_by
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
 
 OF_THE_POD = frozenset(
     "add-host no-hosts dns dns-option dns-opt dns-search hostname ip ip6 label label-file "
-    "mac-address name network net network-alias publish shm-size replace".split()
+    "mac-address name network net network-alias publish shm-size replace "
+    "cgroup-parent device pid security-opt sysctl uts volume volumes-from".split()
 )
 """Flags of `create` that are the pod's: they mean the same here."""
 
@@ -42,9 +44,11 @@ def _create(call: Call) -> int:
     path = options["pod_id_file"]
     if path and os.path.lexists(path):
         raise UserError(f"--pod-id-file {path} exists", hint="remove it, or name another")
+    if options["uts"] == "host" and options["share"] == DEFAULT_SHARE:
+        options["share"] = "ipc,net"
     if options["infra"] is False and options["share"] == DEFAULT_SHARE:
         options["share"] = "none"
-    wanted = options_from(pod_options({**options, "name": name}), [""])
+    wanted = made_by(options_from(pod_options({**options, "name": name}), [""]))
     from ..engine import pods
     from .session import drive
 
@@ -101,6 +105,12 @@ CREATE = Command(
 def _pods(call: Call) -> list[str]:
     """Those that the arguments, --latest or --all name."""
     options = call.options
+    for path in options.get("pod_id_file") or ():
+        from .selection import id_in
+
+        call.arguments += id_in(path, bool(options.get("ignore")), "--pod-id-file")
+    if options.get("pod_id_file") and not call.arguments:
+        return []  # of a pod that is not there, which is well
     if call.arguments and (options.get("all") or options.get("latest")):
         raise UserError("pods are named, and --all or --latest is given as well")
     if options.get("all") or options.get("latest"):
@@ -127,6 +137,7 @@ def _many(
 
 ALL = Flag("all", "a", help="All pods")
 LATEST = Flag("latest", "l", help="The pod that was made last")
+ID_FILE = Flag("pod-id-file", "", "list", "FILE", "The pod whose id is in this file")
 TIME = Flag("time", "t", "int", "SECONDS", "Wait so long before SIGKILL (by default its own)")
 
 
@@ -143,7 +154,7 @@ START = Command(
     "pod start",
     "POD [POD...]",
     "Make the namespaces of pods and start their containers",
-    (ALL, LATEST),
+    (ALL, ID_FILE, LATEST),
     (0, None),
     ("tiffin pod start web",),
     _start,
@@ -170,7 +181,7 @@ STOP = Command(
     "pod stop",
     "POD [POD...]",
     "Stop the containers of pods and take their namespaces away",
-    (ALL, LATEST, TIME, Flag("ignore", "i", help="One that is not there is no error")),
+    (ALL, ID_FILE, LATEST, TIME, Flag("ignore", "i", help="One that is not there is no error")),
     (0, None),
     ("tiffin pod stop -t 2 web",),
     _stop,
@@ -286,6 +297,7 @@ RM = Command(
     "Remove pods with their containers, which must have ended",
     (
         ALL,
+        ID_FILE,
         LATEST,
         TIME,
         Flag("force", "f", help="Also running containers; one that is not there is no error"),

@@ -88,6 +88,8 @@ def choose(
         if not text.isdecimal():
             raise UserError(f"--filter ctr-number={text}: not a number")
 
+    named = table.matches(given, "name")
+
     def any_of(key: str, test: Any) -> bool:
         return key not in given or any(test(text) for text in given[key])
 
@@ -95,7 +97,7 @@ def choose(
         members = pod["members"]
         return (
             any_of("id", pod["id"].startswith)
-            and any_of("name", lambda text: text in pod["name"])
+            and named(pod["name"])
             and ("status" not in given or state(pod).lower() in states)
             and any_of("network", lambda text: text in pod["network"].split(","))
             and any_of("ctr-ids", lambda text: any(m["id"].startswith(text) for m in members))

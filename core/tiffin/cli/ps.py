@@ -190,14 +190,7 @@ def choose(
     """The rows that pass: every key must match, by any of its values (labels: by all)."""
     if not given:
         return found
-    import re  # filters only
-
-    patterns = []
-    for text in given.get("name", ()):
-        try:
-            patterns.append(re.compile(text))
-        except re.error as error:
-            raise UserError(f"--filter name={text}: not a pattern: {error}") from None
+    named = table.matches(given, "name")
     codes = []
     for text in given.get("exited", ()):
         if not text.isdecimal():
@@ -221,7 +214,7 @@ def choose(
     def passes(row: Row) -> bool:
         if "id" in given and not any(row["id"].startswith(text) for text in given["id"]):
             return False
-        if patterns and not any(pattern.search(row["name"]) for pattern in patterns):
+        if not named(row["name"]):
             return False
         if states and row["state"] not in states:
             return False

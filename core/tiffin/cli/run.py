@@ -33,6 +33,13 @@ async def _placed(engine: Engine, options: ContainerOptions) -> AsyncIterator[Co
         yield placed
 
 
+def made_by(options: ContainerOptions) -> ContainerOptions:
+    """With the command line, for `generate systemd --new`."""
+    from msgspec.structs import replace
+
+    return replace(options, create_command=tuple(sys.argv[1:]))
+
+
 def _cidfile(call: Call) -> str:
     path = call.options["cidfile"] or ""
     if path and os.path.lexists(path):
@@ -51,7 +58,7 @@ def _write_cidfile(path: str, cid: str) -> None:
 def _options(call: Call) -> ContainerOptions:
     from .. import network_modes
 
-    options = options_from(call.options, call.arguments)
+    options = made_by(options_from(call.options, call.arguments))
     if network_modes.without_ports(options.network) and (options.ports or options.publish_all):
         print(
             f"Ports are not published with --network {options.network}: it has none of its own",

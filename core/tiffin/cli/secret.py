@@ -82,10 +82,11 @@ CREATE = Command(
 def _ls(call: Call) -> int:
     options, now = call.options, time_ns()
     given = table.filters(options["filter"], FILTERS)
+    named = table.matches(given, "name")
     rows = [
         row
         for row in reads.rows(reads.store(call.layout), queries.SECRETS)
-        if ("name" not in given or any(text in row["name"] for text in given["name"]))
+        if named(row["name"])
         and ("id" not in given or any(row["id"].startswith(text) for text in given["id"]))
     ]
     template = options["format"]

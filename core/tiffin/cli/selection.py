@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..engine.base import Engine
+    from ..plugins import Plugins
 
 
 LATEST = Flag("latest", "l", help="the container that was created last")
@@ -30,7 +31,7 @@ IGNORE = Flag("ignore", "i", help="one that is not there is no error")
 def need_names(call: Call) -> None:
     """Add what --cidfile names. Error: UserError for no container, or for two ways to name them."""
     for path in call.options.get("cidfile") or ():
-        call.arguments.extend(_id_in(path, bool(call.options.get("ignore"))))
+        call.arguments.extend(id_in(path, bool(call.options.get("ignore"))))
     if call.options.get("cidfile") and not call.arguments:
         return  # of a container that is not there, which is well
     if call.options.get("filter") and not call.options.get("latest"):
@@ -41,19 +42,19 @@ def need_names(call: Call) -> None:
         raise UserError("no container is named", hint="a name or an id is wanted")
 
 
-def _id_in(path: str, missing_is_well: bool) -> list[str]:
-    """What `run --cidfile` wrote. Error: UserError."""
+def id_in(path: str, missing_is_well: bool, flag: str = "--cidfile") -> list[str]:
+    """What `run --cidfile` or `pod create --pod-id-file` wrote. Error: UserError."""
     try:
         with open(path, encoding="ascii") as file:
             found = file.read(4096).split("\n")[0].strip()
     except FileNotFoundError:
         if missing_is_well:
             return []
-        raise UserError(f"--cidfile {path}: no such file") from None
+        raise UserError(f"{flag} {path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"--cidfile {path}: {getattr(error, 'strerror', 'not an id')}") from None
+        raise UserError(f"{flag} {path}: {getattr(error, 'strerror', 'not an id')}") from None
     if not found:
-        raise UserError(f"--cidfile {path} is empty", hint="run --cidfile writes it")
+        raise UserError(f"{flag} {path} is empty", hint=f"{flag} of create writes it")
     return [found]
 
 
@@ -64,11 +65,14 @@ def many(
     states: tuple[str, ...] = (),
     codes: object = None,
     last_first: bool = False,
+    warm: tuple[str, ...] = (),
 ) -> int:
-    """The same for each of the containers that are meant."""
+    """The same for each of the containers that are meant; those in a state of `warm` are put on
+    their networks by it, or taken off them."""
+    need_names(call)
+    plugins = _warm(call, warm)
     from .session import chosen, drive, each, unconnected
 
-    need_names(call)
     names, together = list(call.arguments), set[str]()
     if call.options.get("cidfile") and not names:
         return 0
@@ -82,15 +86,27 @@ def many(
             found = await chosen(engine, call, states=states)
             return found, await unconnected(engine, found)
 
-        names, free = drive(call, find)
+        names, free = drive(call, find)  # a session of its own, with plugins of its own
         if last_first:  # who uses another's network was made after it
             names.reverse()
         together = set(free)
     one_by_one = [name for name in names if name not in together]
     at_once = [name for name in names if name in together]
     if codes is None:
-        return each(call, one_by_one, work, together=at_once)  # type: ignore[arg-type]
-    return each(call, one_by_one, work, codes, together=at_once)  # type: ignore[arg-type]
+        return each(call, one_by_one, work, together=at_once, plugins=plugins)  # type: ignore[arg-type]
+    return each(call, one_by_one, work, codes, together=at_once, plugins=plugins)  # type: ignore[arg-type]
+
+
+def _warm(call: Call, states: tuple[str, ...]) -> Plugins | None:
+    """With the drivers of the containers' networks loading while the engine loads (`run._warm`)."""
+    if not states or not call.arguments:
+        return None
+    from .. import network_modes, settings
+    from ..plugins import Plugins
+
+    plugins = Plugins(call.layout, settings.load(call.layout).tables)
+    network_modes.warm_up_for(plugins, list(call.arguments), states)
+    return plugins
 
 
 def _matching(call: Call, states: tuple[str, ...]) -> list[str]:

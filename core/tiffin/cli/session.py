@@ -84,6 +84,7 @@ def each(
     codes: Callable[[TiffinError], int] = lambda error: error.exit_code,
     *,
     together: Sequence[str] = (),
+    plugins: Plugins | None = None,
 ) -> int:
     """Do something to several containers or images, one after the other, then to those that may go
     `together`, a few at a time; one that fails does not keep the others from it. Prints what `work`
@@ -119,7 +120,7 @@ def each(
                 nursery.start_soon(limited, name)
         return code
 
-    return drive(call, all_of_them)
+    return drive(call, all_of_them, plugins)
 
 
 def _first(group: BaseExceptionGroup[TiffinError]) -> TiffinError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .flags import Call, Command, Flag
+from .flags import Call, Command, Flag, later
 
 if TYPE_CHECKING:
     from ..engine.base import Engine
@@ -79,9 +79,19 @@ def _cleanup(call: Call) -> int:
         await clean_up(engine, name, remove=bool(call.options["rm"]), ended=ended)
         return None if ended else name
 
-    from .session import each
+    from .session import drive, each
 
-    return each(call, call.arguments, work)
+    lock = call.options["round"]
+    if lock is None:
+        return each(call, call.arguments, work)
+
+    async def round_(engine: Engine) -> int:
+        from ..engine.rounds import clean_up_all
+
+        await clean_up_all(engine, call.arguments[0], lock)
+        return 0
+
+    return drive(call, round_)
 
 
 CLEANUP = Command(
@@ -91,8 +101,43 @@ CLEANUP = Command(
     flags=(
         Flag("ended", help="called by conmon's exit command: say nothing"),
         Flag("rm", help="and remove them"),
+        Flag("round", kind="int", metavar="FD", help="and others of this login: its lock"),
     ),
     arguments=(1, None),
     examples=("tiffin container cleanup job",),
     run=_cleanup,
+)
+
+
+CHECK = Command(
+    "system check",
+    "",
+    "Look for damage in the database, images, layers, containers and what the machine has of them; "
+    "exit code 1 when there is any left",
+    (
+        Flag("repair", "r", help="Mend it; each repair is an event"),
+        Flag("force", "f", help="With --repair: also by removing containers"),
+        Flag("quick", "q", help="Do not read blobs and layers, nor fold the log again"),
+        Flag("format", "", "str", "json", "Print one JSON document"),
+    ),
+    (0, 0),
+    ("tiffin system check", "tiffin system check --repair"),
+    later("check", "run"),
+)
+
+
+COMPACT = Command(
+    "system compact",
+    "",
+    "Fold what is gone for long into snapshots: the events of removed containers, ended execs and "
+    "transfers, removed images. Nothing that a consumer has not acknowledged; the chain of hashes "
+    "stays whole",
+    (
+        Flag("before", "", "str", "TIME", "What was over by then: 720h (ago), or RFC 3339"),
+        Flag("dry-run", "n", help="Say what would be folded"),
+        Flag("format", "", "str", "FORMAT", "`json`"),
+    ),
+    (0, 0),
+    ("tiffin system compact --before 720h", "tiffin system compact --before 0s --dry-run"),
+    later("compact", "run"),
 )

@@ -11,7 +11,7 @@ from .printable import for_terminal, line
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
 WIDTH = 12
@@ -61,6 +61,10 @@ def formatted(
     from . import gotemplate
 
     gotemplate.parse(template)  # also when there is nothing to show
+    # Structs, so that a field that is misspelt is an error.
+    records = [
+        one if isinstance(one, gotemplate.Record) else gotemplate.Record(**one) for one in records
+    ]
     if not template.startswith(("table ", "table\t", "table{", "table\\t")) and template != "table":
         return "".join(
             for_terminal(gotemplate.render(template, record)) + "\n" for record in records
@@ -86,6 +90,22 @@ def filters(values: Iterable[str], allowed: Sequence[str]) -> dict[str, list[str
             raise UserError(f"--filter {value!r} needs a value", hint=f"write {key}=VALUE")
         found.setdefault(key, []).append(text)
     return found
+
+
+def matches(given: Mapping[str, Sequence[str]], key: str) -> Callable[[str], bool]:
+    """Whether a word has one of the patterns of `--filter KEY=PATTERN`; any has, where there are
+    none. Error: UserError for what is no pattern."""
+    if key not in given:
+        return lambda word: True
+    import re  # filters only
+
+    patterns = []
+    for text in given[key]:
+        try:
+            patterns.append(re.compile(text))
+        except re.error as error:
+            raise UserError(f"--filter {key}={text}: not a pattern: {error}") from None
+    return lambda word: any(pattern.search(word) for pattern in patterns)
 
 
 def has_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:

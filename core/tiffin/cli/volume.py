@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ..store.queries import Row
 
 VOLUMES = "SELECT * FROM volumes ORDER BY name"
-FILTERS = ("name", "driver", "label", "label!", "dangling", "until", "anonymous")
+FILTERS = (
+    *("name", "driver", "label", "label!", "dangling", "until", "anonymous", "opt", "scope"),
+)
 HEADINGS = {"Name": "VOLUME NAME", "Mountpoint": "MOUNTPOINT"}
 
 
@@ -39,6 +41,7 @@ def choose(
     """The volumes that pass: every key must match, by any of its values (labels: by all)."""
     users, now = used(connection), time_ns()
     limits = [units.parse_time(text, now, "--filter until") for text in given.get("until", ())]
+    named = table.matches(given, "name")
     for key in ("dangling", "anonymous"):
         for value in given.get(key, ()):
             if value not in ("true", "false"):
@@ -46,7 +49,9 @@ def choose(
 
     def passes(row: Row) -> bool:
         return (
-            ("name" not in given or any(text in row["name"] for text in given["name"]))
+            named(row["name"])
+            and ("scope" not in given or "local" in given["scope"])
+            and table.has_labels(row["options"], given.get("opt", ()))
             and ("driver" not in given or row["driver"] in given["driver"])
             and all(
                 (v == "true") != bool(users.get(row["name"])) for v in given.get("dangling", ())

@@ -60,7 +60,7 @@ class Engine:
         self.plugins = plugins or Plugins(layout, chosen.tables)
         self.locks = Locks(layout)
         self.front_end = front_end
-        self.actor = actor.current(front_end)
+        self._actor = actor.current(front_end)
         self._whole: dict[int, Any] = {}
         """Drivers that were looked at, by id: kept, so that no other gets the same."""
         self.notify_socket = ""
@@ -73,7 +73,13 @@ class Engine:
     def journal(self) -> Journal:
         """For events of the command that is being carried out."""
         command = _command.get()
-        return Journal(self, self.command or command or new_command())
+        answer, _ = _answer.get()
+        return Journal(self, answer or self.command or command or new_command())
+
+    @property
+    def actor(self) -> str:
+        """Who does what this task does, as JSON text."""
+        return _answer.get()[1] or self._actor
 
     @contextmanager
     def one_command(self) -> Iterator[None]:
@@ -91,12 +97,12 @@ class Engine:
                     _command.reset(token)
 
     async def because_of_its_end(self, given: str) -> None:
-        """This command is the answer to the end of a container, which nobody asked for."""
+        """What this task does is the answer to the end of a container, which nobody asked for."""
         cid = (await self.container(given))["id"]
         for event in await self.store.rows(END, (f"container/{cid}",)):
-            self.actor = actor.current(self.front_end, event["seq"])
-            if event["front_end"] == self.front_end:  # it was this process that recorded it
-                self.command = event["command"]
+            # An exit command recorded it: what is done about it is the same command.
+            command = event["command"] if event["front_end"] == self.front_end else ""
+            _answer.set((command, actor.current(self.front_end, event["seq"])))
 
     def driver(self, kind: str, name: str) -> Any:
         """A driver that has all of its protocol. Errors: UserError, DriverError."""
@@ -139,6 +145,9 @@ END = (
     "SELECT seq, command, json_extract(actor, '$.front_end') AS front_end FROM events "
     "WHERE stream=? AND type='container.exited' ORDER BY version DESC LIMIT 1"
 )
+
+_answer: ContextVar[tuple[str, str]] = ContextVar("answer", default=("", ""))
+"""Command and actor of a task that answers an event; empty where they are the engine's."""
 
 _command: ContextVar[str] = ContextVar("command", default="")
 """The id of the command of this task, and of its children."""

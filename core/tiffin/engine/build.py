@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from typing import Protocol
 
+import msgspec
 import trio
 from msgspec import Struct
 
@@ -45,7 +46,8 @@ class BuildOptions(Struct, frozen=True, omit_defaults=True):
     """What a user may ask of `build`."""
 
     context: str
-    """Directory; `-`: what comes on standard input. Empty: there is none."""
+    """Directory; the URL of a repository, a tar or a Dockerfile; `-`: what comes on standard
+    input. Empty: there is none."""
     file: str = ""
     """Path of the Dockerfile; empty: Containerfile or Dockerfile of the context."""
     text: str | None = None
@@ -133,6 +135,8 @@ class Build:
         self._done: dict[int, trio.Event] = {}
         self._fetching = trio.Lock()
         self._names = 0
+        self._remote = False
+        """The context was fetched."""
 
     @property
     def fixed_time(self) -> int | None:
@@ -213,6 +217,7 @@ class Build:
     async def carry_out(self, archive: BufferedReader | None) -> str:
         from .build_stage import StageRun
 
+        await self._fetch()
         self.read(archive)
         self._done = {one.stage.index: trio.Event() for one in self.plan.stages}
         limit = trio.CapacityLimiter(self.options.jobs or len(self.plan.stages))
@@ -274,6 +279,28 @@ class Build:
         if tip.id != base.id:
             await images.remove_steps(self.engine, tip.id)
 
+    async def _fetch(self) -> None:
+        """A context that is a URL: of a repository, a tar, or a Dockerfile. Errors: UserError,
+        DriverError (no git)."""
+        from . import build_context, build_git
+
+        given = self.options.context
+        changed: dict[str, str] = {}
+        if build_context.is_git(given):
+            place = self.place("repository")
+            changed["context"] = await build_git.fetch(build_git.parse(given), place)
+        elif build_context.is_url(given):
+            directory = self.place("download")
+            name = await trio.to_thread.run_sync(build_context.download, given, directory)
+            place = self.place("context")
+            text = await trio.to_thread.run_sync(
+                build_context.unpack_or_read, f"{directory}/{name}", place, given
+            )
+            changed = {"context": place} if text is None else {"context": "-", "text": text}
+        if changed:
+            self._remote = "context" in changed and changed["context"] != "-"
+            self.options = msgspec.structs.replace(self.options, **changed)
+
     def read(self, archive: BufferedReader | None) -> None:
         """Context and Dockerfile. Errors: UserError, NotFound: in one line."""
         from .build_context import dockerfile, ignore, unpack
@@ -288,7 +315,8 @@ class Build:
             if not os.path.isdir(directory):
                 raise UserError(f"{directory} is not a directory", hint="it is the build's context")
             self.tree = Tree(directory, "the build context")
-        name, text = dockerfile(self.tree, options, inside=archive is not None)
+        inside = archive is not None or self._remote
+        name, text = dockerfile(self.tree, options, inside=inside)
         if self.tree is not None:
             self.tree.ignore = ignore(self.tree, name, options.ignore_file)
         parsed = parser.parse(text, name)

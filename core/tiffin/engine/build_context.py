@@ -39,6 +39,17 @@ def unpack(archive: BufferedReader, directory: str) -> None:
         os.close(fd)
 
 
+def unpack_or_read(path: str, directory: str, source: str) -> str | None:
+    """A downloaded context: unpacked when it is a tar (None), else the Dockerfile that it is.
+    Error: UserError."""
+    with open(path, "rb") as file:
+        head = file.peek(512)[:512]
+        if decompress.kind(head[:6]) != "none" or head[257:262] == b"ustar":
+            unpack(file, directory)
+            return None
+        return _text(file.read(MAX_SIZE + 1), source)
+
+
 def _text(data: bytes, name: str) -> str:
     if len(data) > MAX_SIZE:
         raise UserError(f"{name} is larger than {MAX_SIZE >> 20} MiB")
@@ -111,7 +122,7 @@ def is_url(source: str) -> bool:
 
 
 def is_git(source: str) -> bool:
-    return source.startswith(("git@", "git://", "ssh://")) or (
+    return source.startswith(("git@", "git://", "ssh://", "github.com/")) or (
         is_url(source) and urlsplit(source).path.endswith(".git")
     )
 

@@ -17,7 +17,7 @@ from ..errors import NotFound, StepFailed, TiffinError
 from ..events.build import BuildStepFinished, BuildStepStarted
 from ..images import platform
 from ..transfer import Layer
-from . import build_context, build_images, build_mounts, build_steps, image_mounts
+from . import build_context, build_git, build_images, build_mounts, build_steps, image_mounts
 from .build import Build
 from .build_images import Draft, Tip
 
@@ -363,7 +363,11 @@ class StageRun:
                 place = files.enter_context(_tree(directory, "the heredoc"))
                 items += build_steps.opened(files, place, [heredoc.name])
             elif instruction.name == "ADD" and build_context.is_git(source):
-                raise instruction.error(f"{source}: git repositories are not fetched")
+                keep = dict(instruction.flags).get("keep-git-dir", "false") in ("", "true")
+                directory = build.place("repository")
+                path = await build_git.fetch(build_git.parse(source), directory, keep_git=keep)
+                place = files.enter_context(_tree(path, source))
+                items += build_steps.opened(files, place, ["."])
             elif instruction.name == "ADD" and build_context.is_url(source):
                 directory = build.place("download")
                 checksum = self.state.expand(instruction, instruction.flag("checksum"))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from .. import conmon, network_modes, programs
-from ..errors import DriverError, ImageError, RuntimeFailed, UserError
+from ..errors import DriverError, RuntimeFailed, UserError
 from ..hooks import Amendment, Attachment, IdMaps, Labels
 from ..images import digest
 from ..network_modes import CONTAINER
@@ -21,7 +22,7 @@ from ..options import ContainerOptions, Device
 from ..spec import amend, asked, build, facts, files, resources, rlimits, seccomp, users
 from ..spec.request import HostDevice, Spec, SpecRequest
 from ..store import queries
-from . import cgroup_places, exit_command, images, labels
+from . import cgroup_places, exit_command, images, labels, runtime_places
 from . import rootfs as root
 from .hold import Held
 
@@ -78,11 +79,41 @@ async def make(held: Held, attachments: Sequence[Attachment], netns: str) -> Mad
     rootfs = row["mounted"] or root.path(held.engine, row)
     spec, data, env = await _compose(held, attachments, netns, rootfs, row["cgroup"])
     try:
-        with _with_secrets(held, spec, env) if env else nullcontext():
+        keeping = nullcontext() if row["remove"] else _synced(row["directory"])
+        with keeping, _with_secrets(held, spec, env) if env else nullcontext():
             made = await conmon.create(monitor(held, options))
     except RuntimeFailed as error:
         raise error.naming(spec.document["process"]["args"][0]) from error
     return Made(made.pid, made.conmon_pid, digest.of(data))
+
+
+@contextmanager
+def _synced(directory: str) -> Iterator[None]:
+    """While the runtime is at work the disk gets config.json and origins.json, so that they are
+    there once the log speaks of them: `explain` and `system check` read them after a power cut.
+    Error: OSError."""
+    failure: list[OSError] = []
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    paths = (f"{directory}/config.json", f"{directory}/origins.json", directory)
+    opened = [os.open(path, flags) for path in paths]
+
+    def sync() -> None:
+        try:
+            for fd in opened:
+                os.fsync(fd)
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=sync, name="sync")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        for fd in opened:
+            os.close(fd)
+    if failure:
+        raise failure[0]
 
 
 def _with_secrets(held: Held, spec: Spec, env: dict[str, str]) -> AbstractContextManager[None]:
@@ -114,6 +145,8 @@ async def rewrite(held: Held, rootfs: str) -> str:
         _, data, _ = await _compose(
             held, attachments, netns, rootfs, told.get("cgroup", ""), rewriting=True
         )
+        with _synced(held.row["directory"]):
+            pass
     finally:
         if not held.row["pid"] and options_of(held).secrets:
             from . import secrets
@@ -143,7 +176,7 @@ async def _compose(
         options = await volumes.mounted(held, options, rootfs)
     image_config = dict(images.read_config(engine, row["image_id"]).config)
     users.no_pipes(rootfs)
-    _need_plain(rootfs)
+    runtime_places.need_plain(rootfs)
     given_user = options.user or image_config.get("User") or ""
     user, accounts_files = _accounts(held, options, image_config, rootfs, given_user)
     for mount in options.mounts:
@@ -153,6 +186,7 @@ async def _compose(
         from . import special_mounts
 
         options = await special_mounts.prepare(held, options, user)
+    runtime_places.need_null(rootfs, options.mounts)
     host = facts.gather()
     placed = _write_files(directory, held, options, attachments, host.hostname, rewriting=rewriting)
     placed = (*placed, *accounts_files)
@@ -258,17 +292,6 @@ def _accounts(
         os.chmod(path, 0o644)
         placed.append((place, path))
     return user, tuple(placed)
-
-
-def _need_plain(rootfs: str) -> None:
-    """The runtimes fill these directories by name, from outside of the container: runc follows a
-    link at /dev to wherever it leads on this machine (CVE-2026-41579). Error: ImageError."""
-    for place in ("/dev", "/proc", "/sys"):
-        if os.path.islink(f"{rootfs}{place}"):
-            raise ImageError(
-                f"{place} of the container is a link, which could lead to this machine's files",
-                hint="the image must have a directory there, or nothing",
-            )
 
 
 def monitor(held: Held, options: ContainerOptions) -> conmon.Monitor:
@@ -406,6 +429,7 @@ def network_files(
     name = options.hostname or (host_name if shared else row["id"][:12])
     addresses = [a.partition("/")[0] for at in attachments for a in at.addresses]
     gateway = next((s.gateway for at in attachments for s in at.network.subnets if s.gateway), "")
+    gateway = next((at.network.host for at in attachments if at.network.host), gateway)
     contents = {"hostname": f"{name}\n"}
     if not options.no_hosts:
         host = _host_file("/etc/hosts") if shared else None

@@ -29,23 +29,17 @@ class Place(Struct, frozen=True):
 
     path: str
     """Of its cgroup, from the root of the hierarchy."""
-    conmon: str = ""
-    """Unit of systemd for its conmon; empty: conmon stays where it is."""
-    slice: str = ""
-    """Of both units."""
     beside: str = ""
     """The cgroup that is split."""
 
 
 def manager(engine: Engine) -> str:
-    """The one that was chosen, or what works here: as podman, systemd where it runs the machine
-    with cgroup v2. Errors: UserError, DriverError."""
+    """The one that was chosen, or what works here. Errors: UserError, DriverError."""
     chosen = engine.settings.cgroup_manager
     if chosen not in ("", *MANAGERS):
         raise UserError(f"--cgroup-manager {chosen!r} is not known", hint=" or ".join(MANAGERS))
     uid = engine.layout.uid
-    works = systemd.reachable(uid)
-    if chosen == "systemd" and not works:
+    if chosen == "systemd" and not systemd.reachable(uid):
         raise DriverError(
             "--cgroup-manager systemd: systemd does not run here"
             if not systemd.booted()
@@ -54,7 +48,7 @@ def manager(engine: Engine) -> str:
             if not systemd.booted()
             else f"log in with a session, or loginctl enable-linger {uid}",
         )
-    return chosen or ("systemd" if works and cgroups.unified() else "cgroupfs")
+    return chosen or cgroups.usual_manager(uid)
 
 
 def choose(engine: Engine, cid: str, runtime: str, options: ContainerOptions) -> Place:
@@ -87,11 +81,8 @@ def choose(engine: Engine, cid: str, runtime: str, options: ContainerOptions) ->
             f"--cgroup-parent {options.cgroup_parent} is not a slice of systemd's",
             hint="name one (X.slice), or use --cgroup-manager cgroupfs",
         )
-    return Place(
-        f"{systemd.manager_cgroup(uid)}{systemd.slice_path(name)}/{SCOPE}-{cid}.scope",
-        conmon="" if mode == "no-conmon" else f"{SCOPE}-conmon-{cid}.scope",
-        slice=name,
-    )
+    slice = f"{systemd.manager_cgroup(uid)}{systemd.slice_path(name)}"
+    return Place(f"{slice}/{SCOPE}-{cid}.scope")
 
 
 def _split(cid: str, parent: str) -> Place:
@@ -144,8 +135,11 @@ def is_scope(path: str) -> bool:
 
 
 def conmon_unit(path: str, options: ContainerOptions) -> tuple[str, str]:
-    """(unit, slice) for the conmon of a container with this cgroup; empty: none."""
+    """(unit, slice) for the conmon of a container with this cgroup; empty: it stays where it is,
+    as in a service of systemd, whose it is then."""
     if not is_scope(path) or options.cgroups == "no-conmon":
+        return "", ""
+    if "INVOCATION_ID" in os.environ and cgroups.own().endswith(".service"):
         return "", ""
     head, _, scope = path.rpartition("/")
     return f"{SCOPE}-conmon-{scope.removeprefix(f'{SCOPE}-')}", os.path.basename(head)

@@ -24,7 +24,7 @@ from ..hooks import Attachment, NetworkConfig
 from ..options import ContainerOptions, NetworkOptions
 from ..spec import facts, files
 from ..store import queries
-from . import bundle, networks
+from . import bundle, home, networks
 from .base import Engine
 from .hold import Held, hold
 from .recover import LIVE
@@ -111,7 +111,7 @@ async def carry_off(
 ) -> None:
     """Detach from one network; the others take over its ports. May be repeated."""
     try:
-        await engine.network(gone.network.driver).detach(gone)
+        await home.detach(engine, gone)
     except DriverError:
         if not force:
             raise
@@ -121,7 +121,7 @@ async def carry_off(
 
 async def take_back(engine: Engine, added: Attachment, before: Sequence[Attachment]) -> None:
     """Undo a connection that was only half made. May be repeated."""
-    await engine.network(added.network.driver).detach(added)
+    await home.detach(engine, added)
     await _publish(engine, before)
 
 
@@ -132,8 +132,8 @@ def attached(row: queries.Row) -> list[Attachment]:
 def _names(row: queries.Row, verb: str, network: str) -> list[str]:
     """The networks that a container is on. Error: Conflict when it can have none."""
     word = row["network"]
-    if word in network_modes.NO_NETWORK or network_modes.joins(word):
-        shown = word if word in network_modes.NO_NETWORK else f"{word.partition(':')[0]}:..."
+    if network_modes.joins(word) or (word and not network_modes.on(word)):
+        shown = f"{word.partition(':')[0]}:..." if network_modes.joins(word) else word
         raise Conflict(
             f"cannot {verb} container {row['name']} and network {network}: it was made with "
             f"--network {shown}"
@@ -175,7 +175,7 @@ async def _attach(held: Held, config: NetworkConfig, wish: NetworkOptions) -> No
     try:
         # Before the new network gets the ports, another may have to give them up.
         await _publish(engine, [at for at in after[:-1] if at not in before])
-        await engine.network(config.driver).attach(after[-1])
+        await home.attach(engine, after[-1])
     except BaseException as error:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
             with suppress(DriverError):  # the first error is the one to tell

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +50,9 @@ async def creating(
 ) -> AsyncIterator[Held]:
     """A new container whose lock is held; `Created` is noted, and written with what comes next."""
     journal = engine.journal()
-    if engine.layout.uid and _has_own_ids(options):
-        driver = await drivers.mapping_storage_name(engine, options)
-    else:
-        driver = await drivers.storage_name(engine, options.storage_driver)
+    driver = await drivers.storage_name(engine, options.storage_driver)
+    if _has_own_ids(options) and options.userns != "host":
+        driver = await drivers.mapping_storage(engine, driver, options.storage_driver)
     runtime = await drivers.runtime_name(engine, options.runtime)
     engine.runtime(runtime).program()  # a missing runtime is an error before anything is made
     if options.name:
@@ -79,7 +79,7 @@ async def creating(
     bundle.check(options)
     if replace and options.name:
         await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
-    ports = choose_ports(options, image.config)
+    ports = await choose_ports(engine, options, image.config)
     created: dict[str, VolumeCreated] = {}
     if options.volumes_from or image.config.get("Volumes") or _has_volumes(options):
         from . import volumes
@@ -253,11 +253,20 @@ def parse_signal(text: str) -> int:
     raise UserError(f"{text!r} is not a signal", hint="for example KILL, SIGTERM or 15")
 
 
-def choose_ports(options: ContainerOptions, image_config: dict[str, Any]) -> list[Port]:
+PUBLISHED = (
+    "SELECT ports FROM containers WHERE ports<>'[]' UNION ALL "
+    "SELECT ports FROM pods WHERE ports<>'[]'"
+)
+
+
+async def choose_ports(
+    engine: Engine, options: ContainerOptions, image_config: dict[str, Any]
+) -> list[Port]:
     """Published ports, free host ports chosen; `-P` publishes what the image and
     --expose expose and -p does not publish.
 
-    Error: UserError for the same host port twice, and for ports with a network that has none.
+    Error: UserError for the same host port twice, and for one that is not for ordinary users, where
+    the caller is one.
     """
     ports = list(options.ports)
     if options.publish_all:
@@ -271,25 +280,57 @@ def choose_ports(options: ContainerOptions, image_config: dict[str, Any]) -> lis
                     ports.append(port)
     if network_modes.without_ports(options.network):
         return []
+    taken = {(port.host_port, port.protocol) for port in ports}
+    if any(not port.host_port for port in ports):
+        for row in await engine.store.rows(PUBLISHED):
+            taken |= {(p["host_port"], p.get("protocol", "tcp")) for p in row["ports"]}
     seen = set()
+    said: set[Port] = set()
     chosen = []
     for port in ports:
-        host_port = port.host_port or free_port(port.protocol, port.host_ip)
+        if port.host_port and port in said:
+            continue  # twice
+        said.add(port)
+        host_port = port.host_port or free_port(port.protocol, port.host_ip, taken)
         key = (port.host_ip, host_port, port.protocol)
         if key in seen:
             raise UserError(f"host port {host_port}/{port.protocol} is published twice")
         seen.add(key)
+        taken.add((host_port, port.protocol))
+        if engine.layout.uid:
+            from .. import host_ports
+
+            host_ports.need_free(port.host_ip, host_port, port.protocol)
         chosen.append(msgspec.structs.replace(port, host_port=host_port))
     return chosen
 
 
-def free_port(protocol: str, host_ip: str) -> int:
-    """A port of the ephemeral range that nobody has bound now."""
+def free_port(protocol: str, host_ip: str, taken: Collection[tuple[int, str]]) -> int:
+    """A port of the ephemeral range that no program has bound now, and no container publishes:
+    those are bound by nobody, and with hundreds of them the kernel often offers one."""
+    for _ in range(TRIES):
+        port = _bound(protocol, host_ip, 0)
+        if (port, protocol) not in taken:
+            return port
+    with open(EPHEMERAL, encoding="ascii") as file:  # the kernel offers every other one (ip(7))
+        first, last = map(int, file.read().split())
+    for number in range(first, last + 1):
+        if (number, protocol) not in taken:
+            with contextlib.suppress(TiffinError):
+                return _bound(protocol, host_ip, number)
+    raise TiffinError(f"no free port on {host_ip or 'this host'}: containers publish them")
+
+
+EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
+
+
+def _bound(protocol: str, host_ip: str, port: int) -> int:
+    """This port, or one that the kernel chooses, bound for a moment. Error: TiffinError."""
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
     with socket.socket(family, kind) as probe:
         try:
-            probe.bind((host_ip, 0))
+            probe.bind((host_ip, port))
         except OSError as error:
             raise TiffinError(f"no free port on {host_ip or 'this host'}: {error}") from None
         return int(probe.getsockname()[1])

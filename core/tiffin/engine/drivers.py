@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import DriverError, UserError
+from ..errors import DriverError
 from ..events.system import DriverChosen
-from ..options import ContainerOptions
 from .base import Engine
 
 
@@ -18,28 +17,30 @@ async def storage_name(engine: Engine, asked: str = "") -> str:
     return asked or engine.settings.storage_driver or await _default(engine, "storage")
 
 
-async def mapping_storage_name(engine: Engine, options: ContainerOptions) -> str:
-    """The same for an ordinary user's container with other ids than their namespace has: not every
-    driver shows files with other owners. Errors: UserError, DriverError."""
-    from ..spec import idmaps
+async def mapping_storage(engine: Engine, driver: str, asked: str) -> str:
+    """The storage driver for a container with ids of its own: `driver`, unless nobody asked for it
+    and it cannot show other owners here. Error: DriverError when it was asked for, or none can."""
+    why = _cannot_map(engine, driver)
+    if why is None:
+        return driver
+    if not (asked or engine.settings.storage_driver):
+        made = [(name, engine.storage(name)) for name in engine.plugins.names("storage")]
+        for name, other in sorted(made, key=lambda pair: -pair[1].preference):
+            if _cannot_map(engine, name) is None:
+                if (refused := await other.probe()) is None:
+                    return name
+                why += f"; {name}: {refused}"
+    able = [name for name in engine.plugins.names("storage") if _cannot_map(engine, name) is None]
+    hint = f"use --storage-driver {' or '.join(able)} for containers with --userns or --uidmap"
+    raise DriverError(f"the storage driver {driver} cannot do that here: {why}", hint=hint)
 
-    asked = options.storage_driver
-    name = await storage_name(engine, asked)
-    if not idmaps.mode(options) or getattr(engine.storage(name), "maps_ids", False):
-        return name
-    able, refused = [], ""
-    for other in engine.plugins.names("storage"):
-        driver = engine.storage(other)
-        if getattr(driver, "maps_ids", False):
-            able.append(other)
-            why = await driver.probe()
-            if why is None and not (asked or engine.settings.storage_driver):
-                return other
-            refused += f"; {other}: {why}" if why else ""
-    raise UserError(
-        f"{name} cannot show an ordinary user other owners of files than are stored{refused}",
-        hint=f"--storage-driver {' or '.join(able)}" if able else "",
-    )
+
+def _cannot_map(engine: Engine, name: str) -> str | None:
+    driver: Any = engine.storage(name)
+    if engine.layout.uid and not getattr(driver, "maps_ids", False):
+        return "an ordinary user cannot be shown other owners of files than are stored"
+    reason: str | None = driver.cannot_map() if hasattr(driver, "cannot_map") else None
+    return reason
 
 
 async def runtime_name(engine: Engine, asked: str = "") -> str:

@@ -13,13 +13,11 @@ import signal
 import subprocess
 import sys
 
-from .. import programs
+from .. import programs, systemd
 from ..errors import DriverError
 from ..store import queries
 from .base import Engine
 
-SYSTEMD = "/run/systemd/system"
-"""There when systemd runs the machine (sd_booted(3))."""
 TIMER = """
 file=$1/health.pid pause=$2 nap=
 trap '[ -n "$nap" ] && kill "$nap"; exit' TERM
@@ -48,7 +46,7 @@ async def begin(engine: Engine, row: queries.Row) -> None:
         return
     check = [sys.executable, "-I", "-m", "tiffin.cli.main", "--root", layout.root]
     check += ["--runroot", layout.run, "healthcheck", "run", "--scheduled", cid]
-    if os.path.isdir(SYSTEMD) and await _by_systemd(cid, interval, check):
+    if systemd.reachable(layout.uid) and await _by_systemd(layout.uid, cid, interval, check):
         return
     words = ("tiffin-health", layout.container_run(cid), f"{interval:g}", *check)
     subprocess.Popen(
@@ -62,11 +60,16 @@ async def begin(engine: Engine, row: queries.Row) -> None:
     )
 
 
-async def _by_systemd(cid: str, interval: float, check: list[str]) -> bool:
+def _manager(uid: int) -> list[str]:
+    """Whose systemd: the machine's, or the user's."""
+    return [] if uid == 0 else ["--user"]
+
+
+async def _by_systemd(uid: int, cid: str, interval: float, check: list[str]) -> bool:
     try:
         await programs.run(
             [
-                *("systemd-run", "--quiet", "--collect", f"--unit={_unit(cid)}"),
+                *("systemd-run", *_manager(uid), "--quiet", "--collect", f"--unit={_unit(cid)}"),
                 *("--on-active=1ms", f"--on-unit-inactive={round(interval * 1000)}ms"),
                 *(
                     "--timer-property=AccuracySec=100ms",
@@ -75,6 +78,7 @@ async def _by_systemd(cid: str, interval: float, check: list[str]) -> bool:
                 *("--", *check),
             ],
             package="systemd",
+            env={**os.environ, **systemd.environment(uid)},
         )
     except DriverError:
         return False  # no bus, or no systemd that would do this for us
@@ -84,9 +88,14 @@ async def _by_systemd(cid: str, interval: float, check: list[str]) -> bool:
 async def end(engine: Engine, row: queries.Row) -> None:
     """No more checks. One that is at work ends by itself: it may be who calls this."""
     cid = row["id"]
-    if os.path.isdir(SYSTEMD):
+    uid = engine.layout.uid
+    if systemd.reachable(uid):
         with contextlib.suppress(DriverError):
-            await programs.run(["systemctl", "stop", f"{_unit(cid)}.timer"], check=False)
+            await programs.run(
+                ["systemctl", *_manager(uid), "stop", f"{_unit(cid)}.timer"],
+                check=False,
+                env={**os.environ, **systemd.environment(uid)},
+            )
     with contextlib.suppress(OSError, ValueError):
         with open(f"{engine.layout.container_run(cid)}/health.pid", encoding="ascii") as file:
             pid = int(file.read())

@@ -4,6 +4,7 @@ user's has run."""
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import msgspec
 import trio
@@ -53,8 +54,9 @@ async def prepare(held: Held) -> None:
         if network.netns:
             netns.create(network.netns, userns)
         made: bundle.Made | None = None
+        processes: list[Any] = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(networks.attach, engine, network.attachments)
+            nursery.start_soon(networks.attach, engine, network.attachments, processes)
             made = await bundle.make(held, network.attachments, network.netns or network.joined)
     except BaseException as error:
         with trio.CancelScope(shield=True):
@@ -62,7 +64,12 @@ async def prepare(held: Held) -> None:
         raise
     held.journal.note(
         held.stream,
-        Initialized(pid=made.pid, conmon_pid=made.conmon_pid, spec=made.spec_digest),
+        Initialized(
+            pid=made.pid,
+            conmon_pid=made.conmon_pid,
+            spec=made.spec_digest,
+            processes=tuple(processes),
+        ),
     )
     held.row.update(state="initialized", pid=made.pid, conmon_pid=made.conmon_pid)
     if held.row["options"].get("pid_file") or held.row["options"].get("conmon_pid_file"):

@@ -12,7 +12,7 @@ from ..errors import Conflict, DriverError
 from ..events.container import Failed, Migrated, MigrationPlanned, RuntimeChanged, StorageSwitched
 from ..hooks import LayerBlob, layer_tools
 from ..smallhash import sha256
-from . import images, labels
+from . import drivers, images, labels
 from .base import Engine
 from .hold import Held, hold
 
@@ -51,6 +51,8 @@ async def migrate(engine: Engine, given: str, name: str) -> str | None:
         if row["storage_driver"] == name:
             return None
         held.need("migrate", "created", "exited")
+        if row["id_maps"]:
+            await drivers.mapping_storage(engine, name, asked=name)
         if row["pinned"]:
             raise Conflict(
                 f"cannot migrate container {row['name']}: it is mounted", hint="unmount it first"

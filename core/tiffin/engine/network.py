@@ -4,6 +4,7 @@ are on it, so what is recorded here is its definition."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import trio
@@ -21,7 +22,7 @@ from ..events.network import (
 from ..hooks import Attachment, NetworkConfig
 from ..network_modes import DEFAULT
 from ..network_specs import NetworkRequest
-from . import networks, remove, shared
+from . import home, networks, remove, shared
 from .base import Engine, Journal
 from .hold import hold
 from .recover import LIVE
@@ -157,15 +158,18 @@ async def reload(engine: Engine, given: str) -> str:
         await held.journal.write(held.stream, NetworkReloadPlanned())
         try:
             netns.pin(row["netns"], f"/proc/{row['pid']}/ns/net")
+            processes: list[Any] = []
             for plain in row["attachments"]:
                 attachment = msgspec.convert(plain, Attachment)
-                await engine.network(attachment.network.driver).reload(attachment)
+                running = await home.reload(engine, attachment)
+                processes += [msgspec.to_builtins(process) for process in running]
         except BaseException as error:  # a cancellation as well; raised again
             event = Failed(operation="reload", error=str(error), state=held.state)
             with trio.CancelScope(shield=True):
                 await held.journal.write(held.stream, event)
             raise
-        await held.journal.write(held.stream, NetworkReloaded())
+        done = NetworkReloaded(processes=tuple(processes))
+        await held.journal.write(held.stream, done)
         return held.id
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import trio
@@ -14,7 +14,7 @@ from msgspec import Struct
 from .. import ids, ipam, leases, network_modes
 from ..errors import Conflict, DriverError, NotFound, UserError
 from ..events.network import NetworkCreated
-from ..hooks import Attachment, NetworkConfig, PortMapping
+from ..hooks import Attachment, NetworkConfig, PortMapping, StackDriver
 from ..leases import Lease
 from ..network_modes import DEFAULT
 from ..options import ContainerOptions, NetworkOptions
@@ -45,6 +45,9 @@ async def find(engine: Engine, name: str) -> NetworkConfig:
 
 async def warm_up(engine: Engine, network: str) -> None:
     """Let the drivers of these networks start loading."""
+    network = network or network_modes.default(engine.layout.uid)
+    if network in network_modes.STACKS:
+        engine.network(network).warm_up()
     for name in network_modes.on(network):
         found = [{"driver": name}]
         if name != DEFAULT:
@@ -79,12 +82,24 @@ async def in_use(engine: Engine) -> AsyncIterator[None]:
 async def canonical(engine: Engine, options: ContainerOptions) -> tuple[str, ContainerOptions]:
     """(the words of --network, the options), both with each network by its name, and the wishes
     checked as far as they do not depend on others. Errors: NotFound, UserError."""
+    if not options.network and engine.layout.uid:
+        options = msgspec.structs.replace(options, network=network_modes.default(engine.layout.uid))
     words: dict[str, None] = {}
     wishes = {wish.network: wish for wish in options.joins}
     joins = []
     for name in network_modes.names(options.network):
         if name in network_modes.NO_NETWORK or network_modes.joins(name):
             words[await _mode(engine, name)] = None
+            continue
+        if name in network_modes.STACKS:
+            joins += [wishes[name]] if name in wishes else []
+            given = wishes[name].words if name in wishes else ()
+            driver = _stack(engine, name)
+            await driver.stack("0" * 64, "", given)  # or it says what is wrong
+            for port in options.ports:
+                if port.protocol not in driver.protocols:
+                    raise UserError(f"--network {name} publishes no ports of {port.protocol}")
+            words[name] = None
             continue
         network = await find(engine, name)
         if network.name in words:
@@ -117,6 +132,10 @@ async def _mode(engine: Engine, word: str) -> str:
 
 async def publish(engine: Engine, network: str) -> bool:
     """True when one of these networks can have published ports."""
+    if network in network_modes.STACKS:
+        return bool(engine.network(network).publishes)
+    if engine.layout.uid:
+        return any([not (await find(engine, name)).internal for name in network_modes.on(network)])
     drivers = [(await find(engine, name)).driver for name in network_modes.on(network)]
     return any(engine.network(driver).publishes for driver in drivers)
 
@@ -167,14 +186,46 @@ async def plan(engine: Engine, row: queries.Row, netns_path: str) -> NetworkPlan
         join["network"]: msgspec.convert(join, NetworkOptions)
         for join in row["options"].get("joins", ())
     }
+    if row["network"] in network_modes.STACKS:
+        wish = wishes.get(row["network"], NetworkOptions(row["network"]))
+        driver = _stack(engine, row["network"])
+        own = await driver.stack(row["id"], netns_path, wish.words)
+        return NetworkPlan(netns=netns_path, attachments=roles(engine, [own], row["ports"]))
     configs = [await find(engine, name) for name in names]
     wished = [wishes.get(name, NetworkOptions(name)) for name in names]
     interfaces = _interfaces([wish.interface for wish in wished])
-    found = [
+    publisher = await _publisher(engine, row, netns_path, configs)
+    found = publisher + [
         await attachment(engine, row, network, wish, netns_path, interface)
         for network, wish, interface in zip(configs, wished, interfaces, strict=True)
     ]
     return NetworkPlan(netns=netns_path, attachments=roles(engine, found, row["ports"]))
+
+
+async def _publisher(
+    engine: Engine, row: queries.Row, netns_path: str, networks: Sequence[NetworkConfig]
+) -> list[Attachment]:
+    """Where no driver of its networks publishes ports (an ordinary user's bridges do not), a
+    container that has some is also on a network of its own, which leads outside, in and out."""
+    drivers = [engine.network(n.driver) for n in networks if not n.internal]
+    if not (row["ports"] and engine.layout.uid and drivers) or any(d.publishes for d in drivers):
+        return []
+    own = await _home().stack(engine).stack(row["id"], netns_path, ())
+    return [msgspec.structs.replace(own, interface="tap0")]
+
+
+def _home() -> Any:
+    """The module, which only ordinary users' networks need."""
+    from . import home
+
+    return home
+
+
+def _stack(engine: Engine, name: str) -> StackDriver:
+    driver = engine.network(name)
+    if not hasattr(driver, "stack"):
+        raise DriverError(f"--network {name}: the plugin network.{name} makes no network by itself")
+    return cast("StackDriver", driver)
 
 
 async def attachment(
@@ -194,17 +245,23 @@ async def attachment(
     ]
     addresses = leases.addresses(network, wish, row["id"], holders, known)
     mac = leases.mac(network, wish, row["id"], addresses, holders, known)
+    driver = engine.network(network.driver)
+    where = getattr(driver, "home", "")
+    servers = upstream(row) if network.dns_enabled else ()
+    if where and network.dns_enabled and not servers:
+        servers = await _home().forwarder(engine, where)
     return Attachment(
         container=row["id"],
         network=network,
         netns=netns_path,
         interface=interface,
         host_interface=ipam.host_interface(row["id"], network.id),
-        mac=mac if engine.network(network.driver).has_mac else "",
+        mac=mac if driver.has_mac else "",
         addresses=addresses,
         default_route=False,
         names=called(row, wish) if network.dns_enabled else (),
-        dns=upstream(row) if network.dns_enabled else (),
+        dns=servers,
+        host_netns=where,
     )
 
 
@@ -266,19 +323,26 @@ def _interfaces(wished: Sequence[str]) -> list[str]:
     return [wish or next(free) for wish in wished]
 
 
-async def attach(engine: Engine, attachments: tuple[Attachment, ...]) -> None:
-    """Make them all; when one fails, the others are taken back. Errors: DriverError, Conflict."""
-    made: list[tuple[Any, Attachment]] = []
+async def attach(engine: Engine, attachments: tuple[Attachment, ...], processes: list[Any]) -> None:
+    """Make them all; when one fails, the others are taken back. `processes` gets those that stay,
+    as plain data. Errors: DriverError, Conflict."""
+    made: list[Attachment] = []
     try:
         for attachment in attachments:
-            driver = engine.network(attachment.network.driver)
-            made.append((driver, attachment))
-            await driver.attach(attachment)
+            made.append(attachment)
+            if attachment.host_netns:
+                started = await _home().attach(engine, attachment)
+            else:
+                started = await engine.network(attachment.network.driver).attach(attachment)
+            processes += [msgspec.to_builtins(process) for process in started or ()]
     except BaseException:  # a cancellation as well; raised again
         with trio.CancelScope(shield=True):
-            for driver, attachment in made:
+            for attachment in made:
                 try:
-                    await driver.detach(attachment)
+                    if attachment.host_netns:
+                        await _home().detach(engine, attachment)
+                        continue
+                    await engine.network(attachment.network.driver).detach(attachment)
                 except DriverError:
                     continue  # the first error is the one to tell; the intent stays open for more
         raise

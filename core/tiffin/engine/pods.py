@@ -26,10 +26,10 @@ from ..events.pod import (
 )
 from ..hooks import Attachment
 from ..options import ContainerOptions
-from ..spec import idmaps
+from ..spec import asked, idmaps
 from ..spec.mounts import SHM_SIZE
 from ..store import queries
-from . import networks, teardown
+from . import home, networks, teardown
 from .base import Engine, Journal
 from .recover import LIVE
 
@@ -94,12 +94,19 @@ async def create(
 
     if name:
         ids.check_name(name, "pod")
+    for kind in ("pid", "uts"):
+        if kind in share and getattr(options, kind):
+            raise UserError(
+                f"--{kind} {getattr(options, kind)}: the pod's containers share one of their own",
+                hint=f"leave {kind} out of --share",
+            )
+    asked.sysctls(options)
     identifier = ids.new_id()
     if options.ports and "net" not in share:
         raise UserError("ports are published by the pod's network", hint="--share net")
     if "net" not in share and options.network:
         raise UserError("--network does not go with a pod that shares no network")
-    ports = choose_ports(options, {})
+    ports = await choose_ports(engine, options, {})
     async with networks.in_use(engine):
         network = ""
         if "net" in share:
@@ -212,7 +219,7 @@ async def _known_as(
     plain = tuple(msgspec.to_builtins(at) for at in named)
     await journal.write(f"pod/{row['id']}", PodNamesChanged(attachments=plain))
     for at in named:
-        await engine.network(at.network.driver).reload(at)
+        await home.reload(engine, at)
     return {**row, "attachments": list(plain)}
 
 
@@ -229,6 +236,7 @@ async def _make(engine: Engine, journal: Journal, row: queries.Row) -> queries.R
         namespaces["pid"] = "pause"
     attachments = await _plan(engine, journal, row, namespaces)
     pause = 0
+    processes: list[Any] = []
     try:
         os.makedirs(run, mode=0o700, exist_ok=True)
         options = msgspec.convert(row["options"], ContainerOptions)
@@ -240,14 +248,14 @@ async def _make(engine: Engine, journal: Journal, row: queries.Row) -> queries.R
         _write_files(row, options, attachments)
         if "pid" in share:
             pause = await pod_namespaces.pause(pod, program)
-        await networks.attach(engine, attachments)
+        await networks.attach(engine, attachments, processes)
     except BaseException as error:
         with trio.CancelScope(shield=True):
             await _release(engine, (await engine.store.rows(BY_ID, (pod,)))[0])
             why = str(error) or type(error).__name__
             await journal.write(stream, PodStartFailed(error=why))
         raise
-    await journal.write(stream, PodStarted(pause_pid=pause))
+    await journal.write(stream, PodStarted(pause_pid=pause, processes=tuple(processes)))
     return (await engine.store.rows(BY_ID, (pod,)))[0]
 
 
@@ -263,7 +271,7 @@ async def _plan(
     path = _netns(engine, row)
     for attempt in range(TRIES):
         attachments: tuple[Attachment, ...] = ()
-        if path and network_modes.on(row["network"]):
+        if path and network_modes.attached(row["network"]):
             known = await _called(engine, row)
             plan = await networks.plan(engine, row, path)
             attachments = tuple(
@@ -396,7 +404,29 @@ async def join(engine: Engine, options: ContainerOptions) -> ContainerOptions:
     for kind in ("ipc", "uts", "pid"):
         if kind in share and getattr(options, kind):
             raise UserError(f"--{kind} {getattr(options, kind)}: pod {row['name']} has its own")
-    return msgspec.structs.replace(options, **told)
+    return _inheriting(msgspec.structs.replace(options, **told), row)
+
+
+def _inheriting(options: ContainerOptions, row: queries.Row) -> ContainerOptions:
+    """With what the pod gives each of its containers; their own goes before it."""
+    given = msgspec.convert(row["options"], ContainerOptions)
+    taken = {mount.target for mount in options.mounts}
+    devices = {device.target or device.source for device in options.devices}
+    own = {name for name, _ in options.sysctls}
+    return msgspec.structs.replace(
+        options,
+        mounts=(*(one for one in given.mounts if one.target not in taken), *options.mounts),
+        volumes_from=(*given.volumes_from, *options.volumes_from),
+        devices=(
+            *(one for one in given.devices if (one.target or one.source) not in devices),
+            *options.devices,
+        ),
+        security_opt=(*given.security_opt, *options.security_opt),
+        sysctls=(*(one for one in given.sysctls if one[0] not in own), *options.sysctls),
+        cgroup_parent=options.cgroup_parent or given.cgroup_parent,
+        pid=options.pid or given.pid,
+        uts=options.uts or given.uts,
+    )
 
 
 def joined(row: queries.Row) -> dict[str, str]:

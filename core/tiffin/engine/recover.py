@@ -120,9 +120,10 @@ async def _create(engine: Engine, row: queries.Row) -> Outcome:
 
 
 async def _mount(engine: Engine, row: queries.Row) -> Outcome:
+    """One that was there before stays; else it is nobody's."""
     from . import rootfs  # rarely needed, and it needs this module
 
-    if row["state"] in LIVE or await rootfs.is_mounted(engine, row):
+    if row["state"] in LIVE or (row["mounted"] and await rootfs.is_mounted(engine, row)):
         return Mounted(path=rootfs.path(engine, row)), "finished", row["state"]
     await rootfs.unmount(engine, row)
     return None, "undone", row["state"]

@@ -17,6 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .. import ids, syscalls
+from ..content import sync_directory
 from ..errors import Conflict, NotFound, UserError
 from ..events.secret import (
     SecretCreated,
@@ -241,6 +242,7 @@ def shown(held: Held, document: dict[str, Any], env: Mapping[str, str]) -> Itera
         yield
     finally:
         os.rename(aside, config)
+        sync_directory(held.row["directory"])
         os.unlink(secret)
 
 

@@ -106,6 +106,11 @@ async def detach(engine: Engine, row: queries.Row) -> None:
     """The container's interfaces, rules and network namespace."""
     for plain in row["attachments"]:
         attachment = msgspec.convert(plain, Attachment)
+        if attachment.host_netns:
+            from . import home  # an ordinary user's networks
+
+            await home.detach(engine, attachment)
+            continue
         await engine.network(attachment.network.driver).detach(attachment)
     if row["netns"]:
         netns.remove(row["netns"])

@@ -126,6 +126,8 @@ class Initialized(Event, frozen=True, kw_only=True):
     conmon_pid: int
     spec: str
     """`sha256:HEX` of config.json."""
+    processes: tuple[Mapping[str, Any], ...] = ()
+    """`tiffin.hooks.Process` of what its networks have started, as plain data."""
 
 
 class StartPlanned(Event, frozen=True, kw_only=True):
@@ -217,6 +219,9 @@ class NetworkReloaded(Event, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "container.network_reloaded"
     CLOSES: ClassVar[str] = "reload"
+
+    processes: tuple[Mapping[str, Any], ...] = ()
+    """Of its networks, as they are now: `tiffin.hooks.Process` as plain data."""
 
 
 class ConnectPlanned(Event, frozen=True, kw_only=True):

@@ -44,6 +44,8 @@ class PodStarted(Event, frozen=True, kw_only=True):
 
     pause_pid: int = 0
     """The process that holds the shared pid namespace; 0: it shares none, and needs no process."""
+    processes: tuple[Mapping[str, Any], ...] = ()
+    """`tiffin.hooks.Process` of what its networks have started, as plain data."""
 
 
 class PodStartFailed(Event, frozen=True, kw_only=True):

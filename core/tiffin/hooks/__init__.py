@@ -22,6 +22,7 @@ from .drivers import (
     LabelProvider,
     NetworkDriver,
     OCIRuntime,
+    StackDriver,
     StorageDriver,
 )
 from .marker import (
@@ -37,6 +38,7 @@ from .tools import (
     post_tools,
     run_program,
     runtime_tools,
+    stack_tools,
     sys_tools,
 )
 from .types import (
@@ -53,6 +55,7 @@ from .types import (
     NetworkConfig,
     Origin,
     PortMapping,
+    Process,
     Rule,
     RuntimeState,
     StaticRoute,
@@ -82,8 +85,10 @@ __all__ = [
     "OLDEST_HOOK_VERSION",
     "Origin",
     "PortMapping",
+    "Process",
     "Rule",
     "RuntimeState",
+    "StackDriver",
     "StaticRoute",
     "StorageDriver",
     "Subnet",
@@ -97,6 +102,7 @@ __all__ = [
     "post_tools",
     "run_program",
     "runtime_tools",
+    "stack_tools",
     "sys_tools",
 ]
 

@@ -18,6 +18,7 @@ from .types import (
     LayerBlob,
     LayerUsage,
     NetworkConfig,
+    Process,
     Rule,
     RuntimeState,
 )
@@ -107,11 +108,21 @@ class CheckedStorage(StorageDriver, Protocol):
         """Whether what `prepare` makes is there, and complete."""
 
 
+class MappingStorage(StorageDriver, Protocol):
+    """What a storage driver may have besides, when it works where containers with ids of their own
+    (--userns) cannot: another driver is then taken for those, unless this one was asked for."""
+
+    def cannot_map(self) -> str | None:
+        """Why they cannot; `None`: they can."""
+
+
 class OCIRuntime(Protocol):
     """An OCI runtime's command line. conmon runs `create` and `exec`; the rest is called here.
 
     It may have `shows_files`, a bool: False when `/proc/PID/root` of a container's process is not
-    the container's file system. Without it, it is.
+    the container's file system. Without it, it is. And `host_process`, a bool: True when the
+    container's process is one of this machine's, which a signal may go to directly. Without it,
+    `kill` is called.
     """
 
     name: str
@@ -181,17 +192,19 @@ class NetworkDriver(Protocol):
         """The network's `dns` is another; containers may be on it. Only called when it has names.
         Errors: DriverError."""
 
-    async def attach(self, attachment: Attachment) -> None:
-        """Errors: DriverError; Conflict when a published port is taken. Undoes its own half."""
+    async def attach(self, attachment: Attachment) -> Sequence[Process] | None:
+        """Errors: DriverError; Conflict when a published port is taken. Undoes its own half.
+        Returns what it has started that is to outlive the command; `detach` ends it, and finds it
+        without being told its pid: the command may be killed before that is written down."""
 
     async def publish(self, attachment: Attachment) -> None:
         """Only ports, names or `outward` of an attached container have changed. Errors: as for
         `attach`."""
 
-    async def reload(self, attachment: Attachment) -> None:
+    async def reload(self, attachment: Attachment) -> Sequence[Process] | None:
         """Make again what others took away from a container that runs: interface, addresses,
         routes, rules. What is there stays, and so do connections. Errors: as `attach`; nothing is
-        undone then."""
+        undone then. Returns what runs afterwards, as `attach` does."""
 
     async def detach(self, attachment: Attachment) -> None:
         """Remove interface and rules; the namespace itself may already be gone."""
@@ -202,11 +215,31 @@ class NetworkDriver(Protocol):
         """What the kernel should have for a network with all these attachments, and what it has:
         forwarding, translation, ports. Changes nothing."""
 
+    # A driver may also have `home: str`: the path of a network namespace, in its directory, that is
+    # the host to it (an ordinary user's). The engine has it there, with a way out, while containers
+    # are attached, and until `detach` is done.
+
     # A driver may also have `async def sweep(network, attachments)`, with the same arguments:
     # take away what `rules` calls there and not expected. `system check --repair` calls it.
 
     async def close(self) -> None:
         """The command is over: stop what `warm_up` started."""
+
+
+class StackDriver(NetworkDriver, Protocol):
+    """A network driver whose name is a mode (`--network pasta[:OPTION,...]`): each container has a
+    network of its own, made by a process beside it."""
+
+    protocols: Sequence[str]
+    """Of ports that it can publish."""
+
+    def running(self, attachment: Attachment) -> Process | None:
+        """The process, if it is there."""
+
+    async def stack(self, container: str, netns: str, words: Sequence[str]) -> Attachment:
+        """Decide the network of one container: subnets, addresses, name servers, the host's
+        address; ports and roles are filled in by the engine. Makes nothing. `words` are those of
+        the option, by comma. Error: UserError for one that is not known."""
 
 
 class LabelProvider(Protocol):

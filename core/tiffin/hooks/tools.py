@@ -53,6 +53,14 @@ def runtime_tools() -> Any:
     return import_module("tiffin.oci_runtime")
 
 
+def stack_tools() -> Any:
+    """The module `tiffin.companions`: `ProcessNetwork`, a network driver whose networks are
+    processes, one beside each container."""
+    from importlib import import_module
+
+    return import_module("tiffin.companions")
+
+
 def event_steps() -> Mapping[str, tuple[str, str]]:
     """What types of events do to operations: {type: (`opens` or `closes`, operation)}. Types that
     are not in it are facts by themselves; `container.failed` and `container.recovered` close the

@@ -96,7 +96,20 @@ class NetworkConfig(Struct, frozen=True):
     dns_enabled: bool = False
     """Containers on it find each other by name, at the subnets' gateways."""
     dns: tuple[str, ...] = ()
-    """Name servers that are asked for all other names; empty: the host's."""
+    """Name servers that are asked for all other names; empty: the host's. Without `dns_enabled`
+    it is the containers themselves that ask them."""
+    host: str = ""
+    """Address of the host for its containers; empty: the first gateway."""
+
+
+class Process(Struct, frozen=True):
+    """A process that a driver has started and that outlives the command: what the log needs to know
+    it again."""
+
+    pid: int
+    start: int
+    """When it began, in the kernel's ticks since boot (proc_pid_stat(5)): pids are used again."""
+    program: str
 
 
 class Attachment(Struct, frozen=True):
@@ -123,6 +136,9 @@ class Attachment(Struct, frozen=True):
     """What the container is called on the network, if its `dns_enabled` is set."""
     dns: tuple[str, ...] = ()
     """Name servers of the container's own, asked for names that are not on its networks."""
+    host_netns: str = ""
+    """Path of the network namespace in which the network is, as the driver's `home` has it; empty:
+    the host's own."""
     outward: bool = True
     """False when all networks of the container are internal: then nobody is asked for them."""
 
@@ -136,6 +152,8 @@ class Rule(Struct, frozen=True):
     """It follows from the network and its attachments."""
     there: bool
     """The kernel has it."""
+    remedy: str = ""
+    """Of what is somebody else's and stands in the way: what its administrator could do."""
 
 
 class Origin(Struct, frozen=True):

@@ -3,7 +3,7 @@
     tiffin-quadlet [--user] [--dryrun] [--program PATH] NORMAL-DIR [EARLY-DIR LATE-DIR]
 
 It must be quick, may rely on nothing that is not mounted at boot, and says what is wrong in the
-kernel's log (as root) or on stderr, which the user's systemd carries to the journal.
+journal, or while that is not there yet in the kernel's log: nobody sees its stderr.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = "usage: tiffin-quadlet [--user] [--dryrun] [--program PATH] [NORMAL-DIR [EARLY LATE]]"
+JOURNAL = "/run/systemd/journal/socket"
 PODMAN = (
     *("/usr/lib/systemd/{}-generators/podman-{}-generator",),
     *("/usr/local/lib/systemd/{}-generators/podman-{}-generator",),
@@ -107,14 +108,30 @@ def write(service: translate.Service, directory: str) -> None:
 def tell(lines: Sequence[str], *, dryrun: bool) -> None:
     for line in lines:
         text = line.encode("utf-8", "backslashreplace").replace(b"\n", b" ")
-        if not dryrun and os.geteuid() == 0:
-            try:
-                with open("/dev/kmsg", "wb", buffering=0) as log:
-                    log.write(b"<3>tiffin-quadlet: " + text[:800])
-                continue
-            except OSError:
-                pass
-        os.write(2, b"tiffin-quadlet: " + text + b"\n")
+        if dryrun or not (_to_journal(text) or _to_kernel(text)):
+            os.write(2, b"tiffin-quadlet: " + text + b"\n")
+
+
+def _to_journal(text: bytes) -> bool:
+    """The journal's own protocol; nobody is there when a machine boots."""
+    import socket
+
+    fields = b"PRIORITY=3\nSYSLOG_IDENTIFIER=tiffin-quadlet\nMESSAGE=" + text + b"\n"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+            journal.sendto(fields, JOURNAL)
+    except OSError:
+        return False
+    return True
+
+
+def _to_kernel(text: bytes) -> bool:
+    try:
+        with open("/dev/kmsg", "wb", buffering=0) as log:
+            log.write(b"<3>tiffin-quadlet: " + text[:800])
+    except OSError:
+        return False
+    return True
 
 
 def run(argv: Sequence[str], environ: dict[str, str], uid: int) -> int:

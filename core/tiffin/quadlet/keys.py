@@ -74,7 +74,7 @@ CONTAINER: dict[str, tuple[str, str]] = {
     "HealthStartupTimeout": ("absent", "there is one check; use HealthStartPeriod="),
     "HealthTimeout": ("value", "--health-timeout"),
     "Image": ("own", ""),
-    "LogDriver": ("value", "--log-driver"),
+    "LogDriver": ("own", ""),
     "LogOpt": ("list", "--log-opt"),
     "Mask": ("paths", "--security-opt mask="),
     "Memory": ("value", "--memory"),

@@ -28,6 +28,9 @@ def container(draft: Draft) -> Service:
     words += ["--cgroups", draft.last("CgroupsMode") or "split"]
     if not oneshot:
         words += ["--sdnotify", _notify(draft), "--detach"]
+        words += ["--log-driver", draft.last("LogDriver") or "journald"]
+    elif draft.last("LogDriver"):
+        words += ["--log-driver", draft.last("LogDriver")]
     words += ["--label", "PODMAN_SYSTEMD_UNIT=%n", *pod]
     if draft.last("AutoUpdate"):
         words += ["--label", f"io.containers.autoupdate={draft.last('AutoUpdate')}"]

@@ -23,10 +23,10 @@ def person() -> tuple[int, int, int] | None:
     if len(parts) != 3 or not all(part.isdecimal() for part in parts) or os.geteuid() != 0:
         return None
     uid, loginuid, session = map(int, parts)
-    return (uid, loginuid, session) if uid and _outside(0) == uid else None
+    return (uid, loginuid, session) if uid and outside(0) == uid else None
 
 
-def _outside(inside: int) -> int:
+def outside(inside: int) -> int:
     """What a user id of this namespace is called in the one around it; -1 for none."""
     with open("/proc/self/uid_map", encoding="ascii") as file:
         for line in file:

@@ -45,8 +45,21 @@ def make(directory: str, uid: int) -> None:
             _create(directory, uid)
             if not enter.join(directory):
                 raise DriverError("the user namespace that was made cannot be entered")
-            return
-        _write(directory, _keep())
+        else:
+            _write(directory, _keep())
+        _place(uid, enter.holder(directory)[0])
+
+
+def _place(uid: int, pid: int) -> None:
+    """Where the user has a systemd, the keeper is no part of the service or the session that
+    happened to be the first to need it, and would take it along at its end."""
+    from .. import systemd
+
+    if systemd.reachable(uid):
+        with contextlib.suppress(DriverError):
+            name = f"tiffin-namespace-{pid}.scope"
+            text = "keeps the user namespace for tiffin"
+            systemd.start_scope(uid, name, pid, slice="user.slice", description=text)
 
 
 # --- a container that still runs ------------------------------------------------------------------

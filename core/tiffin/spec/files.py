@@ -134,8 +134,10 @@ def resolving(
     gateways = [s.gateway for network in open_ones or named for s in network.subnets if s.gateway]
     if named and not open_ones and len(named) == len(attachments) and not options:
         options = PATIENCE
+    nameless = [at.network for at in attachments if not at.network.dns_enabled]
+    theirs = [server for network in nameless for server in network.dns]
     return Resolving(
-        servers=tuple(gateways or dns),
+        servers=tuple(gateways or dns or theirs),
         domains=tuple(search),
         own_domains=(DOMAIN,) if named else (),
         options=tuple(options),

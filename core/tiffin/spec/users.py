@@ -124,7 +124,9 @@ def resolve(given: str, passwd: str, group: str, group_add: Sequence[str] = ()) 
         extra = [g.gid for g in groups if account.name in g.members]
     extra += [_group(name, groups) for name in group_add]
     usable = account.home.startswith("/") and "\0" not in account.home
-    home = account.home if usable else "/"
+    # config.json is UTF-8; what is not in the file is shown as what cannot be read.
+    plain = account.home.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    home = plain if usable else "/"
     if account.uid != 0:
         # Without its own group among these, a process could drop that group and so get round files
         # that deny access to it (CVE-2022-2989).

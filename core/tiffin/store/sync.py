@@ -13,6 +13,8 @@ try:  # without the adapters of dates, which nothing here uses: datetime is 1 ms
 except ImportError:
     import sqlite3  # type: ignore[no-redef]
 
+Error = sqlite3.Error
+
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -99,7 +99,7 @@ def host_links() -> set[str]:
 ECHO = """
 import socket, sys
 kind = socket.SOCK_DGRAM if sys.argv[2] == "udp" else socket.SOCK_STREAM
-s = socket.socket(socket.AF_INET6, kind)
+s = socket.socket(socket.AF_INET6, kind, 132 if sys.argv[2] == "sctp" else 0)
 s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
 s.bind(("::", int(sys.argv[1])))
@@ -109,6 +109,7 @@ print("ready", flush=True)
 while True:
     if kind == socket.SOCK_STREAM:
         c, peer = s.accept()
+        c.recv(1)
         c.sendall(peer[0].encode())
         c.close()
     else:
@@ -121,11 +122,10 @@ import socket, sys
 host, port, protocol = sys.argv[1:]
 kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
 family = socket.AF_INET6 if ":" in host else socket.AF_INET
-s = socket.socket(family, kind)
+s = socket.socket(family, kind, 132 if protocol == "sctp" else 0)
 s.settimeout(3)
 s.connect((host, int(port)))
-if kind == socket.SOCK_DGRAM:
-    s.send(b"?")
+s.send(b"?")
 print(s.recv(100).decode())
 """
 

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 BOOT = """
 import gc, sys, types
 gc.disable()
-sys.path[:] = sys.argv[3:]
+sys.path[:] = sys.argv[5:]
 package = types.ModuleType("tiffin_net_bridge")
 package.__path__ = [sys.argv[1]]
 sys.modules["tiffin_net_bridge"] = package
 from tiffin_net_bridge.serving import main
-main(sys.argv[2])
+main(sys.argv[2], int(sys.argv[3]), sys.argv[4])
 """
 """What the worker runs: its module, but not the `__init__` of its package (that is a plugin, and
 imports half of the engine), and not `site` (the path is ours)."""
@@ -57,25 +57,43 @@ class BridgeDriver:
 
     name = "bridge"
     owns_subnets = True
-    publishes = True
     has_mac = True
     serves_names = True
 
     def __init__(self, context: DriverContext) -> None:
         self.run = context.run
+        self.home = f"{context.run}/{door.HOME}" if context.rootless else ""
+        """Where the bridges are; the worker enters it. An ordinary user's containers publish ports
+        by a network of their own: what listens on the host must be there."""
+        self.publishes = not context.rootless
+        self._entered = 0
+        """The inode of the namespace at `home` that our worker is in."""
         self._worker: subprocess.Popen[bytes] | None = None
         """The one that we have started; None when another command has."""
         self._connection: socket.socket | None = None
         self._pipe: Pipe | None = None
 
     def warm_up(self) -> None:
-        if self._connection is not None or self._pipe is not None:
+        if self.home or self._connection is not None or self._pipe is not None:
             return
+        self._find()
+
+    def _find(self) -> None:
         _ending[:] = [worker for worker in _ending if worker.poll() is None]
         os.makedirs(self.run, mode=0o700, exist_ok=True)
         self._connection = door.find(self.run) or self._start()
 
     def _start(self) -> socket.socket:
+        """A connection to a new worker, or to one that another command has begun to start."""
+        listening = door.build(self.run)
+        if listening is None and (found := door.find(self.run)) is not None:
+            return found
+        if listening is None:
+            return self._spawn(-1)
+        with listening:
+            return self._spawn(listening.fileno())
+
+    def _spawn(self, listening: int) -> socket.socket:
         package = os.path.dirname(os.path.abspath(__file__))
         ours, its = socket.socketpair()
         with its:
@@ -88,10 +106,13 @@ class BridgeDriver:
                     BOOT,
                     package,
                     self.run,
+                    str(listening),
+                    self.home,
                     *filter(None, sys.path),
                 ],
                 stdin=its.fileno(),
                 stdout=subprocess.DEVNULL,
+                pass_fds=() if listening < 0 else (listening,),
                 cwd="/",
                 # A Ctrl-C is for the engine, which then undoes what was begun.
                 start_new_session=True,
@@ -145,6 +166,14 @@ class BridgeDriver:
     async def _ask(self, operation: str, subject: object) -> Any:
         from .pipe import Silent
 
+        if self.home:
+            if not os.path.ismount(self.home):
+                if operation in ("attach", "reload", "publish"):
+                    raise DriverError(f"{self.home}: no network namespace is there")
+                return [] if operation == "rules" else None  # with it all of it is gone
+            if self._entered != (number := os.stat(self.home).st_ino):
+                await self.close()
+                self._entered = number
         pipe, own = self._connected(), self._worker is not None
         try:
             answer = await pipe.exchange([operation, msgspec.to_builtins(subject)])
@@ -169,7 +198,8 @@ class BridgeDriver:
         from .pipe import Pipe
 
         if self._pipe is None:
-            self.warm_up()
+            if self._connection is None:
+                self._find()
             assert self._connection is not None
             self._pipe, self._connection = Pipe(self._connection), None
         return self._pipe

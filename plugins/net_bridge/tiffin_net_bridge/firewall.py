@@ -61,6 +61,10 @@ class Firewall:
         """All of a table: sets, maps, chains and rules; nothing when there is none."""
         return self._listed(f"table {name}")
 
+    def ruleset(self) -> list[dict[str, Any]]:
+        """All tables, whosever they are."""
+        return self._listed("ruleset")
+
     def _listed(self, what: str) -> list[dict[str, Any]]:
         library, context = self._library, self._context
         library.nft_ctx_output_set_flags(context, NFT_CTX_OUTPUT_JSON)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Iterable
 from typing import Any
 
-from tiffin.errors import Conflict, DriverError, UserError
+from tiffin import host_ports
+from tiffin.errors import UserError
 
-IPPROTO_SCTP = 132
 ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 def show(port: dict[str, Any]) -> str:
-    host_ip = port.get("host_ip", "")
-    before = f"[{host_ip}]:" if ":" in host_ip else f"{host_ip}:" if host_ip else ""
-    return f"{before}{port['host_port']}/{port.get('protocol', 'tcp')}"
+    return host_ports.shown(port.get("host_ip", ""), port["host_port"], port.get("protocol", "tcp"))
 
 
 def probe(ports: Iterable[dict[str, Any]], addresses: Iterable[str]) -> None:
@@ -44,29 +41,11 @@ def probe(ports: Iterable[dict[str, Any]], addresses: Iterable[str]) -> None:
 
 
 def _bind(port: dict[str, Any], family: int) -> None:
-    protocol = port.get("protocol", "tcp")
-    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    number = 0
-    if protocol == "sctp":
-        if not os.path.exists("/proc/net/sctp"):
-            return  # the module is not loaded (and should not be for this): nobody has the port
-        number = IPPROTO_SCTP
-    try:
-        with socket.socket(family, kind, number) as probing:
-            if protocol == "tcp":
-                # As a server would: a connection that lingers (TIME_WAIT) is no obstacle.
-                probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probing.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            probing.bind((port.get("host_ip", ""), port["host_port"]))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise Conflict(
-                f"port {show(port)} is in use on the host", hint="publish another one"
-            ) from None
-        if error.errno == errno.EAFNOSUPPORT and not port.get("host_ip"):
-            return  # a host without IPv6 has no port taken there
-        raise DriverError(f"cannot publish {show(port)}: {error.strerror}") from None
+    host_ip, protocol = port.get("host_ip", ""), port.get("protocol", "tcp")
+    number = host_ports.bound(host_ip, port["host_port"], protocol, family)
+    if number and not (number == errno.EAFNOSUPPORT and not host_ip):
+        # a host without IPv6 has no port taken there
+        raise host_ports.refusal(number, show(port), port["host_port"])
 
 
 def overlapping(

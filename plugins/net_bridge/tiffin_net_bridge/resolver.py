@@ -2,10 +2,12 @@
 networks may ask at either for the names of both).
 
 It is told of a change by a signal, but then closes its sockets before it opens them again
-(1.4.0): queries get lost. So a change starts another one beside it, on another port, with the new
-names; the rules hand it the queries in one transaction; the old one goes when it has answered its
-last. A generation is a directory with the server's files and its pid; the newest is the present.
-Callers hold the lock of the machine's networks.
+(1.4.0): queries get lost. So there are two: one is asked, and a change is told to the other, the
+spare, on another port. When it listens again the rules hand it the queries in one transaction, and
+the first is the spare. One that still has answers to give is no spare yet: another is started then.
+A server is a directory, by number, with its files and its pid; `present` and `spare` are links to
+two of them. Without `spare` (a command was killed in the middle, or others may be asked) there is
+none. Callers hold the lock of the machine's networks.
 """
 
 from __future__ import annotations
@@ -28,12 +30,17 @@ from .zones import Change, Zones
 
 PLACES = ("/usr/lib/podman/aardvark-dns", "/usr/libexec/podman/aardvark-dns")
 PID = "aardvark.pid"
+PRESENT, SPARE = "present", "spare"
 TURNS = 8
-"""Ports that the generations of a store take turns on, below those that the kernel hands out."""
+"""Ports that the servers of a store take turns on, below those that the kernel hands out."""
 LINGERING = 5
-"""Generations that may still be answering while the present one is asked."""
+"""Servers that may still be answering while the present one is asked."""
 START = 2.0
 """Seconds that a new server may take to listen; it takes 2 ms."""
+RELOAD = 0.5
+"""Seconds that the spare may take to listen again (it takes 1 ms) before a new one is started."""
+KEEPS_SOCKETS = (1, 11)
+"""The first version that goes on listening where it does: one cannot see when it has reloaded."""
 LAST_ANSWERS = 0.005
 """Seconds in which a server mostly has answered what it was asked before the change."""
 TOO_OLD = 10.0
@@ -66,7 +73,7 @@ class Resolver:
         except DriverError:
             if any(change.what != "leave" for change in changes):
                 raise
-            current = self._numbers()[-1]
+            current = self._present(self._numbers())
             self._write(current, zones.changed(self._read(current), changes))
             pid = self._pid(current)
             if pid:
@@ -74,26 +81,95 @@ class Resolver:
 
     def _change(self, changes: Sequence[Change]) -> None:
         numbers = self._numbers()
-        current = numbers[-1] if numbers else 0
+        current = self._present(numbers)
         before = self._read(current) if numbers else {}
         after = zones.changed(before, changes)
         if not after:
-            self._end(before, numbers)
+            self._end(before, numbers, current)
             return
         if after == before and self._pid(current):
             self._point(before, after, current, current)
             return
-        number = self._next(current, after)
-        self._write(number, after)
+        number = self._from_spare(current, after) or self._new(numbers, after)
         try:
-            self._start(number, after)
             self._point(before, after, current, number)
         except BaseException:  # whatever it is; raised again
             self._kill(number)
             raise
-        self._retire(numbers)
+        self._link(PRESENT, number)
+        if numbers:
+            os.utime(self._place(current))  # since when it is not asked any more
+            self._retire([n for n in self._numbers() if n not in (current, number)])
+            if self._reopens():
+                self._link(SPARE, current)
+            else:
+                self._retire([current])
 
-    # --- generations ------------------------------------------------------------------------------
+    # --- the spare --------------------------------------------------------------------------------
+
+    def _from_spare(self, current: int, content: Zones) -> int:
+        """The number of the spare when it serves this now, or 0."""
+        number = self._linked(SPARE)
+        if not number:
+            return 0
+        os.unlink(f"{self.directory}/{SPARE}")  # until the change is complete it is nobody's
+        pid = self._pid(number)
+        if number == current or not pid or self._has_answers(number, pid):
+            return 0
+        self._write(number, content)
+        if not self._reload(number, pid, content):
+            self._kill(number)
+            return 0
+        return number
+
+    def _reload(self, number: int, pid: int, content: Zones) -> bool:
+        """False when it does not listen in time. Its sockets are new ones then, with all that it
+        has read: it reads first, and before that it is ready for the next signal."""
+        port = self._port(number)
+        wanted = {(address, port) for _, address in _gateways(content)}
+        closing = {inode for inode, one in _sockets().items() if one.port == port}
+        os.kill(pid, signal.SIGHUP)
+        end = time.monotonic() + RELOAD
+        while time.monotonic() < end:
+            time.sleep(0.001)
+            found = _sockets()
+            there = {(s.address, s.port) for inode, s in found.items() if inode not in closing}
+            if there.issuperset(wanted):
+                return True
+        return False
+
+    def _reopens(self) -> bool:
+        """True for a version of the server that opens its sockets anew when it reloads; asked once
+        in the life of a store's servers."""
+        path = f"{self.directory}/version"
+        try:
+            with open(path, encoding="ascii") as file:
+                text = file.read()
+        except FileNotFoundError:
+            text = _version()
+            with open(path, "w", encoding="ascii") as file:
+                file.write(text)
+        return reopens(text)
+
+    def _linked(self, what: str) -> int:
+        try:
+            return int(os.readlink(f"{self.directory}/{what}"))
+        except (OSError, ValueError):
+            return 0
+
+    def _link(self, what: str, number: int) -> None:
+        new = f"{self.directory}/new-link"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        os.symlink(str(number), new)
+        os.replace(new, f"{self.directory}/{what}")
+
+    def _present(self, numbers: list[int]) -> int:
+        """The server that is asked; 0 when there is none."""
+        linked = self._linked(PRESENT)
+        return linked if linked in numbers else max(numbers, default=0)
+
+    # --- the servers ------------------------------------------------------------------------------
 
     def _port(self, number: int) -> int:
         return self.first_port + number % TURNS
@@ -131,9 +207,20 @@ class Resolver:
         if place != final:
             os.rename(place, final)
 
-    def _next(self, current: int, content: Zones) -> int:
-        """The number of the next generation: that of a port which is free at all gateways."""
-        for number in range(current + 1, current + TURNS):
+    def _new(self, numbers: list[int], content: Zones) -> int:
+        """Start another server. Returns its number."""
+        number = self._next(max(numbers, default=0), content)
+        self._write(number, content)
+        try:
+            self._start(number, content)
+        except BaseException:  # whatever it is; raised again
+            self._kill(number)
+            raise
+        return number
+
+    def _next(self, last: int, content: Zones) -> int:
+        """The number of the next server: that of a port which is free at all gateways."""
+        for number in range(last + 1, last + 1 + TURNS):
             if all(_free(address, self._port(number)) for _, address in _gateways(content)):
                 return number
         raise DriverError(
@@ -144,7 +231,7 @@ class Resolver:
 
     def _start(self, number: int, content: Zones) -> None:
         port, place = self._port(number), self._place(number)
-        program = next((path for path in PLACES if os.access(path, os.X_OK)), "")
+        program = _program()
         if not program:
             raise DriverError(
                 "aardvark-dns is not installed, which serves the names of containers",
@@ -171,7 +258,7 @@ class Resolver:
         cgroups.leave(self._pid(number))
 
     def _pid(self, number: int) -> int:
-        """The process of a generation, 0 when it is gone (pids are used again)."""
+        """The process of a server, 0 when it is gone (pids are used again)."""
         place = self._place(number)
         try:
             with open(f"{place}/{PID}", encoding="ascii") as file:
@@ -192,26 +279,30 @@ class Resolver:
                 os.unlink(f"{place}/{name}")
             os.rmdir(place)
 
+    def _has_answers(self, number: int, pid: int) -> bool:
+        """True while a server that is not asked any more may have answers to give."""
+        age = time.time() - os.stat(self._place(number)).st_mtime
+        return age <= TOO_OLD and _answering(pid, self._port(number))
+
     def _retire(self, numbers: list[int]) -> None:
-        """End the generations that were before. Those that still have answers to give are left to
-        a later change, but not many of them."""
+        """End servers that are not asked any more. Those that still have answers to give are left
+        to a later change, but not many of them."""
         if not numbers:
             return
-        os.utime(self._place(numbers[-1]))  # since when it is not asked any more
         end = time.monotonic() + LAST_ANSWERS
+        numbers = sorted(numbers, key=lambda number: os.stat(self._place(number)).st_mtime)
         for number in reversed(numbers):
-            pid, port = self._pid(number), self._port(number)
-            while pid and _answering(pid, port) and time.monotonic() < end:
+            pid = self._pid(number)
+            while pid and self._has_answers(number, pid) and time.monotonic() < end:
                 time.sleep(0.001)
-            age = time.time() - os.stat(self._place(number)).st_mtime
             crowded = number in numbers[:-LINGERING]
-            if crowded or age > TOO_OLD or not (pid and _answering(pid, port)):
+            if crowded or not (pid and self._has_answers(number, pid)):
                 self._kill(number)
 
-    def _end(self, before: Zones, numbers: list[int]) -> None:
+    def _end(self, before: Zones, numbers: list[int], current: int) -> None:
         """No container is left that has a name."""
         if before:
-            self._point(before, {}, numbers[-1], numbers[-1])
+            self._point(before, {}, current, current)
         for number in numbers:
             self._kill(number)
         with contextlib.suppress(FileNotFoundError):
@@ -227,7 +318,7 @@ class Resolver:
     # --- rules ------------------------------------------------------------------------------------
 
     def _point(self, before: Zones, after: Zones, current: int, number: int) -> None:
-        """Hand all queries to a generation's port, in one transaction."""
+        """Hand all queries to a server's port, in one transaction."""
         ports = [self.first_port + turn for turn in range(TURNS)]
         old, gone, new = [], [], []
         for name, address in _gateways(before):
@@ -254,6 +345,39 @@ class Resolver:
         """The elements that there are, of all stores."""
         for name in rules.NAMES:
             yield from rules.served(name, self.firewall.listed(f"map {rules.TABLE} {name}") or {})
+
+
+def _program() -> str:
+    return next((path for path in PLACES if os.access(path, os.X_OK)), "")
+
+
+def _version() -> str:
+    """`aardvark-dns 1.4.0`; "" when it does not say."""
+    read, write = os.pipe()
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, write, 1),
+        (os.POSIX_SPAWN_DUP2, 0, 2),
+    ]
+    argv = [_program(), "--version"]
+    with open(read, encoding="ascii", errors="replace") as said:
+        try:
+            child = os.posix_spawn(argv[0], argv, {"PATH": os.defpath}, file_actions=actions)
+        except OSError:
+            return ""
+        finally:
+            os.close(write)
+        text = said.read()
+    os.waitpid(child, 0)
+    return text
+
+
+def reopens(version: str) -> bool:
+    """What `aardvark-dns --version` says, known to be older than KEEPS_SOCKETS."""
+    numbers = version.strip().rpartition(" ")[2].split(".")
+    if len(numbers) < 2 or not all(number.isdecimal() for number in numbers[:2]):
+        return False
+    return (int(numbers[0]), int(numbers[1])) < KEEPS_SOCKETS
 
 
 def _gateways(content: Zones) -> Iterator[tuple[str, str]]:

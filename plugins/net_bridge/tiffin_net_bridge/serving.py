@@ -204,10 +204,26 @@ def failure(error: TiffinError) -> dict[str, str]:
     return {"error": type(error).__name__, "what": error.what, "hint": error.hint}
 
 
-def main(run: str) -> None:
-    """Serve the command whose connection is standard input, and those that come by the door."""
+def enter(home: str) -> None:
+    from .worker import opened, setns
+
+    with opened(home) as fd:
+        setns(fd)
+
+
+def own(listening: int) -> socket.socket:
+    """A descriptor that we were started with; name servers are not to have it as well."""
+    os.set_inheritable(listening, False)
+    return socket.socket(fileno=listening)
+
+
+def main(run: str, listening: int, home: str) -> None:
+    """Serve the command whose connection is standard input, and those that come by the door (a
+    descriptor, or -1 without one); in the network namespace at `home`, if that is given."""
+    if home:
+        enter(home)
     first = socket.socket(fileno=os.dup(0))
-    door = Door(run)  # before what takes its time: who comes now waits, and starts no other
+    door = Door(run, None if listening < 0 else own(listening))
     from .worker import Worker
 
     def broken(lines: Sequence[bytes]) -> list[Any]:

@@ -31,6 +31,9 @@ ALIAS = "tiffin "
 DOOMED = 0x74666E  # "tfn"
 """Number of the group of links (ip-link(8)) in which bridge and veth are deleted at once."""
 
+PORTS_MAX = 1023
+"""Of a bridge (BR_MAX_PORTS in net/bridge/br_private.h, less the one that is never given out)."""
+
 Steps = Generator[Change, None, None]
 """A request up to the change of names that it needs, which is then made for several at once, and
 from there to its end. An error of the change is raised within it."""
@@ -45,6 +48,8 @@ class Worker:
         self.links = Netlink()
         self.firewall = Firewall()
         self._resolver: Any = None
+        self._ports: dict[int, list[int]] = {}
+        """Links that were seen on a bridge, by its number."""
         self.host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self.operations: dict[str, Callable[[Any], Any]] = {
             "attach": self.attach,
@@ -121,8 +126,11 @@ class Worker:
 
     def tell(self, subject: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the table should have for a network and its attachments, and what it has."""
+        from . import foreign  # for people only
+
         network, *attachments = subject
-        return story.told(network, attachments, self.firewall.table(rules.TABLE))
+        found = story.told(network, attachments, self.firewall.table(rules.TABLE))
+        return found + list(foreign.obstacles(network, attachments, self.firewall.ruleset()))
 
     def sweep(self, subject: list[dict[str, Any]]) -> None:
         """Delete from the table what a network and its attachments should not have there."""
@@ -154,8 +162,7 @@ class Worker:
         veth = self.links.link(attachment["host_interface"])
         bridge = self.links.link(network["interface"])
         ours = bridge is not None and bridge.alias == alias(network)
-        others = self.links.ports(bridge.number) if bridge and ours else set()
-        last = not (others - {veth.number if veth else 0})
+        last = not (bridge and ours and self._has_others(bridge.number, veth.number if veth else 0))
         doomed = [attachment["host_interface"]] if veth else []
         if last and ours:
             doomed.append(network["interface"])
@@ -163,6 +170,18 @@ class Worker:
         self._delete(doomed)
         self._remember(attachment, gone=True)
         return failed
+
+    def _has_others(self, bridge: int, own: int) -> bool:
+        """True when another link is on a bridge. The kernel lists hundreds of them slowly; one that
+        was there before mostly is there still."""
+        known = self._ports.setdefault(bridge, [])
+        while known:
+            there = self.links.numbered(known[-1]) if known[-1] != own else None
+            if there is not None and there.master == bridge:
+                return True
+            known.pop()
+        known += sorted(self.links.ports(bridge) - {own})
+        return bool(known)
 
     def _remember(self, attachment: dict[str, Any], *, gone: bool = False) -> None:
         """Correct what neighbours and the kernel remember of the container's addresses and ports,
@@ -173,7 +192,8 @@ class Worker:
             local = [address for _, address in self.links.addresses()]
             flows.forget(attachment["ports"], attachment["addresses"], local, gone=gone)
         first, *more = (address.partition("/")[0] for address in attachment["addresses"])
-        if more or ":" in first or not attachment["mac"].endswith(socket.inet_aton(first).hex(":")):
+        usual = "" if ":" in first else f"02:74:{socket.inet_aton(first).hex(':')}"
+        if more or attachment["mac"] != usual:
             from . import neighbours  # nor a MAC address of their own choice
 
             for address, mac in neighbours.unusual(attachment):
@@ -311,6 +331,12 @@ class Worker:
             try:
                 self.links.do(*batch)
             except Refused as error:
+                if error.number == errno.EXFULL:
+                    raise Conflict(
+                        f"network {attachment['network']['name']} is full: Linux lets a bridge "
+                        f"have {PORTS_MAX} ports, and each container needs one",
+                        hint="use another network, or --network none",
+                    ) from None
                 if error.number != errno.EEXIST or error.position:
                     raise
                 self._delete([name])  # half made by an attach that was killed

@@ -53,6 +53,16 @@ class OverlayDriver(layer_tools().StackedTrees):  # type: ignore[misc]
         self.features = USER_FEATURES if context.rootless else FEATURES
         self.maps_ids = not context.rootless  # a user's mounts of the host's file systems cannot
 
+    def cannot_map(self) -> str | None:
+        """Why no container can have ids of its own here: there are kernels whose overlay mounts,
+        but lets a container's root make nothing in a mapped upper directory (seen with 6.1; 6.18
+        is good)."""
+        release = os.uname().release
+        major, minor, *_ = (*release.split("."), "0")
+        if major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) <= (6, 1):
+            return f"overlayfs of Linux {release} cannot show other owners of what is written"
+        return None
+
     async def probe(self) -> str | None:
         """Mounts an overlay in a temporary directory of the store and makes whiteouts in it."""
         import tempfile  # 3 ms, and rarely needed
@@ -88,7 +98,8 @@ class OverlayDriver(layer_tools().StackedTrees):  # type: ignore[misc]
         """Mount layers and `upper` as another mount of the whole store shows them, which maps the
         owners of all that is in it; an overlay itself cannot. It is gone again at once: overlayfs
         has mounts of its own of what it was given."""
-        _need_mapping_overlay()
+        if why := self.cannot_map():
+            raise DriverError(why, hint=f"tiffin storage migrate --to vfs {container[:12]}")
         shown = self._shown(container)
         os.makedirs(shown, mode=0o700, exist_ok=True)
         map_tools().bind(self.root, shown, userns)
@@ -113,18 +124,6 @@ class OverlayDriver(layer_tools().StackedTrees):  # type: ignore[misc]
         if os.path.isdir(shown):
             map_tools().unmount(shown)
             os.rmdir(shown)
-
-
-def _need_mapping_overlay() -> None:
-    """Error: DriverError with a kernel whose overlay mounts, but lets a container's root make
-    nothing in a mapped upper directory (seen with 6.1; 6.18 is good)."""
-    release = os.uname().release
-    major, minor, *_ = (*release.split("."), "0")
-    if major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) <= (6, 1):
-        raise DriverError(
-            f"overlayfs of Linux {release} cannot show other owners of files that are written",
-            hint="use --storage-driver vfs for containers with --userns or --uidmap",
-        )
 
 
 def _link(directory: str, lowers: Sequence[str]) -> list[str]:

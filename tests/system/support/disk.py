@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .cli import eventually
@@ -37,9 +37,10 @@ class Disk:
         found = run("findmnt", "-n", "-o", "SOURCE", "--mountpoint", str(self.mountpoint))
         return Path(f"/sys/block/{Path(found.strip()).name}/stat").read_text().split()[4]
 
-    def cut(self) -> None:
+    def cut(self, let_go: Callable[[], None]) -> None:
         """The file system as it is after a power cut now; journal replayed. Nobody may be writing
-        to it any more, and nothing may be mounted below it."""
+        to it any more. `let_go` takes away what is mounted below it, which comes after the cut:
+        an overlay that is unmounted syncs the file system it is on."""
         copy = self.file.with_name(f"disk-{self.cuts + 1}")
 
         def copied_in_peace() -> bool:
@@ -48,6 +49,7 @@ class Disk:
             return self._writes() == before
 
         eventually(copied_in_peace, lambda: "the disk is never quiet")
+        let_go()
         self._unmount()
         self.file.unlink()
         self.file = copy

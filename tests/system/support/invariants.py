@@ -77,11 +77,11 @@ def _container(base: Path, row: dict[str, Any]) -> list[str]:
 def _strangers(base: Path, containers: dict[str, Any]) -> list[str]:
     """Directories, mounts, processes and rules of containers that the log does not have."""
     found = []
+    named = [*containers, *_other_mounts(base / "root")]
     for pattern in ("root/containers/*", "root/storage/*/containers/*", "run/netns/*"):
         found += [
-            f"of no container: {path}" for path in base.glob(pattern) if path.name not in containers
+            f"of no container: {path}" for path in base.glob(pattern) if path.name not in named
         ]
-    named = [*containers, *_other_mounts(base / "root")]
     for mount in world.mounts_below(base):
         if not any(name in mount.target for name in named):
             found.append(f"mount of no container: {mount.target}")

@@ -271,6 +271,15 @@ NOUNS = {
         (0, 125),
         [NO_CONTAINER, NO_NETWORK],
     ),
+    "network-of-a-process": Scene(
+        ["run", "-d", "--name=victim", "--network=pasta", "-p", "127.0.0.1::80", *SLEEP],
+        [PULL], (0, 125), drivers=NONE,
+    ),
+    "network-of-a-process-end": Scene(
+        ["rm", "-f", "-t", "0", "victim"],
+        [PULL, ["run", "-d", "--name=victim", "--network=slirp4netns", *SLEEP]],
+        (0, 1), drivers=NONE,
+    ),
     "network-reload": Scene(["network", "reload", "victim"], [PULL, RUN]),
     "network-prune": Scene(["network", "prune", "-f"], [NETWORK], after=[], drivers=NONE),
     "pod-create": Scene(POD, [], (0, 125), [NO_POD], NONE),

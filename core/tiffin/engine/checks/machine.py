@@ -18,8 +18,9 @@ from ...errors import Conflict, DriverError, TiffinError
 from ...hooks import Attachment, NetworkConfig
 from ...layer.remove import remove_tree
 from ...layer.walk import named
+from ...network_modes import STACKS
 from ...store import queries
-from .. import network, networks
+from .. import home, network, networks
 from ..base import Engine
 from ..recover import LIVE
 from ..teardown import kill_conmon
@@ -206,9 +207,12 @@ async def _networks(engine: Engine, rows: list[queries.Row], quick: bool) -> lis
         if row["state"] not in LIVE or is_busy(engine, row["id"]):
             continue
         # Where the network's subnet is its own, the host is in it, with an end of each interface.
-        if engine.network(attachment.network.driver).owns_subnets and name not in links:
+        where = attachment.host_netns
+        here = set(await home.links(where)) if where else links
+        if engine.network(attachment.network.driver).owns_subnets and name not in here:
             problem = f"its interface {name} ({attachment.network.name}) is missing"
             found.append(Damage("network", f"container {row['name']}", problem, row["id"]))
+    found += await _processes_of(engine, rows)
     if quick:
         return found
     past = await _past(engine)
@@ -219,6 +223,21 @@ async def _networks(engine: Engine, rows: list[queries.Row], quick: bool) -> lis
         detail = msgspec.json.encode(attachment).decode()
         found.append(Damage("stray-link", f"interface {name}", problem, cid, detail))
     return found + await _rules(engine, list(holding.values()), past)
+
+
+async def _processes_of(engine: Engine, rows: list[queries.Row]) -> list[Damage]:
+    """Networks that are processes of their own, one a container."""
+    found = []
+    for row in rows:
+        if row["network"] not in STACKS or row["state"] not in LIVE or is_busy(engine, row["id"]):
+            continue
+        for attachment in msgspec.convert(row["attachments"], list[Attachment]):
+            told = await engine.network(row["network"]).rules(attachment.network, [attachment])
+            for rule in told:
+                if not rule.there:
+                    problem = f"its network is gone: {rule.text} is missing"
+                    found.append(Damage("network", f"container {row['name']}", problem, row["id"]))
+    return found
 
 
 async def _past(engine: Engine) -> dict[str, Attachment]:
@@ -279,7 +298,7 @@ async def mend(engine: Engine, damage: Damage, force: bool) -> str:
         return await _without_conmon(engine, damage, force)
     if kind == "stray-link":
         attachment = msgspec.json.decode(detail, type=Attachment)
-        await engine.network(attachment.network.driver).detach(attachment)
+        await home.detach(engine, attachment)
         return "deleted"
     if kind == "stray-rule":
         return await _sweep(engine, damage)

@@ -88,6 +88,7 @@ def _init_planned(fact: Fact) -> Statements:
             netns=d.get("netns", ""),
             attachments=text(attachments),
             error="",
+            spec="",  # config.json is being written anew
         ),
         opens(fact, "init"),
     ]

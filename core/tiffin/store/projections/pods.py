@@ -34,8 +34,8 @@ def _pod_start_planned(fact: Fact) -> Statements:
         attachments=text(attachments),
         namespaces=text(d.get("namespaces", {})),
     )
-    addressed = [one for attachment in attachments for one in addressed(fact, attachment)]
-    return [change, *addressed, opens(fact, "start")]
+    leased = [one for attachment in attachments for one in addressed(fact, attachment)]
+    return [change, *leased, opens(fact, "start")]
 
 
 def _pod_started(fact: Fact) -> Statements:
