@@ -71,12 +71,24 @@ MEASUREMENTS = (
     Measurement("run --rm pasta", 0.8, outward),
     run("slirp4netns"),
     run("own"),
+    Measurement(
+        "create",
+        1.0,
+        lambda engine: engine.run("create", "--name=made", "--network=none", IMAGE, "true"),
+        lambda engine: engine.run("rm", "made"),
+    ),
+    Measurement("ps -a", 1.0, lambda engine: engine.run("ps", "-a")),
+    Measurement("images", 1.0, lambda engine: engine.run("images")),
 )
+CONTAINERS = 30
+"""In the store while `ps -a` is timed."""
 
 
 def prepare(engine: Engine, archive: Path) -> None:
     engine.run("import", str(archive), IMAGE)
     engine.run("network", "create", "own")
+    for _ in range(CONTAINERS):
+        engine.run("create", "--network=none", IMAGE, "true")
 
 
 def main() -> int:

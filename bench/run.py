@@ -53,6 +53,8 @@ def commands() -> list[Measurement]:
         Measurement("run --help", 1.0, lambda e: e.run("run", "--help")),
         Measurement("volume create --help", 1.0, lambda e: e.run("volume", "create", "--help")),
         Measurement("ps -a", 1.0, lambda e: e.run("ps", "-a")),
+        Measurement("info", 1.0, lambda e: e.run("info")),
+        Measurement("version", 1.0, lambda e: e.run("version")),
         Measurement("images", 1.0, lambda e: e.run("images")),
         Measurement("exec", None, lambda e: e.run("exec", "running", "true")),
         Measurement("inspect", None, lambda e: e.run("inspect", "running")),

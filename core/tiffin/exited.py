@@ -19,10 +19,12 @@ if __name__ == "__main__":  # as a script: find our own package beside us
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import fcntl
-import io
 
 from tiffin import actor
 from tiffin.layout import Layout
+
+LANE = 8
+"""Descriptor of the lock that the shell took."""
 
 RECORDED, ALONE, NOT_OURS = "recorded", "alone", ""
 
@@ -42,12 +44,13 @@ def attended(path: str) -> bool:
     return False
 
 
-def queue(layout: Layout) -> io.FileIO:
-    """Held by one exit command at a time. A thousand that wait for each other's transactions as
-    SQLite does it, by looking again and again, would wear out its patience."""
-    held = io.FileIO(lock_file(layout.recording), "r+")
-    fcntl.flock(held, fcntl.LOCK_EX)
-    return held
+def leave_lane() -> None:
+    """Let the next exit command begin: the shell before us (`engine.exit_command`) waited for our
+    turn."""
+    import contextlib
+
+    with contextlib.suppress(OSError):
+        os.close(LANE)
 
 
 def lock_file(path: str) -> int:
@@ -73,7 +76,7 @@ def record(layout: Layout, cid: str) -> str:
     found = processes.recorded_exit(layout, cid)
     if found is None:
         found = (255, False)
-    with queue(layout), contextlib.closing(sync.open_for_append(layout.database)) as connection:
+    with contextlib.closing(sync.open_for_append(layout.database)) as connection:
         while True:
             row = connection.execute(
                 "SELECT c.state, (SELECT max(version) FROM events WHERE stream=?1), "
@@ -172,6 +175,7 @@ def main(arguments: list[str]) -> None:
     if attended(layout.attended(cid)):
         return
     how = record(layout, cid)
+    leave_lane()
     if how == NOT_OURS:
         return
     command = ["-m", "tiffin.cli.main", "--root", root, "--runroot", run, "container", "cleanup"]

@@ -108,11 +108,6 @@ class Layout:
         """Locked by the command that runs an exec, as long as it sees to its end."""
         return f"{self.run}/locks/exec-{exec_id}"
 
-    @property
-    def recording(self) -> str:
-        """Lock of the exit command that records an end just now."""
-        return f"{self.run}/locks/recording"
-
     def round(self, loginuid: int, session: int) -> str:
         """Lock of whoever cleans up after the containers of this login that end by themselves."""
         return f"{self.run}/locks/round-{loginuid}-{session}"

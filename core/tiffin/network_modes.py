@@ -8,6 +8,8 @@ from .errors import UserError
 
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .plugins import Plugins
 
 DEFAULT = "bridge"
@@ -25,13 +27,15 @@ def default(uid: int) -> str:
     """What `--network` means when it is not given, in the store of this user: ordinary users have
     no right to make interfaces on the host, so theirs is the first of `STACKS` that is installed,
     and the one whose lack is then told when there is none."""
-    if uid == 0:
-        return DEFAULT
+    return DEFAULT if uid == 0 else next(installed_stacks(), STACKS[0])
+
+
+def installed_stacks() -> Iterator[str]:
+    """Those of `STACKS` whose programs are there."""
     import os
 
     places = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/bin", "/usr/local/bin"]
-    there = (stack for stack in STACKS if any(p and os.access(f"{p}/{stack}", 1) for p in places))
-    return next(there, STACKS[0])
+    return (stack for stack in STACKS if any(p and os.access(f"{p}/{stack}", 1) for p in places))
 
 
 CONTAINER, NAMESPACE, POD = "container:", "ns:", "pod:"

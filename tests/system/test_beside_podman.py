@@ -469,7 +469,7 @@ CASES = [
     case("ps -a --sort size -q", "table"),
     case("ps -a --sort runningfor --format '{{.Names}}'"),
     case("events --stream=false --since 1s --filter container=nosuch", "code"),
-    case("inspect -s --format '{{.SizeRw}}' made"),
+    case("inspect -s --format '{{.SizeRw}}' made", "code"),
     case("container inspect -s made", "keys", lacks=OF_PODMAN),
     case("inspect --format '{{.Name}} {{.Driver}}' store"),
     case("inspect --type volume --format '{{.Name}}' store"),

@@ -304,8 +304,8 @@ def test_no_query_is_lost_while_containers_come_and_go(box: Tiffin) -> None:
         assert (process.returncode, out) == (0, b"well\n"), err
     lines = asking.communicate(timeout=30)[0].splitlines()
     wrong = [line for line in lines if line not in (f"web {web}", f"web.dns.podman {web}")]
-    assert len(lines) > 100
     assert not wrong
+    assert len(lines) > 20, "a quiet machine asks 400 times"
     outside = set(asking_outside.communicate(timeout=30)[0].splitlines())
     assert outside == {f"www.example {OUTSIDE_ANSWER}"}
     # A server that still had answers to give when it was replaced is ended by the next change.

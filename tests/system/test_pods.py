@@ -243,7 +243,8 @@ def test_killed_at_any_moment(shared: Tiffin, command: str) -> None:
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
 def test_what_a_pod_gives_its_containers(shared: Tiffin, tmp_path: Path, runtime: str) -> None:
-    tiffin = shared.using(f"--runtime={runtime}")
+    # With systemd's, a parent is a slice of systemd's.
+    tiffin = shared.using(f"--runtime={runtime}", "--cgroup-manager=cgroupfs")
     (tmp_path / "menu").write_text("dal\n")
     file = tmp_path / "id"
     parent = f"/tiffin-test-{os.getpid()}"
@@ -284,6 +285,7 @@ def test_pods_that_share_less(shared: Tiffin) -> None:
         ("--pid=host", "--share=+pid"): "share one of their own",
         ("--sysctl=kernel.panic=1",): "belongs to the host",
         ("--pid=nosuch",): "nosuch",
+        ("--exit-policy=stop",): "exit-policy",
         ("-v", "/nosuch:/x"): "no such file",
         ("--device=/nosuch",): "no such file",
     }

@@ -8,6 +8,8 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -292,3 +294,26 @@ def test_a_mount_that_nobody_was_told_of_is_undone(shared: Tiffin) -> None:
     assert not world.mounts_below(directory)
     assert invariants.broken(shared.base) == []
     shared("rm", cid)
+
+
+def test_a_killed_run_with_a_mounted_volume_is_undone_by_the_next(shared: Tiffin) -> None:
+    """Found by torture: the next `run` of that name held the volume while it undid the first one,
+    which needs the volume, and so waited for itself."""
+    shared("volume", "create", "-o", "type=tmpfs", "-o", "o=size=1m", "held")
+    words = ["run", "-d", "--name=victim", "--network=none", "-v", "held:/scratch", BUSYBOX]
+    killer = Path(__file__).parent / "support/killer.py"
+    trace = shared.base / "trace"
+
+    def killed_at(number: int) -> list[str]:
+        trace.unlink(missing_ok=True)
+        argv = [sys.executable, str(killer), f"{number}:", str(trace), *shared.argv(*words)[1:]]
+        subprocess.run([*argv, "sleep", "1000"], capture_output=True, timeout=120, check=False)
+        return trace.read_text().splitlines()
+
+    point = killed_at(0).index("after conmon.create") + 1
+    shared("rm", "-f", "-t", "0", "victim")
+    assert killed_at(point)[-1] == "after conmon.create"
+    assert shared.attempt(*words, "sleep", "1000").code in (0, 125)
+    shared("rm", "-f", "-t", "0", "victim")
+    shared("volume", "rm", "held")
+    assert invariants.broken(shared.base) == []

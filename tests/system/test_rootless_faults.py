@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import world
 from support.cli import BUSYBOX, eventually, tree
-from support.person import Person, TheirTiffin, person
+from support.person import Person, TheirTiffin, edit_ranges, person
 
 RUN = ("run", "--rm", "--network=none", BUSYBOX, "id", "-u")
 LIMIT = Path("/proc/sys/user/max_user_namespaces")
@@ -80,14 +80,11 @@ def test_ranges_by_number_instead_of_name(theirs: TheirTiffin) -> None:
 
 @contextlib.contextmanager
 def _line_added(line: str) -> Iterator[None]:
-    files = (Path("/etc/subuid"), Path("/etc/subgid"))
-    for path in files:
-        path.write_text(path.read_text() + line)
+    edit_ranges(line, [line])
     try:
         yield
     finally:
-        for path in files:
-            path.write_text(path.read_text().replace(line, ""))
+        edit_ranges(line, [])
 
 
 def test_ranges_that_are_too_small(theirs: TheirTiffin) -> None:

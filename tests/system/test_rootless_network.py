@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,11 @@ def test_name_servers_of_the_hosts_loopback_are_asked_by_pasta(
     assert "nameserver 10." in said.out and "198.51.100.77" in said.out, said
 
 
+def test_info_says_what_leads_outside(box: TheirTiffin) -> None:
+    said = box("info", "--format", "{{.rootless.network}} {{.rootless.missing}}").out
+    assert said.startswith("pasta ") and "/dev/net/tun" not in said
+
+
 # --- networks of one's own: bridges in the user's own network namespace ---------------------------
 
 
@@ -163,7 +169,7 @@ def lunch(box: TheirTiffin) -> Iterator[TheirTiffin]:
     yield box
     box("rm", "-a", "-f", "-t", "0")
     box("network", "rm", "-f", "lunch")
-    eventually(lambda: not others(box), lambda: f"processes are left: {others(box)}")
+    eventually(lambda: not others(box), lambda: f"processes are left: {others(box)}", seconds=30)
     directory = box.run / "drivers/network-bridge"
     left = {path.name for path in directory.iterdir()} - {"lock", "home.lock", "names"}
     assert not left
@@ -222,6 +228,17 @@ def test_connecting_and_pods(lunch: TheirTiffin) -> None:
     finally:
         lunch("pod", "rm", "-f", "-t", "0", "-a")
         lunch("network", "rm", "-f", "-t", "0", "attic")
+
+
+def test_several_at_once_make_one_host(box: TheirTiffin) -> None:
+    def one(number: int) -> str:
+        words = ("run", "--rm", "--network", "bridge", BUSYBOX, "echo", str(number))
+        return box(*words, timeout=170).word
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(one, range(6))) == list("012345")
+    eventually(lambda: not others(box), lambda: f"processes are left: {others(box)}", seconds=30)
+    assert not (box.run / "drivers/network-bridge/home").exists()
 
 
 def test_networks_on_the_hosts_interfaces_are_roots(box: TheirTiffin) -> None:

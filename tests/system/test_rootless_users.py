@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import world
 from support.cli import BUSYBOX, eventually
-from support.person import Person, TheirTiffin
+from support.person import Person, TheirTiffin, new_name
 
 NONE = ("--network", "none")
 MANY = int(os.environ.get("TIFFIN_TEST_USERS", "4"))
@@ -21,7 +21,7 @@ MANY = int(os.environ.get("TIFFIN_TEST_USERS", "4"))
 
 @pytest.fixture(scope="module")
 def people() -> Iterator[list[Person]]:
-    made = [Person(f"tfn{os.getpid()}n{number}") for number in range(MANY)]
+    made = [Person(new_name()) for _ in range(MANY)]
     yield made
     for one in made:
         one.close()

@@ -9,8 +9,9 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,3 +178,28 @@ def test_a_process_is_signalled_only_as_the_child_that_it_is() -> None:
         assert processes.signal_child(child.pid, os.getpid(), signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
     assert not processes.signal_child(child.pid, os.getpid(), signal.SIGKILL)
+
+
+def test_ends_are_recorded_a_few_at_a_time(shared: Tiffin, started: list[str]) -> None:
+    """Whose turn it is not waits as a shell, not as an interpreter."""
+    state = "--format={{.State.Status}}"
+    with ExitStack() as stack:
+        inodes = set()
+        for lane in range(4):
+            path = shared.run / "locks" / f"recording-{lane}"
+            lock = stack.enter_context(path.open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            inodes.add(str(path.stat().st_ino))
+        end(shared, "c1", "c2")
+        eventually(lambda: waiters(inodes) == 2, lambda: Path("/proc/locks").read_text())
+        assert shared("inspect", state, "c1", "c2").lines == ["running", "running"]
+    eventually(
+        lambda: shared("inspect", state, "c1", "c2").lines == ["exited", "exited"],
+        lambda: "they have not ended",
+    )
+
+
+def waiters(inodes: set[str]) -> int:
+    """proc_locks(5)"""
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return sum("->" in words and words[-3].rpartition(":")[2] in inodes for words in lines)

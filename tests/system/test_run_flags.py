@@ -215,6 +215,33 @@ def test_the_signal_that_systemd_stops_at(
     shared("rm", made)
 
 
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_namespaces_of_another_container(shared: Tiffin, runtime: str) -> None:
+    tiffin = shared.using("--runtime", runtime)
+    quick = ("--network=none", "--stop-timeout=0")
+    tiffin("run", "-d", "--name=owner", "--hostname=lunch", *quick, BUSYBOX, "sleep", "1001")
+    flags = ["--pid=container:owner", "--uts=container:owner"]
+    out = seen(tiffin, flags, "sh", "-c", "hostname; xargs -0 < /proc/1/cmdline", runtime=runtime)
+    assert out == "lunch\nsleep 1001\n"
+    tiffin("create", "--name=other", "--pid=container:owner", *quick, BUSYBOX, "sleep", "1002")
+    assert "dependent" in tiffin.attempt("rm", "-f", "owner").err
+    tiffin("stop", "owner")
+    tiffin("start", "other")  # and who it is with
+    assert "1001" in tiffin("exec", "other", "cat", "/proc/1/cmdline").out
+    assert tiffin("ps", "--format", "{{.Names}}", "--sort", "names").lines == ["other", "owner"]
+    tiffin("rm", "-f", "--depend", "owner")
+    assert tiffin("ps", "-aq").out == ""
+
+
+def test_namespaces_at_a_path(shared: Tiffin) -> None:
+    own = os.readlink("/proc/self/ns/uts")
+    path = f"ns:/proc/{os.getpid()}/ns/uts"
+    assert seen(shared, ["--uts", path], "readlink", "/proc/self/ns/uts").strip() == own
+    for flag in ("--pid", "--uts"):
+        done = shared.attempt("create", f"{flag}=ns:/proc/self/ns/net", BUSYBOX)
+        assert (done.code, f"not a {flag[2:]} namespace" in done.err) == (125, True)
+
+
 @pytest.mark.parametrize("kind", ["bind", "tmpfs", "ignore"])
 def test_volumes_of_the_image(shared: Tiffin, kind: str, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {BUSYBOX}\nRUN mkdir /data\nVOLUME /data\n")
@@ -247,6 +274,10 @@ def test_volumes_of_the_image(shared: Tiffin, kind: str, tmp_path: Path) -> None
         ("--os linux --platform linux/amd64", "--platform"),
         ("--hostuser no-such-user", "'no-such-user'"),
         ("--init --init-path nope", "--init-path 'nope'"),
+        ("--pid nope", "--pid 'nope'"),
+        ("--pid container:nope", "--pid container:nope"),
+        ("--uts container:nope --hostname x", "--uts container:nope"),
+        ("--uts ns:/nope", "/nope"),
         ("--systemd nope", "--systemd 'nope'"),
         ("--health-on-failure nope --health-cmd x", "--health-on-failure 'nope'"),
         ("--pod-id-file /nope", "--pod-id-file /nope"),

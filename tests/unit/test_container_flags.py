@@ -206,7 +206,7 @@ def test_ulimits_devices_hosts_networks() -> None:
         ("--add-host x:1.2.3.4 --no-hosts", "--no-hosts leaves /etc/hosts to the image"),
         ("--dns x", "--dns 'x' is not an IP address"),
         ("--pull sometimes", "allowed: always, missing, never, newer"),
-        ("--pid container:x", "--pid 'container:x' is not known"),
+        ("--pid shared", "--pid 'shared' is not known"),
         ("-w srv", "--workdir 'srv' is not an absolute path"),
         ("-h -x-", "is not a host name"),
         ("--annotation x", "NAME=VALUE"),

@@ -141,9 +141,13 @@ FLAGS = (
     Flag("sysctl", "", "list", "NAME=VALUE", "Kernel setting of the container's namespaces"),
     Flag("shm-size", "", "str", "SIZE", "Size of /dev/shm (engine: 64m)"),
     Flag("group-add", "", "list", "GROUP", "More groups of the process"),
-    Flag("pid", "", "str", "MODE", "Pid namespace: private or host", "private"),
+    Flag(
+        "pid", "", "str", "MODE", "Pid namespace: private, host, container:ID, ns:PATH", "private"
+    ),
     Flag("ipc", "", "str", "MODE", "IPC namespace: private, shareable, none or host", "private"),
-    Flag("uts", "", "str", "MODE", "UTS namespace: private or host", "private"),
+    Flag(
+        "uts", "", "str", "MODE", "UTS namespace: private, host, container:ID, ns:PATH", "private"
+    ),
     Flag("cgroupns", "", "str", "MODE", "Cgroup namespace: private or host (engine: by cgroups)"),
     Flag(
         *("userns", "", "str", "MODE"),

@@ -53,8 +53,12 @@ def options_from(
     without --network. Error: UserError that names the flag and the value.
     """
     for key, allowed in CHOICES.items():
+        if key in ("pid", "uts") and options[key].startswith(("container:", "ns:")):
+            continue
         if options[key] not in allowed:
             wanted = ", ".join(filter(None, allowed))
+            if key in ("pid", "uts"):
+                wanted += ", container:ID, ns:PATH"
             raise UserError(
                 f"{flag_words.flag(key)} {options[key]!r} is not known", hint=f"allowed: {wanted}"
             )

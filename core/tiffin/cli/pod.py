@@ -41,6 +41,10 @@ def _create(call: Call) -> int:
         raise UserError("pod create: the name is given twice", hint="as an argument or with --name")
     if options["replace"] and not name:
         raise UserError("--replace needs a name", hint="that of the pod to replace")
+    if options["exit_policy"] != "continue":
+        raise UserError(
+            f"--exit-policy {options['exit_policy']} is not there", hint="continue is, and pod stop"
+        )
     path = options["pod_id_file"]
     if path and os.path.lexists(path):
         raise UserError(f"--pod-id-file {path} exists", hint="remove it, or name another")
@@ -74,6 +78,8 @@ def _create(call: Call) -> int:
 
 
 DEFAULT_SHARE = "ipc,net,uts"
+INFRA = ("infra-command", "infra-conmon-pidfile", "infra-image", "infra-name")
+NO_INFRA = "Taken for podman's sake: there is no such container"
 
 CREATE = Command(
     "pod create",
@@ -89,6 +95,20 @@ CREATE = Command(
             "KINDS",
             "net, ipc, uts, pid, or none; +pid: one more",
             DEFAULT_SHARE,
+        ),
+        *(Flag(name, "", "str", "VALUE", NO_INFRA) for name in INFRA),
+        Flag(
+            "share-parent",
+            help="Taken for podman's sake: a pod has no cgroup of its own",
+            default=True,
+        ),
+        Flag(
+            "exit-policy",
+            "",
+            "str",
+            "POLICY",
+            "Its namespaces stay when its last container has ended",
+            "continue",
         ),
         Flag("infra", help="Taken for podman's sake; --infra=false shares nothing", default=True),
         Flag("pod-id-file", "", "str", "FILE", "Write the pod's id to this file"),

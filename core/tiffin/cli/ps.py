@@ -272,7 +272,7 @@ def order(found: list[Row], by: str) -> list[Row]:
         raise UserError(f"--sort {by!r} is not known", hint=", ".join(SORTS))
     if by == "size":
         return sorted(found, key=lambda row: sum(row["sizes"]))
-    others = {"names": "name", "image": "image_name", "status": "state", "runningfor": "created"}
+    others = {"names": "name", "image": "image_name", "status": "state", "runningfor": "started"}
     column = others.get(by, by)
     return sorted(found, key=lambda row: row[column])
 

@@ -207,6 +207,10 @@ async def _compose(
         joined, placed = pods.joined(pod), pods.files(pod, row["name"], placed)
         if "uts" in pod["share"]:
             options = msgspec.structs.replace(options, hostname=pods.hostname(pod))
+    if ":" in options.pid or ":" in options.uts:
+        from . import other_namespaces
+
+        joined |= await other_namespaces.paths(engine, row, options)
     env: dict[str, str] = {}
     own = [file for _, file in placed]
     common = [file for file in own if options.pod and not file.startswith(f"{directory}/")]

@@ -44,6 +44,10 @@ async def create(
         return held.id
 
 
+class NameInUse(Conflict):
+    """A container has the name that was asked for."""
+
+
 @asynccontextmanager
 async def creating(
     engine: Engine, options: ContainerOptions, *, pull: images.Pull, replace: bool = False
@@ -61,6 +65,10 @@ async def creating(
         from . import pods
 
         options = await pods.join(engine, options)
+    if ":" in options.pid or ":" in options.uts:
+        from . import other_namespaces
+
+        options = await other_namespaces.settle(engine, options)
     if options.requires:
         from . import dependencies
 
@@ -94,30 +102,50 @@ async def creating(
     cid = ids.new_id()
     async with engine.locks.container(cid):
         try:
-            async with AsyncExitStack() as stack:
-                await stack.enter_async_context(images.in_use(engine))
-                await stack.enter_async_context(networks.in_use(engine))
-                if created or _has_volumes(options):
-                    await stack.enter_async_context(volumes.in_use(engine, options.mounts))
-                    await volumes.need(engine, options, created)
-                if options.pod:
-                    await stack.enter_async_context(pods.in_use(engine, options.pod))
-                if options.requires:
-                    needed = dependencies.in_use(engine, options.requires)
-                    await stack.enter_async_context(needed)
-                await images.need(engine, image.id)
-                network, options = await networks.canonical(engine, options)
-                if ports and not await networks.publish(engine, network):
-                    ports = []  # left out, as podman and docker do
-                maps = None
-                if _has_own_ids(options):
-                    from . import idmaps
+            for attempt in (1, 2):
+                try:
+                    async with AsyncExitStack() as stack:
+                        await stack.enter_async_context(images.in_use(engine))
+                        await stack.enter_async_context(networks.in_use(engine))
+                        if created or _has_volumes(options):
+                            await stack.enter_async_context(volumes.in_use(engine, options.mounts))
+                            await volumes.need(engine, options, created)
+                        if options.pod:
+                            await stack.enter_async_context(pods.in_use(engine, options.pod))
+                        if options.requires:
+                            needed = dependencies.in_use(engine, options.requires)
+                            await stack.enter_async_context(needed)
+                        await images.need(engine, image.id)
+                        network, options = await networks.canonical(engine, options)
+                        if ports and not await networks.publish(engine, network):
+                            ports = []  # left out, as podman and docker do
+                        maps = None
+                        if _has_own_ids(options):
+                            from . import idmaps
 
-                    options, maps = await stack.enter_async_context(idmaps.settled(engine, options))
-                await _plan(
-                    *(engine, journal, cid, options, image, driver, runtime, ports, network),
-                    *(created, maps),
-                )
+                            options, maps = await stack.enter_async_context(
+                                idmaps.settled(engine, options)
+                            )
+                        await _plan(
+                            *(
+                                engine,
+                                journal,
+                                cid,
+                                options,
+                                image,
+                                driver,
+                                runtime,
+                                ports,
+                                network,
+                            ),
+                            *(created, maps),
+                        )
+                    break
+                except NameInUse:
+                    # Not before our locks on volumes and pods are gone: what a killed command has
+                    # left of a container may have to be undone with the same.
+                    if attempt == 2 or not await _resolved(engine, options.name):
+                        raise
         except BaseException:  # a cancellation as well; raised again
             engine.locks.forget(cid)
             raise
@@ -189,9 +217,7 @@ async def _plan(
         except Conflict as error:
             if not options.name and attempt + 1 < TRIES:
                 continue
-            if options.name and attempt == 0 and await _resolved(engine, name):
-                continue
-            raise Conflict(
+            raise NameInUse(
                 f"the container name {name!r} is in use", hint="remove that container or --replace"
             ) from error
 

@@ -23,24 +23,22 @@ async def mapping_storage(engine: Engine, driver: str, asked: str) -> str:
     why = _cannot_map(engine, driver)
     if why is None:
         return driver
-    made = [(name, engine.storage(name)) for name in engine.plugins.names("storage")]
-    able = []
-    for name, other in sorted(made, key=lambda pair: -pair[1].preference):
-        if _cannot_map(engine, name) is None:
-            broken = await other.probe()
-            if broken is None and not (asked or engine.settings.storage_driver):
-                return name
-            able.append(f"{name} ({broken})" if broken else name)
-    raise DriverError(
-        f"the storage driver {driver} cannot do that here: {why}",
-        hint=f"--storage-driver {' or '.join(able)}" if able else "no other one can",
-    )
+    if not (asked or engine.settings.storage_driver):
+        made = [(name, engine.storage(name)) for name in engine.plugins.names("storage")]
+        for name, other in sorted(made, key=lambda pair: -pair[1].preference):
+            if _cannot_map(engine, name) is None:
+                if (refused := await other.probe()) is None:
+                    return name
+                why += f"; {name}: {refused}"
+    able = [name for name in engine.plugins.names("storage") if _cannot_map(engine, name) is None]
+    hint = f"use --storage-driver {' or '.join(able)} for containers with --userns or --uidmap"
+    raise DriverError(f"the storage driver {driver} cannot do that here: {why}", hint=hint)
 
 
 def _cannot_map(engine: Engine, name: str) -> str | None:
     driver: Any = engine.storage(name)
     if engine.layout.uid and not getattr(driver, "maps_ids", False):
-        return "it cannot show an ordinary user other owners of files than are stored"
+        return "an ordinary user cannot be shown other owners of files than are stored"
     reason: str | None = driver.cannot_map() if hasattr(driver, "cannot_map") else None
     return reason
 

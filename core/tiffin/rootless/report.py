@@ -7,8 +7,12 @@ import contextlib
 import os
 from typing import Any
 
+from .. import network_modes
 from ..errors import TiffinError
 from . import enter, make, places, ranges
+
+PASTA = "apt install passt"
+TUN = "/dev/net/tun"
 
 
 def report(uid: int) -> dict[str, Any]:
@@ -34,6 +38,7 @@ def report(uid: int) -> dict[str, Any]:
     found["runtimeDirectory"] = _runtime_directory(uid, missing)
     found["namespace"] = _namespace(found["runtimeDirectory"])
     found["fuse"] = os.access("/dev/fuse", os.R_OK | os.W_OK)
+    found["network"] = _network(missing)
     found["cgroups"] = "not delegated: no limits"
     found["missing"] = missing
     return found
@@ -68,6 +73,17 @@ def _tools() -> list[str]:
         elif not make.privileged(path):
             found.append(f"{path} has no privilege: chmod u+s {path}")
     return found
+
+
+def _network(missing: list[str]) -> str:
+    """What containers have when nothing is said."""
+    stacks = list(network_modes.installed_stacks())
+    if not stacks:
+        missing.append(f"{' and '.join(network_modes.STACKS)}, one of which leads outside: {PASTA}")
+    if not os.access(TUN, os.R_OK | os.W_OK):
+        remedy = f"chmod 666 {TUN}" if os.path.exists(TUN) else "modprobe tun"
+        missing.append(f"{TUN}, without which no network of a user's leads outside: {remedy}")
+    return next(iter(stacks), "none")
 
 
 def _runtime_directory(uid: int, missing: list[str]) -> str:

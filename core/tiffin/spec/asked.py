@@ -79,17 +79,27 @@ def check(
             raise UserError(f"{flag} {text!r} is not UTF-8", hint="config.json can hold no other")
     if options.hostname and options.uts == "host":
         raise UserError("--hostname does not go with --uts host: it would rename this machine")
+    if options.hostname and ":" in options.uts:
+        raise UserError(f"--hostname does not go with --uts {options.uts}: the name is another's")
     sysctls(options)
     if options.userns or options.uid_maps or options.gid_maps:
         idmaps.mode(options)
     for flag, value, allowed in (
-        ("--pid", options.pid, ("", "host", "private")),
+        ("--pid", _mode(options.pid), ("", "host", "private", "container:ID", "ns:PATH")),
         ("--ipc", options.ipc, ("", "host", "private", "shareable", "none")),
-        ("--uts", options.uts, ("", "host", "private")),
+        ("--uts", _mode(options.uts), ("", "host", "private", "container:ID", "ns:PATH")),
         ("--cgroupns", options.cgroupns, ("", "host", "private")),
     ):
         if value not in allowed:
             raise UserError(f"{flag} {value!r}", hint=f"one of {', '.join(allowed[1:])}")
+
+
+def _mode(text: str) -> str:
+    """A word that names another's namespace, as it is shown in a list of them."""
+    word, colon, rest = text.partition(":")
+    if colon and rest and word in ("container", "ns"):
+        return "container:ID" if word == "container" else "ns:PATH"
+    return text
 
 
 def _texts(options: ContainerOptions) -> Iterator[tuple[str, str]]:

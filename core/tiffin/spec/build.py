@@ -219,7 +219,7 @@ def _root_and_names(draft: Draft, request: SpecRequest) -> None:
     draft.put("/root/path", request.rootfs, "engine", "storage driver")
     if request.options.read_only:
         draft.put("/root/readonly", True, "user", "--read-only")
-    if request.options.uts != "host":
+    if request.options.uts != "host" and ":" not in request.options.uts:
         hostname, source, detail = _hostname(request)
         draft.put("/hostname", hostname, source, detail)
 

@@ -103,7 +103,7 @@ def _namespaces(draft: Draft, request: SpecRequest) -> None:
     ):
         if kind in request.joined:
             place = {"type": kind, "path": request.joined[kind]}
-            draft.add(where, place, "user", "--pod")
+            draft.add(where, place, "user", flag if ":" in getattr(options, kind) else "--pod")
         elif not shared:
             given = bool(flag and getattr(options, flag.removeprefix("--")))
             source, detail = ("user", flag) if given else ("engine", "default")

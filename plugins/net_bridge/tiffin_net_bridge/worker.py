@@ -130,7 +130,9 @@ class Worker:
 
         network, *attachments = subject
         found = story.told(network, attachments, self.firewall.table(rules.TABLE))
-        return found + list(foreign.obstacles(network, attachments, self.firewall.ruleset()))
+        with contextlib.suppress(DriverError):  # what others have made, nft may not be able to say
+            found += foreign.obstacles(network, attachments, self.firewall.ruleset())
+        return found
 
     def sweep(self, subject: list[dict[str, Any]]) -> None:
         """Delete from the table what a network and its attachments should not have there."""

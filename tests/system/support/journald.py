@@ -14,11 +14,15 @@ from .cli import Tiffin, eventually
 DAEMON = "/lib/systemd/systemd-journald"
 PLACES = ("/run", "/var/log", "/etc/systemd")
 """Where journald looks and writes: empty ones, that go with the namespace."""
+MACHINE_ID, MACHINE = "/etc/machine-id", "5ca1ab1e" * 4
+"""In containers that file is often empty: journald would not start."""
 SETTINGS = "[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=no\nRateLimitIntervalSec=0\n"
 INSIDE = f"""
 set -e
 for place in {" ".join(PLACES)}; do mount -t tmpfs -o mode=755 none $place; done
 mkdir -p /run/systemd/journal
+echo {MACHINE} >/run/machine-id
+mount --bind /run/machine-id {MACHINE_ID}
 printf '{SETTINGS}' >/etc/systemd/journald.conf
 exec {DAEMON}
 """
@@ -26,7 +30,8 @@ exec {DAEMON}
 
 def installed() -> bool:
     """conmon writes to a journal only if it was built to; so is Debian's."""
-    return os.path.exists(DAEMON) and shutil.which("journalctl") is not None
+    needed = (DAEMON, MACHINE_ID, "/etc/systemd")
+    return all(map(os.path.exists, needed)) and shutil.which("journalctl") is not None
 
 
 class Journal:

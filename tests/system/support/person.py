@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +16,40 @@ from . import world
 from .cli import PROGRAM, Tiffin, eventually
 
 
+@contextmanager
+def accounts() -> Iterator[None]:
+    """Nobody else of the tests changes accounts meanwhile: the halves of the suite share /etc."""
+    with open("/etc/login.defs", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def edit_ranges(of: str, lines: Sequence[str]) -> None:
+    """Replace the lines that begin so in /etc/subuid and /etc/subgid, each file at once: somebody
+    may be reading it."""
+    with accounts():
+        for path in ("/etc/subuid", "/etc/subgid"):
+            old = Path(path).read_text().splitlines(keepends=True)
+            new = [*(line for line in old if not line.startswith(of)), *lines]
+            temporary = Path(f"{path}.{secrets.token_hex(4)}")
+            temporary.write_text("".join(new))
+            temporary.chmod(0o644)
+            temporary.rename(path)
+
+
+def new_name() -> str:
+    """Not by a pid: the halves of the suite have pid namespaces of their own."""
+    return f"tfn{secrets.token_hex(4)}"
+
+
 class Person:
     """Somebody with an account; with `ranges`, with other ids besides their own."""
 
     def __init__(self, name: str, *, ranges: bool = True) -> None:
         self.name = name
-        subprocess.run(["useradd", "-M", "-s", "/bin/sh", name], check=True, capture_output=True)
+        with accounts():
+            argv = ["useradd", "-M", "-s", "/bin/sh", name]
+            subprocess.run(argv, check=True, capture_output=True)
         self.uid = int(subprocess.run(["id", "-u", name], capture_output=True, check=True).stdout)
         self.gid = int(subprocess.run(["id", "-g", name], capture_output=True, check=True).stdout)
         if not ranges:
@@ -27,13 +57,7 @@ class Person:
 
     def set_ranges(self, *given: str) -> None:
         """Replace their lines of /etc/subuid and /etc/subgid by these (`FIRST:COUNT`)."""
-        for path in (Path("/etc/subuid"), Path("/etc/subgid")):
-            others = [
-                line
-                for line in path.read_text().splitlines(keepends=True)
-                if not line.startswith(f"{self.name}:")
-            ]
-            path.write_text("".join([*others, *(f"{self.name}:{range_}\n" for range_ in given)]))
+        edit_ranges(f"{self.name}:", [f"{self.name}:{range_}\n" for range_ in given])
 
     def range(self) -> tuple[int, int]:
         """The first range of /etc/subuid: (first, count)."""
@@ -71,12 +95,13 @@ class Person:
 
     def close(self) -> None:
         self.log_out()
-        subprocess.run(["userdel", self.name], check=True, capture_output=True)
+        with accounts():
+            subprocess.run(["userdel", self.name], check=True, capture_output=True)
 
 
 @contextmanager
 def person(*, ranges: bool = True) -> Iterator[Person]:
-    made = Person(f"tfn{os.getpid()}{'' if ranges else 'x'}", ranges=ranges)
+    made = Person(new_name(), ranges=ranges)
     try:
         yield made
     finally:
