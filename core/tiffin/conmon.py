@@ -503,13 +503,18 @@ async def execute(
         sync, to_sync = stack.enter_context(_pipe())
         held, release = stack.enter_context(_pipe())
         pipes = {"_OCI_SYNCPIPE": to_sync}
+        if attach or monitor.unit:
+            pipes["_OCI_STARTPIPE"] = held
         if attach:
             attached, to_attached = stack.enter_context(_pipe())
-            pipes |= {"_OCI_STARTPIPE": held, "_OCI_ATTACHPIPE": to_attached}
-            release.write(b"0")  # conmon itself need not wait
-        else:
-            release.close()
+            pipes["_OCI_ATTACHPIPE"] = to_attached
         spawned = stack.enter_context(_spawn(argv, monitor, **pipes))
+        if monitor.unit:
+            await _place(monitor, spawned.first_pid)
+        if attach or monitor.unit:
+            release.write(b"0")  # conmon itself may go on; with `attach`, the command not yet
+        if not attach:
+            release.close()
         if attach and await _Reader(attached).report() is None:
             raise spawned.failure("")
         yield Exec(monitor, spawned, _Reader(sync), release)

@@ -163,7 +163,7 @@ def test_templates_pods_and_mistakes(quadlet: Tiffin) -> None:
     assert "typo.container: Imag= in [Container] is not known; did you mean Image=?" in said
     assert "later.kube: tiffin cannot play Kubernetes YAML yet" in said
     sh("systemctl", "start", "each@soup.service")
-    assert quadlet("exec", "systemd-each_soup", "printenv", "WHICH").word == "soup"
+    assert quadlet("exec", "systemd-each_soup", "sh", "-c", "echo $WHICH").word == "soup"
     sh("systemctl", "stop", "each@soup.service")
     sh("systemctl", "start", "one.service")
     assert active("all-pod.service") == "active"
@@ -255,6 +255,7 @@ def test_a_users_service(alice: Alice, quadlet: Tiffin) -> None:
         assert alice("tiffin ps --format '{{.Names}}'") == "systemd-hers"
         pid = alice("tiffin inspect -f '{{.State.Pid}}' systemd-hers")
         assert "/app.slice/hers.service/payload-" in cgroup_of(pid)
+        assert alice("tiffin exec systemd-hers echo inside") == "inside"
         alice("systemctl --user stop hers")
         assert alice("systemctl --user is-active hers", check=False) == "inactive"
         assert alice("tiffin ps -aq") == ""

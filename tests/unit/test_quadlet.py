@@ -267,7 +267,8 @@ def test_a_container() -> None:
     assert service.last("Service", "Type") == "notify"
     assert service.last("Service", "Restart") == "always"
     assert service.all("Service", "TimeoutStartSec") == ["900"]
-    assert service.last("Service", "ExecStop") == f"{TIFFIN} rm -v -f -i systemd-%N"
+    assert service.last("Service", "ExecStop") == f"{TIFFIN} stop --ignore systemd-%N"
+    assert service.last("Service", "ExecStopPost") == f"-{TIFFIN} rm -v -f -i systemd-%N"
     assert service.all("Unit", "After") == ["network-online.target"]
     assert service.last("Unit", "SourcePath") == "/q/web.container"
 

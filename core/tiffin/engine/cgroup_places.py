@@ -143,3 +143,15 @@ def conmon_unit(path: str, options: ContainerOptions) -> tuple[str, str]:
         return "", ""
     head, _, scope = path.rpartition("/")
     return f"{SCOPE}-conmon-{scope.removeprefix(f'{SCOPE}-')}", os.path.basename(head)
+
+
+def exec_unit(engine: Engine, path: str, exec_id: str) -> tuple[str, str]:
+    """(unit, slice) for the conmon of an exec in a container with this cgroup; empty: it stays.
+
+    An ordinary user may move a process into the container's cgroup only out of what is the same
+    systemd's (cgroups(7), "Delegation containment"), which a login session is not."""
+    uid = engine.layout.uid
+    above = systemd.manager_cgroup(uid)
+    if uid == 0 or not path.startswith(f"{above}/") or cgroups.own().startswith(f"{above}/"):
+        return "", ""
+    return f"{SCOPE}-exec-{exec_id}.scope", "user.slice"

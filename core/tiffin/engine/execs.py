@@ -17,7 +17,7 @@ from ..events.execs import ExecDetached, ExecExited, ExecFailed, ExecPlanned, Ex
 from ..layer.remove import discard_tree
 from ..spec import facts, users
 from ..store import queries
-from . import exit_command
+from . import cgroup_places, exit_command
 from .base import Engine, Journal
 from .hold import hold
 from .locks import try_lock
@@ -197,6 +197,7 @@ async def _carry_out(
     exec_id, directory = stream.partition("/")[2], planned.directory
     await journal.write(stream, planned)
     runtime = engine.runtime(row["runtime"])
+    unit, slice = cgroup_places.exec_unit(engine, row["cgroup"], exec_id)
     monitor = conmon.Monitor(
         container=row["id"],
         session=exec_id,
@@ -209,6 +210,9 @@ async def _carry_out(
         terminal=options.tty,
         stdin=options.interactive,
         preserve_fds=options.preserve_fds,
+        unit=unit,
+        slice=slice,
+        uid=engine.layout.uid,
         exit_command=exit_command.of(engine.layout, row["id"], exec_id)
         if attach is None or options.tty
         else (),

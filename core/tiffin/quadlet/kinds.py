@@ -50,7 +50,8 @@ def container(draft: Draft) -> Service:
     draft.serve("SyslogIdentifier", "%N")
     draft.service.append(("Environment", "PODMAN_SYSTEMD_UNIT=%n"))
     draft.run("ExecStart", words)
-    draft.run("ExecStop", remove)
+    # `rm -f` would kill at once what a stop signal lets end by itself.
+    draft.run("ExecStop", context.command(source, "stop", "--ignore", name))
     draft.run("ExecStopPost", remove, optional=True)
     service = draft.finish()
     if pod and draft.boolean("StartWithPod") is not False:
