@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 
 from .errors import DriverError
@@ -84,11 +85,38 @@ def _mounted() -> list[str]:
     return found
 
 
-async def remove(cgroup: str) -> None:
-    """Remove it everywhere; waits a little for what is dying in it. Idempotent. Error: DriverError,
-    so that what the caller intended stays open, and the next command tries again."""
+async def remove(cgroup: str, container: str = "") -> None:
+    """Remove it everywhere; waits a little for what is dying in it. In one that is named after the
+    `container` nothing stays alive: a runtime that was killed while it made a container may have
+    left a process that nobody else knows of. Idempotent. Error: DriverError, so that what the
+    caller intended stays open, and the next command tries again."""
+    own = bool(container) and container in os.path.basename(cgroup)
     for path in places(cgroup):
+        if own:
+            kill(path)
         await remove_at(path)
+
+
+def kill(path: str) -> None:
+    """SIGKILL to all processes in the cgroup at a path, and in those below it."""
+    for directory, _, _ in os.walk(path):
+        for pid in _processes(directory):
+            with contextlib.suppress(OSError):
+                fd = os.pidfd_open(pid)
+                try:
+                    if pid in _processes(directory):  # and no other one that got its number
+                        signal.pidfd_send_signal(fd, signal.SIGKILL)
+                finally:
+                    os.close(fd)
+
+
+def _processes(directory: str) -> list[int]:
+    """Those of this pid namespace."""
+    try:
+        with open(f"{directory}/cgroup.procs", encoding="ascii") as file:
+            return [pid for pid in map(int, file.read().split()) if pid]
+    except OSError:
+        return []
 
 
 async def remove_at(path: str) -> None:

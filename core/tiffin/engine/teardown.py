@@ -40,7 +40,7 @@ async def run_state(engine: Engine, row: queries.Row, *, layer_too: bool = False
     async def runtime() -> None:
         if row["bundle"]:
             await delete_from_runtime(engine, row)
-            await cgroups.remove(row["cgroup"])
+            await cgroups.remove(row["cgroup"], cid)
         runtime_done.set()
 
     async def mount() -> None:
