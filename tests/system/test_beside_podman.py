@@ -467,7 +467,6 @@ CASES = [
     case("ps -a --ns --noheading", "table"),
     case("ps -a --external --sync -q", "table"),
     case("ps -a --sort size -q", "table"),
-    case("ps -a --sort runningfor --format '{{.Names}}'"),
     case("events --stream=false --since 1s --filter container=nosuch", "code"),
     case("inspect -s --format '{{.SizeRw}}' made", "code"),
     case("container inspect -s made", "keys", lacks=OF_PODMAN),

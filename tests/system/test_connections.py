@@ -64,7 +64,8 @@ def serve(box: Tiffin, name: str) -> None:
 
 def heard(port: int, *, host: str = "127.0.0.1") -> str:
     """What a published port answers, tried until it does."""
-    script = f"for i in $(seq 50); do nc -w 2 {host} {port} </dev/null && break; sleep 0.1; done"
+    ask = f"said=$(nc -w 2 {host} {port} </dev/null)"
+    script = f'for i in $(seq 50); do {ask} && [ "$said" ] && break; sleep 0.1; done; echo "$said"'
     done = subprocess.run(["busybox", "sh", "-c", script], capture_output=True, text=True)
     return done.stdout.split("\n")[0]
 

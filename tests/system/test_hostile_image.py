@@ -356,8 +356,10 @@ def test_what_is_hidden_stays_hidden_whatever_dev_null_is(
         }
     )
     probe = ("sh", "-c", "grep -c ' /proc/keys proc' /proc/mounts; cat /proc/keys | head -c 9")
+    before = shared("ps", "-aq").out
     for number, place in enumerate(("/dev", "/elsewhere", "/dev/./null", "/gone/../dev/")):
-        image = load(shared, tmp_path / f"{runtime}{number}", tar, Volumes={place: {}})
+        config = {"Volumes": {place: {}}, "Labels": {"for": runtime}}
+        image = load(shared, tmp_path / f"{runtime}{number}", tar, **config)
         chosen.fails("run", "--rm", "--network=none", image, *probe, says="/dev/null")
     run = ("run", "--rm", "--network=none")
     chosen.fails(*run, "-v", "filled:/dev", image, *probe, says="/dev/null")
@@ -366,5 +368,5 @@ def test_what_is_hidden_stays_hidden_whatever_dev_null_is(
     chosen.fails(*run, "--tmpfs=/dev/null", BUSYBOX, *probe, says="/dev/null")
     for words in ((BUSYBOX,), ("-v", "/dev:/dev", BUSYBOX)):
         assert chosen.attempt(*run, *words, *probe).out == "0\n", words
-    assert chosen("ps", "-aq").out == ""
+    assert shared("ps", "-aq").out == before
     shared("volume", "prune", "-f")

@@ -98,7 +98,7 @@ LISTINGS = [
         "KIND  NAME  STATE  VERSION  PACKAGE  MODULE",
         "File FullName HookVersion Hooks Kind Module Name Package Problem State Summary Version",
         "FullName",
-        {"kind=storage": 3, "name=vfs": 1, "state=disabled": 0},
+        {"kind=storage": 4, "name=vfs": 1, "state=disabled": 0},
         "FullName",
     ),
     Listing("events consumers", "CONSUMER  SEQ  BEHIND  ACKNOWLEDGED", "Consumer Seq", "Consumer",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import pytest
@@ -50,6 +51,12 @@ while True:
 """
 
 
+def readable(file: IO[bytes], seconds: float) -> bool:
+    poll = select.poll()  # which takes descriptors above 1023, unlike select
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 class Steady:
     """A client that never pauses, from one port of its own, as a sender of logs or of speech."""
 
@@ -58,8 +65,7 @@ class Steady:
 
     def line(self, seconds: float) -> bytes:
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
-        return self.process.stdout.readline() if ready else b""
+        return self.process.stdout.readline() if readable(self.process.stdout, seconds) else b""
 
     def answered(self) -> bool:
         return self.line(30) == b"answered\n"
@@ -67,7 +73,7 @@ class Steady:
     def forget(self) -> None:
         """What was answered up to now."""
         assert self.process.stdout is not None
-        while select.select([self.process.stdout], [], [], 0)[0]:
+        while readable(self.process.stdout, 0):
             os.read(self.process.stdout.fileno(), 1 << 16)
 
 

@@ -44,11 +44,9 @@ def test_system_prune_and_what_it_frees(tiffin: Tiffin, mixed: tuple[str, str, s
     running, ended, made = mixed
     tiffin("network", "create", "unused")
     done = tiffin("system", "prune", "-f")
-    assert done.lines == [
-        "Deleted Containers", ended, made,
-        "Deleted Networks", "unused",
-        "Total reclaimed space: 5kB",
-    ]  # fmt: skip
+    assert done.lines[0] == "Deleted Containers"
+    assert set(done.lines[1:3]) == {ended, made}
+    assert done.lines[3:] == ["Deleted Networks", "unused", "Total reclaimed space: 5kB"]
     tiffin("rm", "-f", "-t", "0", running)
     image = tiffin("images", "-q", "--no-trunc").word.removeprefix("sha256:")
     assert tiffin("system", "prune", "-f").lines == ["Total reclaimed space: 0B"]
