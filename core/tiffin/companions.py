@@ -221,7 +221,7 @@ class ProcessNetwork:
     async def start(self, attachment: Attachment, pid_file: str) -> None:
         """Start the process, and come back when it is ready: its pid is in the file then.
         Error: DriverError."""
-        raise NotImplementedError
+        raise NotImplementedError("each of these drivers starts a program of its own")
 
     def warm_up(self) -> None:
         """Nothing is slow to load."""

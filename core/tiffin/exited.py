@@ -53,15 +53,6 @@ def leave_lane() -> None:
         os.close(LANE)
 
 
-def lock_file(path: str) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return os.open(path, flags, 0o600)
-
-
 def record(layout: Layout, cid: str) -> str:
     """Append `container.exited`. NOT_OURS when the log has it already, or there is no such
     container any more: somebody else sees to the rest. ALONE: its clean-up may last (it is to be
@@ -155,7 +146,9 @@ def discard(directory: str) -> None:
 def begin_round(layout: Layout) -> int | None:
     """A descriptor that holds the lock, and stays open in the program that follows; None when
     another process has it."""
-    fd = lock_file(layout.round(*actor.who()[1:]))
+    from tiffin.lock_file import open_lock
+
+    fd = open_lock(layout.round(*actor.who()[1:]))
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

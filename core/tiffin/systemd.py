@@ -134,7 +134,7 @@ class Connection:
         except OSError as error:
             self._socket.close()
             raise DriverError(f"systemd at {path} cannot be asked: {error}") from None
-        except BaseException:
+        except BaseException:  # an interrupt as well; raised again
             self._socket.close()
             raise
 

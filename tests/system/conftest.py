@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from support import images, registry, world
-from support.cli import Tiffin
+from support.cli import BUSYBOX, Tiffin
+from support.person import Person, TheirTiffin, person
 
 from tiffin.content import ContentStore
 from tiffin.registry import client
@@ -63,6 +64,22 @@ def shared() -> Iterator[Tiffin]:
     command("pull", "embedded:busybox")
     yield command
     command.close()
+
+
+@pytest.fixture(scope="module")
+def who() -> Iterator[Person]:
+    """An ordinary user of this machine; a module may have one of its own kind."""
+    with person() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def theirs(who: Person) -> Iterator[TheirTiffin]:
+    """tiffin as that user has it; the base image is there."""
+    made = TheirTiffin.of(who)
+    made("pull", BUSYBOX)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -19,12 +19,6 @@ RUN = ("run", "--rm", "--network=none", BUSYBOX, "id", "-u")
 LIMIT = Path("/proc/sys/user/max_user_namespaces")
 
 
-@pytest.fixture(scope="module")
-def who() -> Iterator[Person]:
-    with person() as made:
-        yield made
-
-
 @pytest.fixture
 def theirs(who: Person) -> Iterator[TheirTiffin]:
     first, count = who.range()

@@ -12,15 +12,9 @@ from pathlib import Path
 import pytest
 from support import world
 from support.cli import BUSYBOX
-from support.person import Person, TheirTiffin, person
+from support.person import Person, TheirTiffin
 
 RUN = ("run", "--rm", "--network=none")
-
-
-@pytest.fixture(scope="module")
-def who() -> Iterator[Person]:
-    with person() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

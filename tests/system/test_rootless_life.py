@@ -11,23 +11,9 @@ from typing import Any
 import pytest
 from support import world
 from support.cli import BUSYBOX, Tiffin, eventually
-from support.person import Person, TheirTiffin, person
+from support.person import Person, TheirTiffin
 
 NONE = ("--network", "none")
-
-
-@pytest.fixture(scope="module")
-def who() -> Iterator[Person]:
-    with person() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def theirs(who: Person) -> Iterator[TheirTiffin]:
-    made = TheirTiffin.of(who)
-    made("pull", BUSYBOX)
-    yield made
-    made.close()
 
 
 @pytest.fixture

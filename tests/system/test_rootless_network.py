@@ -50,14 +50,6 @@ def who(tun: None, outside: str) -> Iterator[Person]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def theirs(who: Person) -> Iterator[TheirTiffin]:
-    made = TheirTiffin.of(who)
-    made("pull", BUSYBOX)
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def box(theirs: TheirTiffin) -> Iterator[TheirTiffin]:
     yield theirs

@@ -13,20 +13,12 @@ from contextlib import asynccontextmanager, contextmanager
 import trio
 
 from ..layout import Layout
-
-
-def _open(path: str) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return os.open(path, flags, 0o600)
+from ..lock_file import open_lock
 
 
 def try_lock(path: str) -> int | None:
     """A descriptor that holds the lock, or None when another process has it. Close to let go."""
-    fd = _open(path)
+    fd = open_lock(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -52,7 +44,7 @@ class Locks:
         """Hold any lock file, alone or (`shared`) with others who share it."""
         mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         while True:
-            fd = _open(path)
+            fd = open_lock(path)
             try:
                 try:
                     fcntl.flock(fd, mode | fcntl.LOCK_NB)
@@ -89,7 +81,7 @@ class Locks:
         if not os.path.isdir(os.path.dirname(path)):  # a reboot took it
             yield
             return
-        fd = _open(path)
+        fd = open_lock(path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
@@ -99,7 +91,7 @@ class Locks:
     def attend(self, cid: str) -> int:
         """Tell the exit command that a foreground `run` looks after this container's end. Returns
         the descriptor for `let_go`."""
-        fd = _open(f"{self.layout.container_run(cid)}/attended")
+        fd = open_lock(f"{self.layout.container_run(cid)}/attended")
         fcntl.flock(fd, fcntl.LOCK_EX)
         return fd
 

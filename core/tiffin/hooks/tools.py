@@ -45,6 +45,14 @@ def link_tools() -> Any:
     return import_module("tiffin.rtnetlink")
 
 
+def port_tools() -> Any:
+    """The module `tiffin.host_ports`: whether a port of the host is free, and what to say if not. A
+    driver's helper process may import it by name, as `link_tools`."""
+    from importlib import import_module
+
+    return import_module("tiffin.host_ports")
+
+
 def runtime_tools() -> Any:
     """The module `tiffin.oci_runtime`: `CommandLineRuntime`, an `OCIRuntime` over a command line
     like runc's."""

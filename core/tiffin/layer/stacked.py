@@ -41,7 +41,7 @@ class StackedTrees:
     ) -> None:
         """Mount directories, the highest first, with `upper` and `work` of the container, at
         `merged`. Errors: OSError, DriverError."""
-        raise NotImplementedError
+        raise NotImplementedError("each of these drivers has a mount of its own kind")
 
     def release(self, container: str) -> None:
         """Take away what there is of a mount besides the mount itself."""

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from tiffin import host_ports
+from tiffin import host_ports  # by the name that `tiffin.hooks` has for it: see worker.py
 from tiffin.errors import UserError
 
 ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
