@@ -21,6 +21,7 @@ import msgspec
 from . import host_ports, ipam, netns
 from .errors import DriverError, UserError
 from .hooks import Attachment, DriverContext, NetworkConfig, Process, Rule
+from .processes import start_time
 
 if TYPE_CHECKING:
     from .hooks import PortMapping
@@ -37,16 +38,6 @@ ABROAD: dict[int, str] = {socket.AF_INET: "203.0.113.1", socket.AF_INET6: "2001:
 
 
 # --- processes ------------------------------------------------------------------------------------
-
-
-def start_time(pid: int) -> int:
-    """In ticks since boot; 0 for a process that is not there, or is dead."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b") ")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def is_one(pid: int, program: str, netns: str) -> bool:

@@ -20,7 +20,8 @@ NO_NETWORK = ("none", "host")
 
 STACKS = ("pasta", "slirp4netns")
 """Modes with a network of the container's own, in a process beside it: each is made by the network
-driver of that name, and takes options in that program's words."""
+driver of that name, and takes options in that program's words. They are words of `--network`, as
+`host` is; what they do is the plugins' alone, but a third party's would have to be added here."""
 
 
 def default(uid: int) -> str:

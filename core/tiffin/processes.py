@@ -16,6 +16,17 @@ def alive(pid: int) -> bool:
         return False
 
 
+def start_time(pid: int) -> int:
+    """When a process began, in the kernel's ticks (proc_pid_stat(5)); 0 for one that is not there,
+    or is dead."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b") ")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
 def children(pid: int) -> set[int]:
     """Those that are there now; none when the process is gone."""
     found: set[int] = set()

@@ -146,6 +146,18 @@ def test_the_manager_can_be_set(shared: Tiffin) -> None:
         del shared.env["TIFFIN_CGROUP_MANAGER"]
 
 
+@pytest.mark.parametrize("address", ["/nope/notify", "@nobody-listens", "/" + "x" * 200])
+def test_a_manager_that_is_gone_is_no_reason_not_to_run(shared: Tiffin, address: str) -> None:
+    shared.env["NOTIFY_SOCKET"] = address
+    try:
+        done = shared("run", "--rm", "--network=none", BUSYBOX, "echo", "lunch")
+    finally:
+        del shared.env["NOTIFY_SOCKET"]
+    assert done.out == "lunch\n"
+    assert done.err.count("\n") == 1
+    assert done.err.startswith(f"Warning: NOTIFY_SOCKET {address[:100]}")
+
+
 # --- generate systemd -----------------------------------------------------------------------------
 
 

@@ -43,7 +43,8 @@ def drive(call: Call, work: Callable[[Engine], Awaitable[T]], plugins: Plugins |
             plugins=plugins,
         ) as engine:
             # Collection was off while modules were loaded; an attached `run` may last for days.
-            engine.notify_socket = os.environ.pop("NOTIFY_SOCKET", "")  # and nobody's further down
+            given = os.environ.pop("NOTIFY_SOCKET", "")  # and nobody's further down
+            engine.notify_socket = _listened_to(given) if given else ""
             gc.freeze()
             gc.enable()
             if call.log_level in LOUD:
@@ -51,6 +52,23 @@ def drive(call: Call, work: Callable[[Engine], Awaitable[T]], plugins: Plugins |
             return await work(engine)
 
     return trio.run(main)
+
+
+def _listened_to(address: str) -> str:
+    """A service manager's socket; empty for one that is left over from another: what is to run is
+    no worse for it."""
+    import socket
+    import sys
+
+    where = "\0" + address[1:] if address.startswith("@") else address
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            probe.connect(where)
+    except OSError as error:
+        text = printable.line(f"NOTIFY_SOCKET {address}: {error.strerror}; nobody is told")
+        sys.stderr.write(f"Warning: {text}\n")
+        return ""
+    return address
 
 
 def _front_end(call: Call) -> str:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
+from msgspec import Struct
 
-from .. import ids, names, network_modes
-from ..errors import Conflict, NotFound, TiffinError, UserError
+from .. import ids, names
+from ..errors import Conflict, NotFound, UserError
 from ..events.container import Created, CreationPlanned, Failed
 from ..options import ContainerOptions, Health, Port
 from ..spec import asked, init_system
-from . import bundle, drivers, images, labels, networks, remove
+from . import bundle, drivers, images, labels, networks, published, remove
 from .base import Engine, Journal, LabelTaken, command
 from .hold import Held, hold
 from .images import Usable
@@ -87,7 +86,7 @@ async def creating(
     bundle.check(options)
     if replace and options.name:
         await remove.remove(engine, options.name, force=True, timeout=None, ignore_missing=True)
-    ports = await choose_ports(engine, options, image.config)
+    ports = await published.choose(engine, options, image.config)
     created: dict[str, VolumeCreated] = {}
     if options.volumes_from or image.config.get("Volumes") or _has_volumes(options):
         from . import volumes
@@ -102,50 +101,15 @@ async def creating(
     cid = ids.new_id()
     async with engine.locks.container(cid):
         try:
-            for attempt in (1, 2):
-                try:
-                    async with AsyncExitStack() as stack:
-                        await stack.enter_async_context(images.in_use(engine))
-                        await stack.enter_async_context(networks.in_use(engine))
-                        if created or _has_volumes(options):
-                            await stack.enter_async_context(volumes.in_use(engine, options.mounts))
-                            await volumes.need(engine, options, created)
-                        if options.pod:
-                            await stack.enter_async_context(pods.in_use(engine, options.pod))
-                        if options.requires:
-                            needed = dependencies.in_use(engine, options.requires)
-                            await stack.enter_async_context(needed)
-                        await images.need(engine, image.id)
-                        network, options = await networks.canonical(engine, options)
-                        if ports and not await networks.publish(engine, network):
-                            ports = []  # left out, as podman and docker do
-                        maps = None
-                        if _has_own_ids(options):
-                            from . import idmaps
-
-                            options, maps = await stack.enter_async_context(
-                                idmaps.settled(engine, options)
-                            )
-                        await _plan(
-                            *(
-                                engine,
-                                journal,
-                                cid,
-                                options,
-                                image,
-                                driver,
-                                runtime,
-                                ports,
-                                network,
-                            ),
-                            *(created, maps),
-                        )
-                    break
-                except NameInUse:
-                    # Not before our locks on volumes and pods are gone: what a killed command has
-                    # left of a container may have to be undone with the same.
-                    if attempt == 2 or not await _resolved(engine, options.name):
-                        raise
+            wanted = _Wanted(cid, options, image, driver, runtime, ports, created)
+            try:
+                await _claim(engine, journal, wanted)
+            except NameInUse:
+                # Not before our locks on volumes and pods are gone: what a killed command has left
+                # of a container may have to be undone with the same.
+                if not await _resolved(engine, options.name):
+                    raise
+                await _claim(engine, journal, wanted)
         except BaseException:  # a cancellation as well; raised again
             engine.locks.forget(cid)
             raise
@@ -167,20 +131,58 @@ async def creating(
         yield held
 
 
+class _Wanted(Struct, frozen=True):
+    """A container as it is about to be claimed."""
+
+    id: str
+    options: ContainerOptions
+    image: Usable
+    driver: str
+    runtime: str
+    ports: Sequence[Port]
+    created: dict[str, VolumeCreated]
+    """Volumes that are made with it."""
+
+
+async def _claim(engine: Engine, journal: Journal, wanted: _Wanted) -> None:
+    """Write the intent, while nobody can take away what the container is made of.
+    Errors: NotFound for what was taken before; NameInUse, and other Conflicts; UserError."""
+    options = wanted.options
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(images.in_use(engine))
+        await stack.enter_async_context(networks.in_use(engine))
+        if wanted.created or _has_volumes(options):
+            from . import volumes
+
+            await stack.enter_async_context(volumes.in_use(engine, options.mounts))
+            await volumes.need(engine, options, wanted.created)
+        if options.pod:
+            from . import pods
+
+            await stack.enter_async_context(pods.in_use(engine, options.pod))
+        if options.requires:
+            from . import dependencies
+
+            await stack.enter_async_context(dependencies.in_use(engine, options.requires))
+        await images.need(engine, wanted.image.id)
+        network, options = await networks.canonical(engine, options)
+        ports = wanted.ports
+        if ports and not await networks.publish(engine, network):
+            ports = ()  # left out, as podman and docker do
+        maps = None
+        if _has_own_ids(options):
+            from . import idmaps
+
+            options, maps = await stack.enter_async_context(idmaps.settled(engine, options))
+        settled = msgspec.structs.replace(wanted, options=options, ports=ports)
+        await _plan(engine, journal, settled, network, maps)
+
+
 async def _plan(
-    engine: Engine,
-    journal: Journal,
-    cid: str,
-    options: ContainerOptions,
-    image: Usable,
-    driver: str,
-    runtime: str,
-    ports: Sequence[Port],
-    network: str,
-    created: Mapping[str, VolumeCreated],
-    maps: IdMaps | None,
+    engine: Engine, journal: Journal, wanted: _Wanted, network: str, maps: IdMaps | None
 ) -> None:
     """Write the intent, under the name that was asked for or the first random one that is free."""
+    cid, options, image = wanted.id, wanted.options, wanted.image
     image_config = image.config
     told = {**(image_config.get("Labels") or {}), **dict(options.labels)}
     plain: dict[str, Any] = msgspec.to_builtins(options)
@@ -193,11 +195,11 @@ async def _plan(
             image_name=image.name,
             command=asked.command(options, image_config),
             options=plain,
-            storage_driver=driver,
-            runtime=runtime,
+            storage_driver=wanted.driver,
+            runtime=wanted.runtime,
             network=network,
             layers=image.layers,
-            ports=tuple(msgspec.to_builtins(port) for port in ports),
+            ports=tuple(msgspec.to_builtins(port) for port in wanted.ports),
             labels=told,
             directory=engine.layout.container(cid),
             stop_signal=_stop_signal(options, image_config),
@@ -206,7 +208,7 @@ async def _plan(
             security_labels=await labels.allocate(engine, cid, options),
             id_maps=msgspec.to_builtins(maps) if maps else {},
         )
-        for volume, made in created.items():
+        for volume, made in wanted.created.items():
             journal.note(f"volume/{volume}", made)
         try:
             await journal.write(f"container/{cid}", event)
@@ -293,86 +295,3 @@ def parse_signal(text: str) -> int:
             if signal.SIGRTMIN <= moved <= signal.SIGRTMAX:
                 return moved
     raise UserError(f"{text!r} is not a signal", hint="for example KILL, SIGTERM or 15")
-
-
-PUBLISHED = (
-    "SELECT ports FROM containers WHERE ports<>'[]' UNION ALL "
-    "SELECT ports FROM pods WHERE ports<>'[]'"
-)
-
-
-async def choose_ports(
-    engine: Engine, options: ContainerOptions, image_config: dict[str, Any]
-) -> list[Port]:
-    """Published ports, free host ports chosen; `-P` publishes what the image and
-    --expose expose and -p does not publish.
-
-    Error: UserError for the same host port twice, and for one that is not for ordinary users, where
-    the caller is one.
-    """
-    ports = list(options.ports)
-    if options.publish_all:
-        given = {(port.container_port, port.protocol) for port in ports}
-        for exposed in (*options.expose, *(image_config.get("ExposedPorts") or {})):
-            number, _, protocol = exposed.partition("/")
-            if number.isdecimal() and 0 < int(number) < 65536:
-                port = Port(container_port=int(number), protocol=protocol or "tcp")
-                if (port.container_port, port.protocol) not in given:
-                    given.add((port.container_port, port.protocol))
-                    ports.append(port)
-    if network_modes.without_ports(options.network):
-        return []
-    taken = {(port.host_port, port.protocol) for port in ports}
-    if any(not port.host_port for port in ports):
-        for row in await engine.store.rows(PUBLISHED):
-            taken |= {(p["host_port"], p.get("protocol", "tcp")) for p in row["ports"]}
-    seen = set()
-    said: set[Port] = set()
-    chosen = []
-    for port in ports:
-        if port.host_port and port in said:
-            continue  # twice
-        said.add(port)
-        host_port = port.host_port or free_port(port.protocol, port.host_ip, taken)
-        key = (port.host_ip, host_port, port.protocol)
-        if key in seen:
-            raise UserError(f"host port {host_port}/{port.protocol} is published twice")
-        seen.add(key)
-        taken.add((host_port, port.protocol))
-        if engine.layout.uid:
-            from .. import host_ports
-
-            host_ports.need_free(port.host_ip, host_port, port.protocol)
-        chosen.append(msgspec.structs.replace(port, host_port=host_port))
-    return chosen
-
-
-def free_port(protocol: str, host_ip: str, taken: Collection[tuple[int, str]]) -> int:
-    """A port of the ephemeral range that no program has bound now, and no container publishes:
-    those are bound by nobody, and with hundreds of them the kernel often offers one."""
-    for _ in range(TRIES):
-        port = _bound(protocol, host_ip, 0)
-        if (port, protocol) not in taken:
-            return port
-    with open(EPHEMERAL, encoding="ascii") as file:  # the kernel offers every other one (ip(7))
-        first, last = map(int, file.read().split())
-    for number in range(first, last + 1):
-        if (number, protocol) not in taken:
-            with contextlib.suppress(TiffinError):
-                return _bound(protocol, host_ip, number)
-    raise TiffinError(f"no free port on {host_ip or 'this host'}: containers publish them")
-
-
-EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
-
-
-def _bound(protocol: str, host_ip: str, port: int) -> int:
-    """This port, or one that the kernel chooses, bound for a moment. Error: TiffinError."""
-    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
-    with socket.socket(family, kind) as probe:
-        try:
-            probe.bind((host_ip, port))
-        except OSError as error:
-            raise TiffinError(f"no free port on {host_ip or 'this host'}: {error}") from None
-        return int(probe.getsockname()[1])

@@ -90,7 +90,7 @@ async def create(
     engine: Engine, name: str, options: ContainerOptions, share: Sequence[str]
 ) -> tuple[str, str]:
     """Define a pod: (id, name). Errors: UserError, NotFound (network), Conflict (name in use)."""
-    from .create import choose_ports
+    from . import published
 
     if name:
         ids.check_name(name, "pod")
@@ -106,7 +106,7 @@ async def create(
         raise UserError("ports are published by the pod's network", hint="--share net")
     if "net" not in share and options.network:
         raise UserError("--network does not go with a pod that shares no network")
-    ports = await choose_ports(engine, options, {})
+    ports = await published.choose(engine, options, {})
     async with networks.in_use(engine):
         network = ""
         if "net" in share:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 from .. import USER_MARK, syscalls
+from ..processes import start_time
 from . import places
 
 HOLDER = "namespace"
@@ -80,17 +81,6 @@ def _directory() -> str:
         return os.getcwd()
     except OSError:
         return ""
-
-
-def start_time(pid: int) -> int:
-    """When a process began, in the kernel's ticks (proc_pid_stat(5)); 0 for one that is not there,
-    or is dead."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b") ")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def _number(path: str) -> int:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from .. import syscalls
 from ..errors import DriverError, UserError
+from ..processes import start_time
 from . import enter, ranges
 
 KEEPER = ("sleep", "infinity")
@@ -192,7 +193,7 @@ def _become_keeper() -> NoReturn:
 def _write(directory: str, pid: int) -> None:
     path = f"{directory}/{enter.HOLDER}"
     with open(f"{path}.new", "w", encoding="ascii") as file:
-        file.write(f"{pid} {enter.start_time(pid)}\n")
+        file.write(f"{pid} {start_time(pid)}\n")
     os.rename(f"{path}.new", path)
 
 

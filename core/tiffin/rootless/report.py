@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import network_modes
 from ..errors import TiffinError
+from ..processes import start_time
 from . import enter, make, places, ranges
 
 PASTA = "apt install passt"
@@ -102,7 +103,7 @@ def _runtime_directory(uid: int, missing: list[str]) -> str:
 
 def _namespace(directory: str) -> str:
     pid, started = enter.holder(f"{directory}/tiffin")
-    if pid and enter.start_time(pid) == started:
+    if pid and start_time(pid) == started:
         with contextlib.suppress(OSError):
             return f"{os.readlink(f'/proc/{pid}/ns/user')}, kept by process {pid}"
     return "none: the next command that needs it makes it"

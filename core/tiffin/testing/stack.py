@@ -26,9 +26,9 @@ import pytest
 import trio
 
 from tiffin import ids, ipam, netns
-from tiffin.companions import start_time
 from tiffin.errors import Conflict, DriverError, UserError
 from tiffin.hooks import Attachment, PortMapping, Process, StackDriver
+from tiffin.processes import start_time
 
 from .network import ask, host_links, inside, remote_host, server, shown
 
