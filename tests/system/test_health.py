@@ -18,6 +18,12 @@ def health(tiffin: Tiffin, name: str) -> str:
     return tiffin("inspect", "-f", "{{.State.Health.Status}}", name).word
 
 
+def watches(pid: int) -> bool:
+    """The process waits for what the log will say."""
+    places = [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
+    return any("inotify" in os.readlink(place) for place in places if os.path.islink(place))
+
+
 def timers(tiffin: Tiffin, name: str) -> list[int]:
     return [
         pid
@@ -116,6 +122,7 @@ def test_wait_for_a_state(tiffin: Tiffin, condition: str, code: str) -> None:
         tiffin("start", name)
         assert waiting.communicate(timeout=60)[0].decode().strip() == code
     with tiffin.start("wait", "--condition=removing", name) as waiting:
+        eventually(lambda: watches(waiting.pid))
         tiffin("rm", "-f", "-t", "0", name)
         assert waiting.communicate(timeout=60)[0].decode().strip() == "137"
 

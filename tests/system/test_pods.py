@@ -95,7 +95,7 @@ def test_ports_and_names(shared: Tiffin) -> None:
     address = f"http://127.0.0.1:{port[0]['HostPort']}/index.html"
 
     def answer() -> str:
-        done = subprocess.run(["wget", "-qO-", address], capture_output=True, text=True)
+        done = subprocess.run(["busybox", "wget", "-qO-", address], capture_output=True, text=True)
         return done.stdout
 
     eventually(lambda: answer() == "hello\n", seconds=30)

@@ -54,6 +54,12 @@ class Person:
         self.gid = int(subprocess.run(["id", "-g", name], capture_output=True, check=True).stdout)
         if not ranges:
             self.set_ranges()
+        if subprocess.run(self.argv("test", "-r", PROGRAM)).returncode:
+            self.close()
+            raise AssertionError(
+                f"ordinary users cannot read {PROGRAM}: put the checkout where they can, or run the "
+                "tests by scripts/apart"
+            )
 
     def set_ranges(self, *given: str) -> None:
         """Replace their lines of /etc/subuid and /etc/subgid by these (`FIRST:COUNT`)."""
