@@ -255,26 +255,13 @@ def _naming(word: str) -> Iterator[int]:
 
 
 def _without_our_keys(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-    """Start a process in a session keyring of its own (keyctl(2)). By a thread, which has it and
-    ends: the caller's program keeps its own."""
-    import threading
+    """Start a process in a session keyring of its own (keyctl(2)); the caller keeps theirs."""
 
-    result: list[subprocess.Popen[bytes]] = []
-    failure: list[OSError] = []
-
-    def work() -> None:
+    def work() -> subprocess.Popen[bytes]:
         syscalls.leave_session_keyring()
-        try:
-            result.append(start())
-        except OSError as error:
-            failure.append(error)
+        return start()
 
-    thread = threading.Thread(target=work, name="conmon")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
+    return syscalls.in_thread(work)
 
 
 class _Spawned:

@@ -13,6 +13,9 @@ from .errors import DriverError, UserError
 TYPE_CHECKING = False  # without importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
@@ -23,8 +26,7 @@ def create(path: str, userns: str = "") -> None:
     """Pin a new network namespace, with `lo` up, at `path`. One that is there already is kept. With
     `userns` it belongs to that user namespace (a path).
 
-    The namespace is made by a thread of its own that ends with it, so that no other thread of ours
-    ever changes its namespace. Error: DriverError.
+    Error: DriverError.
     """
     if exists(path):
         return
@@ -36,23 +38,18 @@ def create(path: str, userns: str = "") -> None:
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o400))
-    failure: list[OSError] = []
 
     def make() -> None:
-        try:
-            syscalls.unshare(syscalls.CLONE_NEWNET)
-            loopback_up()
-            own = f"/proc/self/task/{threading.get_native_id()}/ns/net"
-            syscalls.mount(own, path, None, syscalls.MS_BIND)
-        except OSError as error:
-            failure.append(error)
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        loopback_up()
+        own = f"/proc/self/task/{threading.get_native_id()}/ns/net"
+        syscalls.mount(own, path, None, syscalls.MS_BIND)
 
-    thread = threading.Thread(target=make, name="netns")
-    thread.start()
-    thread.join()
-    if failure:
+    try:
+        syscalls.in_thread(make)
+    except OSError as error:
         os.unlink(path)
-        raise DriverError(f"cannot make a network namespace: {failure[0]}")
+        raise DriverError(f"cannot make a network namespace: {error}") from None
 
 
 def pin(path: str, namespace: str) -> None:
@@ -72,34 +69,26 @@ def loopback_up_in(path: str) -> None:
     _in(path, loopback_up)
 
 
-def _in(path: str, work: Callable[[], None]) -> None:
-    failure: list[OSError] = []
-
-    def enter() -> None:
+def _in(path: str, work: Callable[[], T]) -> T:
+    def enter() -> T:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                syscalls.setns(fd, syscalls.CLONE_NEWNET)
-            finally:
-                os.close(fd)
-            work()
-        except OSError as error:
-            failure.append(error)
+            syscalls.setns(fd, syscalls.CLONE_NEWNET)
+        finally:
+            os.close(fd)
+        return work()
 
-    thread = threading.Thread(target=enter, name="netns")
-    thread.start()
-    thread.join()
-    if failure:
-        raise DriverError(f"network namespace {path}: {failure[0]}")
+    try:
+        return syscalls.in_thread(enter)
+    except OSError as error:
+        raise DriverError(f"network namespace {path}: {error}") from None
 
 
 def links(path: str) -> list[str]:
     """Names of the interfaces in the namespace at a path. Error: DriverError."""
     import socket
 
-    found: list[str] = []
-    _in(path, lambda: found.extend(name for _, name in socket.if_nameindex()))
-    return found
+    return _in(path, lambda: [name for _, name in socket.if_nameindex()])
 
 
 def loopback_up() -> None:

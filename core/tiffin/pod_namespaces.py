@@ -25,29 +25,23 @@ SCRIPT = f'cd /; setsid {PAUSE} "$0" -P </dev/null >/dev/null 2>&1 & echo $!'
 def create(paths: Mapping[str, str], hostname: str, shm_size: int) -> None:
     """Make and pin those of ipc and uts that are wanted, and mount `shm`. Error: DriverError."""
     wanted = {kind: paths[kind] for kind in FLAGS if kind in paths}
-    failure: list[OSError] = []
 
     def make() -> None:
-        try:
-            for kind, path in wanted.items():
-                os.close(
-                    os.open(path, os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
-                )
-                syscalls.unshare(FLAGS[kind])
-            if "uts" in wanted:
-                socket.sethostname(hostname)
-            for kind, path in wanted.items():
-                own = f"/proc/self/task/{threading.get_native_id()}/ns/{kind}"
-                syscalls.mount(own, path, None, syscalls.MS_BIND)
-        except OSError as error:
-            failure.append(error)
+        for kind, path in wanted.items():
+            flags = os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(path, flags, 0o400))
+            syscalls.unshare(FLAGS[kind])
+        if "uts" in wanted:
+            socket.sethostname(hostname)
+        for kind, path in wanted.items():
+            own = f"/proc/self/task/{threading.get_native_id()}/ns/{kind}"
+            syscalls.mount(own, path, None, syscalls.MS_BIND)
 
-    if wanted:
-        thread = threading.Thread(target=make, name="pod")
-        thread.start()
-        thread.join()
-    if failure:
-        raise DriverError(f"cannot make the namespaces of a pod: {failure[0]}")
+    try:
+        if wanted:
+            syscalls.in_thread(make)
+    except OSError as error:
+        raise DriverError(f"cannot make the namespaces of a pod: {error}") from None
     if "shm" in paths:
         os.makedirs(paths["shm"], mode=0o700, exist_ok=True)
         flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC

@@ -13,7 +13,6 @@ import os
 import socket
 import struct
 import sys
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -372,23 +371,13 @@ class Netlink:
 
 def inside(path: str) -> Netlink:
     """A socket of the network namespace at this path. Error: OSError."""
-    made: list[Netlink] = []
-    failure: list[OSError] = []
 
-    def enter() -> None:
-        try:
-            with opened(path) as fd:
-                syscalls.setns(fd, syscalls.CLONE_NEWNET)
-            made.append(Netlink())
-        except OSError as error:
-            failure.append(error)
+    def enter() -> Netlink:
+        with opened(path) as fd:
+            syscalls.setns(fd, syscalls.CLONE_NEWNET)
+        return Netlink()
 
-    thread = threading.Thread(target=enter, name="inside")  # ends, and never leaves that namespace
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return made[0]
+    return syscalls.in_thread(enter)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,13 @@ import os
 import stat
 from typing import Any
 
+TYPE_CHECKING = False  # without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -81,6 +88,29 @@ def _check(result: int, path: str | bytes | None = None) -> int:
 
 def _bytes(text: str | bytes | None) -> bytes | None:
     return None if text is None else os.fsencode(text)
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    """Do this in a thread of its own, and give what it gives. What a thread has for itself (its
+    namespaces, keys, file system ids) it may change, and that ends with it: no other thread of ours
+    is ever in another namespace than the process is. Raises what `work` raises."""
+    import threading  # rarely
+
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def carry_out() -> None:
+        try:
+            result.append(work())
+        except BaseException as error:  # of another thread: raised again in ours
+            failure.append(error)
+
+    thread = threading.Thread(target=carry_out)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
 
 
 def mount(

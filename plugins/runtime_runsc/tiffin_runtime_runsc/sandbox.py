@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 import signal as signals
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -159,18 +158,16 @@ def misjudged(pid: int) -> bool:
             with contextlib.suppress(OSError):  # an init that root may not look into (ptrace(2))
                 if os.path.samestat(os.fstat(fd), os.stat(f"/proc/{host}/ns/net")):
                     return False
-        seen: list[bool] = []
 
-        def look() -> None:
+        def look() -> bool:
             sys_tools().setns(fd, CLONE_NEWNET)
-            seen.append(os.path.exists(HOSTS_OWN))
+            return os.path.exists(HOSTS_OWN)
 
-        thread = threading.Thread(target=look)  # one that ends: it stays in that namespace
-        thread.start()
-        thread.join()
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            return bool(sys_tools().in_thread(look))
     finally:
         os.close(fd)
-    return seen == [True]
+    return False
 
 
 def hide() -> list[str]:

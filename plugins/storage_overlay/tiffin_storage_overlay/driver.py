@@ -172,21 +172,6 @@ def _mount_relative(directory: str, lowers: str, target: str, label: str, featur
 
 
 def _in_thread(*steps: Callable[[], object]) -> None:
-    """Do these in a thread of their own, which ends with what they have changed of it.
+    """These in a thread of their own, which ends with what they have changed of it.
     Error: OSError."""
-    import threading  # rare: many layers, or ids that are mapped
-
-    failure: list[OSError] = []
-
-    def work() -> None:
-        try:
-            for step in steps:
-                step()
-        except OSError as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
+    sys_tools().in_thread(lambda: [step() for step in steps])

@@ -57,8 +57,8 @@ class Person:
         if subprocess.run(self.argv("test", "-r", PROGRAM)).returncode:
             self.close()
             raise AssertionError(
-                f"ordinary users cannot read {PROGRAM}: put the checkout where they can, or run the "
-                "tests by scripts/apart"
+                f"ordinary users cannot read {PROGRAM}: put the checkout where they can, or run "
+                "the tests by scripts/apart"
             )
 
     def set_ranges(self, *given: str) -> None:
